@@ -1,0 +1,3 @@
+#![doc = "crossfade: a layer-7 traffic-splitting reverse proxy."]
+
+pub mod spec;

@@ -1,0 +1,142 @@
+//! The valid desired state. A [`Spec`] is only made by `config` (from a file or an API document) and
+//! changed by `control`; whoever holds one may rely on every reference in it being good.
+//!
+//! Plain data: no clock, no dice, no I/O.
+
+mod address;
+mod buckets;
+mod matching;
+mod service;
+
+pub use address::{AddressError, AdminAddress, BackendAddress};
+pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
+pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
+pub use service::{
+    Backend, Balance, Ejection, HealthCheck, Pin, Pool, Retries, RetryOn, Service, ServiceLimits,
+    ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
+};
+
+use indexmap::IndexMap;
+use ipnet::IpNet;
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+
+/// A name from the configuration: of a service, a pool, a route, a version.
+pub type Name = Arc<str>;
+
+/// Everything that crossfade is asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Worker threads; `None`: one a core.
+    pub threads: Option<NonZeroUsize>,
+    pub shutdown: Shutdown,
+    /// How long `/readyz` waits for a proven backend in every pool with traffic.
+    pub startup_wait: Duration,
+    pub listeners: Vec<Listener>,
+    pub admin: Admin,
+    /// How long the series of a pool that has left stay visible.
+    pub metrics_linger: Duration,
+    pub services: IndexMap<Name, Service>,
+    /// In file order, which breaks ties between equally specific matches.
+    pub routes: Vec<Route>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Not ready, but everything is still served.
+    pub delay: Duration,
+    /// Then the longest wait for what is in flight.
+    pub drain: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { delay: Duration::ZERO, drain: Duration::from_secs(30) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub protocols: Protocols,
+    pub timeouts: ListenerTimeouts,
+    pub limits: ListenerLimits,
+    /// Peers whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Listener {
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            protocols: Protocols { h1: true, h2: true },
+            timeouts: ListenerTimeouts::default(),
+            limits: ListenerLimits::default(),
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols {
+    pub h1: bool,
+    pub h2: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerTimeouts {
+    /// From the first byte of a request (or the connection's start) to the end of its head.
+    pub headers: Duration,
+    /// Longest wait for more bytes of a request body.
+    pub body: Duration,
+    /// How long a connection may idle between requests.
+    pub keep_alive: Duration,
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self {
+            headers: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    pub header_bytes: u32,
+    pub header_count: u32,
+    /// Open client connections, over all cores.
+    pub connections: u32,
+    /// Concurrent streams of one HTTP/2 connection.
+    pub http2_streams: u32,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self { header_bytes: 64 << 10, header_count: 100, connections: 20_000, http2_streams: 100 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub address: AdminAddress,
+    /// Further names under which the admin listener may be asked (`Host`).
+    pub hosts: Vec<String>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            address: AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9900))),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    pub name: Name,
+    pub matches: Match,
+    pub service: Name,
+}

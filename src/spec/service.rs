@@ -1,0 +1,248 @@
+use super::{BackendAddress, Match, Name};
+use indexmap::IndexMap;
+use std::time::Duration;
+
+/// What clients ask for. Owns its pools and how traffic is shared among them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    pub pools: IndexMap<Name, Pool>,
+    /// First match wins.
+    pub pins: Vec<Pin>,
+    pub sticky: Option<Sticky>,
+    pub balance: Balance,
+    pub health_check: Option<HealthCheck>,
+    pub ejection: Ejection,
+    pub timeouts: ServiceTimeouts,
+    pub limits: ServiceLimits,
+    pub retries: Retries,
+    pub unhealthy_pool: UnhealthyPool,
+    /// Replies carry `x-crossfade-version`.
+    pub expose_version: bool,
+}
+
+impl Service {
+    pub fn new(pools: IndexMap<Name, Pool>) -> Self {
+        Self {
+            pools,
+            pins: Vec::new(),
+            sticky: None,
+            balance: Balance::default(),
+            health_check: None,
+            ejection: Ejection::default(),
+            timeouts: ServiceTimeouts::default(),
+            limits: ServiceLimits::default(),
+            retries: Retries::default(),
+            unhealthy_pool: UnhealthyPool::default(),
+            expose_version: false,
+        }
+    }
+
+    /// The sum of the pools' weights; above 0 in a valid spec.
+    pub fn total_weight(&self) -> u64 {
+        self.pools.values().map(|pool| u64::from(pool.weight.get())).sum()
+    }
+}
+
+/// Interchangeable backends that run one version of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub version: Name,
+    pub weight: Weight,
+    pub backends: IndexMap<BackendAddress, Backend>,
+    /// How long a backend that became healthy takes to reach its full share; zero: at once.
+    pub slow_start: Duration,
+    /// No new requests, by an operator's wish.
+    pub drained: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Relative to the other backends of the pool; 0: none of the pool's draws land here.
+    pub weight: Weight,
+    /// No new requests, by an operator's wish.
+    pub drained: bool,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self { weight: Weight::ONE, drained: false }
+    }
+}
+
+/// A relative share, 0 to 1,000,000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+impl Weight {
+    pub const ZERO: Self = Self(0);
+    pub const ONE: Self = Self(1);
+    pub const MAX: u32 = 1_000_000;
+
+    /// `None` above [`Weight::MAX`].
+    pub fn new(value: u64) -> Option<Self> {
+        u32::try_from(value).ok().filter(|&v| v <= Self::MAX).map(Self)
+    }
+
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// A match that names a pool outright, also at weight 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pin {
+    pub matches: Match,
+    pub pool: Name,
+}
+
+/// Keeps a user on one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sticky {
+    pub key: StickyKey,
+    /// Give a cookie to requests without one.
+    pub issue: bool,
+    /// Of an issued cookie; `None`: until the browser closes.
+    pub max_age: Option<Duration>,
+    /// `None`: derived by the control plane, new with each release.
+    pub salt: Option<Name>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StickyKey {
+    Cookie(Name),
+    /// Lower case.
+    Header(Name),
+    ClientAddress,
+}
+
+/// How a pool's backend is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    RoundRobin,
+    /// The less loaded of two random ones.
+    #[default]
+    LeastRequest,
+    Random,
+    /// By the sticky key, else the client's address.
+    Hash,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// With the query, if any.
+    pub path: Name,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Good probes in a row until an unhealthy backend is healthy again.
+    pub healthy_after: u32,
+    /// Bad probes in a row until a healthy backend is unhealthy.
+    pub unhealthy_after: u32,
+}
+
+impl HealthCheck {
+    pub fn new(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            healthy_after: 2,
+            unhealthy_after: 3,
+        }
+    }
+}
+
+/// When a backend that cannot be connected to is left out until a connection succeeds again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// Connect errors in a row.
+    pub consecutive: u32,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self { consecutive: 5 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceTimeouts {
+    pub connect: Duration,
+    /// From the request head sent to the response head.
+    pub response: Duration,
+    /// Longest wait for more bytes of a response body.
+    pub body: Duration,
+    /// The whole request; zero: no limit.
+    pub request: Duration,
+    /// How long an idle upstream connection is kept.
+    pub upstream_idle: Duration,
+    /// Longest silence of a tunnel.
+    pub tunnel_idle: Duration,
+    /// How long what is in flight may take when a backend leaves.
+    pub drain: Duration,
+}
+
+impl Default for ServiceTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            response: Duration::from_secs(30),
+            body: Duration::from_secs(60),
+            request: Duration::ZERO,
+            upstream_idle: Duration::from_secs(4),
+            tunnel_idle: Duration::from_secs(3600),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServiceLimits {
+    /// Of a request body.
+    pub body_bytes: u64,
+}
+
+impl Default for ServiceLimits {
+    fn default() -> Self {
+        Self { body_bytes: 1 << 30 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retries {
+    /// All tries of a request, the first included.
+    pub attempts: u32,
+    /// Retries as a share of the last 10 s of requests, in percent; at least 3 a second are allowed.
+    pub budget_percent: u32,
+    pub on: RetryOn,
+    /// Bytes of a request body that are kept so that it can be sent again.
+    pub buffer: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryOn {
+    /// The connection could not be opened.
+    pub connect: bool,
+    /// The connection ended before a response byte; idempotent methods only.
+    pub reset: bool,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            attempts: 2,
+            budget_percent: 20,
+            on: RetryOn { connect: true, reset: true },
+            buffer: 64 << 10,
+        }
+    }
+}
+
+/// What becomes of the share of a pool without a healthy backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnhealthyPool {
+    /// The other pools get it.
+    #[default]
+    Redistribute,
+    /// It is answered 503.
+    Fail,
+}
