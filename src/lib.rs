@@ -1,3 +1,7 @@
 #![doc = "crossfade: a layer-7 traffic-splitting reverse proxy."]
 
+pub mod control;
+pub mod live;
+pub mod net;
+pub mod routing;
 pub mod spec;

@@ -1,0 +1,190 @@
+//! What can be asked of the control plane, and what it answers.
+
+use crate::{
+    live::{InFlight, LiveBackend},
+    spec::{Backend, BackendAddress, Name, Pool, Spec, Weight},
+};
+use jiff::Timestamp;
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+/// A command with who wants it and under which conditions.
+#[derive(Debug)]
+pub struct Change {
+    pub command: Command,
+    pub source: Source,
+    pub author: Name,
+    pub cause: Option<String>,
+    /// Go on although a pool that gets traffic has no healthy backend.
+    pub force: bool,
+    /// Only if the current revision is this one.
+    pub if_match: Option<u64>,
+    /// Say what would change, change nothing.
+    pub dry_run: bool,
+    /// Wait this long for a healthy backend in the pools that get traffic.
+    pub wait_healthy: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    File,
+    Api,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Pools that are not named keep their weight.
+    SetWeights {
+        service: Name,
+        weights: Vec<(Name, Weight)>,
+    },
+    /// All weight to one pool.
+    Cutover {
+        service: Name,
+        to: Name,
+    },
+    PutPool {
+        service: Name,
+        name: Name,
+        pool: Pool,
+    },
+    DeletePool {
+        service: Name,
+        name: Name,
+    },
+    PutBackend {
+        service: Name,
+        pool: Name,
+        address: BackendAddress,
+        backend: Backend,
+    },
+    DeleteBackend {
+        service: Name,
+        pool: Name,
+        address: BackendAddress,
+    },
+    /// No new requests for a pool, or for one of its backends.
+    Drain {
+        service: Name,
+        pool: Name,
+        backend: Option<BackendAddress>,
+    },
+    Undrain {
+        service: Name,
+        pool: Name,
+        backend: Option<BackendAddress>,
+    },
+    /// The whole desired state (`PUT /v1/config`).
+    Replace {
+        spec: Box<Spec>,
+    },
+    /// The file as it is now: merged, three ways, with the file as last loaded and what is in force.
+    Load {
+        file: Box<Spec>,
+    },
+}
+
+/// What a change did.
+#[derive(Clone)]
+pub struct Receipt {
+    /// `None` for a dry run. The current one when nothing changed.
+    pub revision: Option<u64>,
+    pub author: Name,
+    pub cause: Option<String>,
+    pub at: Timestamp,
+    pub before: Arc<Spec>,
+    pub after: Arc<Spec>,
+    /// In flight at the swap, of every backend that stopped getting new requests by it.
+    pub in_flight: Vec<LeftInFlight>,
+    /// The drains that it began.
+    pub drains: Vec<Name>,
+    /// The backend or pool did not exist before.
+    pub created: bool,
+    pub warnings: Vec<String>,
+    /// What stopped getting new requests; idle when none has a request open.
+    pub leaving: Vec<Arc<LiveBackend>>,
+}
+
+impl Receipt {
+    /// Requests still open on what stopped getting new ones.
+    pub fn open(&self) -> u64 {
+        self.leaving.iter().map(|backend| backend.open()).sum()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftInFlight {
+    pub service: Name,
+    pub pool: Name,
+    /// `None`: the pool as a whole.
+    pub backend: Option<BackendAddress>,
+    pub in_flight: InFlight,
+}
+
+/// Why a change was not made. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeError {
+    /// No such service, pool or backend; the message names those that exist.
+    NotFound(String),
+    /// Not possible in this state; the message says why and what would help.
+    Conflict(String),
+    /// `if_match` is not the current revision.
+    Stale { current: u64 },
+    /// The desired state would not be valid: every reason.
+    Invalid(Vec<String>),
+    /// The control plane has ended.
+    Ended,
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(what) => f.write_str(what),
+            Self::Conflict(why) => f.write_str(why),
+            Self::Stale { current } => write!(f, "the current revision is {current}"),
+            Self::Invalid(reasons) => f.write_str(&reasons.join("; ")),
+            Self::Ended => f.write_str("crossfade is shutting down"),
+        }
+    }
+}
+
+impl std::error::Error for ChangeError {}
+
+/// What is in force, for who looks in. Published anew with every change and every step of a drain.
+#[derive(Clone)]
+pub struct View {
+    pub revision: u64,
+    pub spec: Arc<Spec>,
+    pub file: FileStatus,
+    /// Keys whose change in the file waits for a restart.
+    pub needs_restart: Vec<String>,
+    pub drains: Vec<Drain>,
+    pub publishes: Publishes,
+}
+
+/// Publishes so far, by source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Publishes {
+    pub file: u64,
+    pub api: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct FileStatus {
+    pub path: Option<PathBuf>,
+    /// When what is loaded was read.
+    pub loaded_at: Option<Timestamp>,
+    /// Why the file as it is now could not be loaded, every error a line.
+    pub error: Option<String>,
+}
+
+/// A backend on its way out.
+#[derive(Clone)]
+pub struct Drain {
+    /// `d-17`.
+    pub id: Name,
+    pub backend: Arc<LiveBackend>,
+    /// The whole pool leaves or is drained with it.
+    pub whole_pool: bool,
+    pub since: Timestamp,
+    pub deadline: Timestamp,
+}

@@ -1,0 +1,50 @@
+use super::{Change, ChangeError, Receipt, View};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What the control task is sent.
+pub(super) enum Message {
+    Apply(Box<Change>, oneshot::Sender<Result<Receipt, ChangeError>>),
+    /// The file could not be loaded; what is in force stays.
+    FileFailed(String),
+}
+
+/// How everybody else speaks to the control task.
+#[derive(Clone)]
+pub struct Handle {
+    messages: mpsc::Sender<Message>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl Handle {
+    pub(super) fn new(messages: mpsc::Sender<Message>, view: watch::Receiver<Arc<View>>) -> Self {
+        Self { messages, view }
+    }
+
+    /// Makes a change and returns once it is in force everywhere: no request is routed by the old table
+    /// any more. What it left behind still drains then.
+    ///
+    /// # Errors
+    /// When it is not made; nothing has changed then.
+    pub async fn apply(&self, change: Change) -> Result<Receipt, ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        let message = Message::Apply(Box::new(change), answer);
+        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
+        answered.await.map_err(|_| ChangeError::Ended)?
+    }
+
+    /// Shows that the file as it is now cannot be loaded; every error a line.
+    pub async fn file_failed(&self, error: String) {
+        // When the task has ended there is nobody left to show it to.
+        let _ = self.messages.send(Message::FileFailed(error)).await;
+    }
+
+    pub fn view(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+
+    /// To wait for the next view.
+    pub fn views(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+}

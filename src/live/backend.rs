@@ -1,0 +1,183 @@
+use super::{Counter, Health, HealthState, LivePool, PerCore, Slot};
+use crate::spec::BackendAddress;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// One address of a pool while anything of it is left: a place in the table, a request in flight, an
+/// idle connection.
+#[derive(Debug)]
+pub struct LiveBackend {
+    pub address: BackendAddress,
+    pub pool: Arc<LivePool>,
+    pub health: Health,
+    /// Where each core keeps its connections to it.
+    pub slot: Slot,
+    /// It has left: idle connections are closed, none is kept.
+    closing: AtomicBool,
+    /// The drain's deadline has passed: what is still in flight is cancelled.
+    cut: AtomicBool,
+    cells: PerCore<Cell>,
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    kinds: [Counter; 3],
+    open: Counter,
+    started: Counter,
+    finished: Counter,
+    cut: Counter,
+    connect_errors: Counter,
+}
+
+/// What a request in flight is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No response head yet.
+    Request,
+    /// Head sent, the body still flows.
+    Stream,
+    /// After 101 or CONNECT.
+    Tunnel,
+}
+
+/// How a ticket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Finished,
+    /// Cancelled at a drain's deadline.
+    Cut,
+}
+
+/// Requests in flight by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    pub request: u64,
+    pub stream: u64,
+    pub tunnel: u64,
+}
+
+impl InFlight {
+    pub fn total(&self) -> u64 {
+        self.request + self.stream + self.tunnel
+    }
+}
+
+impl std::ops::AddAssign for InFlight {
+    fn add_assign(&mut self, other: Self) {
+        self.request += other.request;
+        self.stream += other.stream;
+        self.tunnel += other.tunnel;
+    }
+}
+
+impl LiveBackend {
+    pub fn new(
+        cores: usize,
+        address: BackendAddress,
+        pool: Arc<LivePool>,
+        state: HealthState,
+        now_millis: u64,
+        slot: Slot,
+    ) -> Arc<Self> {
+        let backend = Arc::new(Self {
+            address,
+            pool,
+            health: Health::new(state, now_millis),
+            slot,
+            closing: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            cells: PerCore::new(cores),
+        });
+        backend.pool.adopt(&backend);
+        backend
+    }
+
+    /// A request begins on `core`, which is the caller's.
+    pub fn begin(&self, core: usize) {
+        let cell = self.cells.of(core);
+        cell.open.add(1);
+        cell.kinds[Kind::Request as usize].add(1);
+        cell.started.add(1);
+    }
+
+    /// It turns from one kind into another, on the core where it began.
+    pub fn turn(&self, core: usize, from: Kind, to: Kind) {
+        let cell = self.cells.of(core);
+        cell.kinds[to as usize].add(1);
+        cell.kinds[from as usize].sub_release(1);
+    }
+
+    /// It ends, on the core where it began.
+    pub fn end(&self, core: usize, kind: Kind, outcome: Outcome) {
+        let cell = self.cells.of(core);
+        match outcome {
+            Outcome::Finished => cell.finished.add(1),
+            Outcome::Cut => cell.cut.add(1),
+        }
+        cell.kinds[kind as usize].sub_release(1);
+        cell.open.sub_release(1);
+    }
+
+    /// Requests in flight, over all cores. Once no reader of an older snapshot is left and the backend
+    /// is not in the current one, 0 is final: a request begins and ends on one core.
+    pub fn open(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.open.get_acquire()).sum()
+    }
+
+    /// In flight by kind; a request that turns from one kind into another meanwhile may be seen as both.
+    pub fn in_flight(&self) -> InFlight {
+        let sum = |kind: Kind| self.cells.iter().map(|c| c.kinds[kind as usize].get()).sum();
+        InFlight {
+            request: sum(Kind::Request),
+            stream: sum(Kind::Stream),
+            tunnel: sum(Kind::Tunnel),
+        }
+    }
+
+    pub fn started(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.started.get()).sum()
+    }
+
+    pub fn finished(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.finished.get()).sum()
+    }
+
+    /// Requests cancelled at a drain's deadline.
+    pub fn cut_count(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.cut.get()).sum()
+    }
+
+    /// Connect errors in a row, as `core` sees them.
+    pub fn connect_failed(&self, core: usize) -> u64 {
+        let errors = &self.cells.of(core).connect_errors;
+        errors.add(1);
+        errors.get()
+    }
+
+    pub fn connect_succeeded(&self, core: usize) {
+        let errors = &self.cells.of(core).connect_errors;
+        if errors.get() != 0 {
+            errors.sub_release(errors.get());
+        }
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// From now on idle connections are closed (`true`), or kept again (`false`, an undrain).
+    pub fn set_closing(&self, closing: bool) {
+        self.closing.store(closing, Ordering::Release);
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Cancel what is in flight, for good.
+    pub fn set_cut(&self) {
+        self.cut.store(true, Ordering::Release);
+    }
+}

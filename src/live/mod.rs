@@ -1,0 +1,91 @@
+//! The only state that cores share: atomics behind small types. The hot path writes nothing but its own
+//! core's cells (relaxed load and store, no read-modify-write); readers add the cells up.
+
+mod backend;
+mod cells;
+mod health;
+mod lifecycle;
+mod listener;
+mod pool;
+mod published;
+mod slots;
+mod snapshot;
+mod stats;
+
+pub use backend::{InFlight, Kind, LiveBackend, Outcome};
+pub use cells::{Counter, PerCore};
+pub use health::{Health, HealthState};
+pub use lifecycle::{Lifecycle, Phase};
+pub use listener::{Bound, LiveListener};
+pub use pool::LivePool;
+pub use published::{Published, Retired};
+pub use slots::{Slot, Slots};
+pub use snapshot::{LiveService, PoolEntry, Snapshot};
+pub use stats::{
+    CLASSES, CODES, Fault, HistogramTotals, METHODS, PoolStats, PoolTotals, Reason, class_of,
+    code_index, method_index,
+};
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+use tokio::sync::Notify;
+
+/// The root of everything shared; one a process (tests make many).
+pub struct Live {
+    /// Worker threads; every per-core structure has as many cells.
+    pub cores: usize,
+    pub clock: Clock,
+    pub published: Published,
+    pub lifecycle: Lifecycle,
+    /// Woken when a backend was ejected, so that the control plane looks after it.
+    pub ejected: Notify,
+    /// Where replies are counted that no pool stands for (`no_route`, bad requests).
+    pub unrouted: Arc<LivePool>,
+    /// Every pool with series to show: those in the snapshot and those that linger.
+    pools: Mutex<Vec<Arc<LivePool>>>,
+}
+
+impl Live {
+    pub fn new(cores: usize, first: Snapshot) -> Arc<Self> {
+        let empty = || "".into();
+        Arc::new(Self {
+            cores,
+            clock: Clock::start(),
+            published: Published::new(first),
+            lifecycle: Lifecycle::default(),
+            ejected: Notify::new(),
+            unrouted: LivePool::new(cores, empty(), empty(), empty()),
+            pools: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// A copy of the list of pools with series to show.
+    pub fn pools(&self) -> Vec<Arc<LivePool>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For the control plane: which pools have series from now on.
+    pub fn set_pools(&self, pools: Vec<Arc<LivePool>>) {
+        *self.pools.lock().unwrap_or_else(PoisonError::into_inner) = pools;
+    }
+}
+
+/// Milliseconds and nanoseconds since the process began; what is compared across cores uses it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.0).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub fn now_millis(&self) -> u64 {
+        self.millis(Instant::now())
+    }
+}

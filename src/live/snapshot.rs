@@ -1,0 +1,29 @@
+use super::{LiveBackend, LiveListener, LivePool, Slot};
+use crate::{routing::RoutingTable, spec::Name};
+use std::sync::Arc;
+
+/// What one publish makes current: the routing table and the live parts it speaks of, in the same order.
+pub struct Snapshot {
+    pub revision: u64,
+    pub table: RoutingTable,
+    /// Parallel to `table.services`.
+    pub services: Vec<LiveService>,
+    pub listeners: Vec<LiveListener>,
+}
+
+#[derive(Clone)]
+pub struct LiveService {
+    pub name: Name,
+    /// Where each core keeps the service's sequence of draws and its budgets; the same as long as the
+    /// service exists.
+    pub slot: Arc<Slot>,
+    /// Parallel to the pools of the table's service.
+    pub pools: Vec<PoolEntry>,
+}
+
+#[derive(Clone)]
+pub struct PoolEntry {
+    pub pool: Arc<LivePool>,
+    /// Parallel to the backends of the table's pool.
+    pub backends: Vec<Arc<LiveBackend>>,
+}

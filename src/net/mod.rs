@@ -1,0 +1,82 @@
+//! Opening sockets: listening ones for every core, and connections to backends. Used by the data plane and
+//! by probes alike, so that a probe goes the way a request would.
+
+use crate::spec::BackendAddress;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+use tokio::net::TcpStream;
+
+/// Connections that wait to be accepted, for each core.
+const BACKLOG: i32 = 4096;
+
+/// Opens a connection to a backend; a name is resolved anew each time and its addresses are tried in turn.
+///
+/// # Errors
+/// When no address accepts within `timeout` (`TimedOut`), or with the error of the last one tried.
+pub async fn dial(address: &BackendAddress, timeout: Duration) -> io::Result<TcpStream> {
+    let connect = async {
+        match address {
+            BackendAddress::Socket(address) => TcpStream::connect(address).await,
+            BackendAddress::Host { host, port } => TcpStream::connect((&**host, *port)).await,
+        }
+    };
+    let stream = tokio::time::timeout(timeout, connect).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {timeout:?}"))
+    })??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Binds `address` once for each of `cores`: the kernel spreads connections over the sockets.
+/// Returns them with the address bound (port 0 is replaced by the one chosen).
+///
+/// # Errors
+/// Above all `AddrInUse`, also when another process listens there with `SO_REUSEPORT`, which would
+/// otherwise quietly take a share of the connections.
+pub fn listen(address: SocketAddr, cores: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    if address.port() != 0 {
+        let alone = socket(address)?;
+        alone.bind(&address.into())?;
+    }
+    let mut bound = address;
+    let mut sockets = Vec::with_capacity(cores);
+    for _ in 0..cores.max(1) {
+        let socket = socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&bound.into())?;
+        socket.listen(BACKLOG)?;
+        let listener: TcpListener = socket.into();
+        bound = listener.local_addr()?;
+        sockets.push(listener);
+    }
+    Ok((bound, sockets))
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // [::]:80 and 0.0.0.0:80 are two listeners, whatever the system's default is.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_taken_is_refused_even_if_the_other_shares_it() {
+        let (bound, sockets) = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(sockets.len(), 2);
+        assert_eq!(listen(bound, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(sockets);
+        assert_eq!(listen(bound, 1).unwrap().0, bound);
+    }
+}
