@@ -1,2 +1,22 @@
-#[derive(Default)]
-pub struct RoutingTable;
+//! Which service a request is for, which of its pools gets it, and which backend of the pool. Pure: the
+//! clock, the dice and what is known of backends are arguments, decisions are returned values.
+
+mod apportion;
+mod balance;
+mod hash;
+mod index;
+mod matcher;
+mod place;
+mod request;
+mod split;
+mod sticky;
+mod table;
+
+pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
+pub use request::{Fields, RequestView};
+pub use split::{PoolSet, Sequence, Split};
+pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};
+pub use table::{
+    BackendTable, CompiledPin, CompiledRoute, Policy, PoolTable, RoutingTable, ServiceTable,
+    compile,
+};

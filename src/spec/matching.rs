@@ -59,13 +59,13 @@ impl Pattern {
     /// # Errors
     /// When `source` is no regular expression or compiles to more than 64 KiB.
     pub fn new(source: &str) -> Result<Self, regex::Error> {
-        let regex =
-            regex::RegexBuilder::new(&Self::anchored(source)).size_limit(64 << 10).build()?;
+        let regex = regex::RegexBuilder::new(&anchored(source)).size_limit(64 << 10).build()?;
         Ok(Self { source: source.into(), regex })
     }
 
-    fn anchored(source: &str) -> String {
-        format!("^(?:{source})$")
+    /// The regular expression that holds for a text when this pattern does: for sets of patterns.
+    pub fn anchored(&self) -> String {
+        anchored(&self.source)
     }
 
     /// As it was written.
@@ -76,6 +76,10 @@ impl Pattern {
     pub fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
+}
+
+fn anchored(source: &str) -> String {
+    format!("^(?:{source})$")
 }
 
 impl PartialEq for Pattern {

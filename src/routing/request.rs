@@ -1,0 +1,158 @@
+use std::{borrow::Cow, net::IpAddr};
+
+/// Header fields, wherever an HTTP engine keeps them.
+pub trait Fields {
+    /// The values of every line of this name, in order. `name` is lower case.
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]>;
+}
+
+impl Fields for http::HeaderMap {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.get_all(name).iter().map(http::HeaderValue::as_bytes)
+    }
+}
+
+/// Names and values; names in any case.
+impl Fields for [(&str, &str)] {
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_bytes())
+    }
+}
+
+/// A request as routing sees it.
+#[derive(Debug)]
+pub struct RequestView<'a, F: ?Sized> {
+    pub method: &'a str,
+    /// Lower case, without port and trailing dot; `None` when the request names no host.
+    host: Option<Cow<'a, str>>,
+    /// As on the wire, without the query.
+    pub path: &'a str,
+    /// What follows `?`, as on the wire.
+    pub query: Option<&'a str>,
+    pub fields: &'a F,
+    /// The client's address, behind trusted proxies the one they tell.
+    pub client: IpAddr,
+}
+
+impl<'a, F: Fields + ?Sized> RequestView<'a, F> {
+    /// `host` is the value of `Host` or `:authority`: it may have a port and be in any case.
+    pub fn new(
+        method: &'a str,
+        host: Option<&'a str>,
+        path: &'a str,
+        query: Option<&'a str>,
+        fields: &'a F,
+        client: IpAddr,
+    ) -> Self {
+        Self { method, host: host.and_then(normal_host), path, query, fields, client }
+    }
+
+    /// The host it asks for: lower case, without port and trailing dot; an IPv6 address keeps its brackets.
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
+    /// The value of the first cookie of this name on any `Cookie` line (RFC 6265 section 4.2.1, with
+    /// white space forgiven); quotes are part of the value.
+    pub(super) fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields
+            .values("cookie")
+            .flat_map(|line| line.split(|&byte| byte == b';'))
+            .filter_map(|pair| {
+                let at = pair.iter().position(|&byte| byte == b'=')?;
+                Some((pair[..at].trim_ascii(), pair[at + 1..].trim_ascii()))
+            })
+            .find(|(known, _)| *known == name.as_bytes())
+            .map(|(_, value)| value)
+    }
+
+    /// The value of the first query parameter of this name, percent-decoded and `+` as space.
+    pub(super) fn parameter(&self, name: &str) -> Option<Cow<'a, str>> {
+        form_urlencoded::parse(self.query?.as_bytes())
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+}
+
+/// `None` when nothing is left. Allocates only when there are upper case letters.
+fn normal_host(host: &str) -> Option<Cow<'_, str>> {
+    let name = match host.find(']') {
+        Some(end) if host.starts_with('[') => &host[..=end],
+        _ => {
+            let name = host.split(':').next().unwrap_or(host);
+            name.strip_suffix('.').unwrap_or(name)
+        }
+    };
+    if name.is_empty() {
+        None
+    } else if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Some(Cow::Owned(name.to_ascii_lowercase()))
+    } else {
+        Some(Cow::Borrowed(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn view<'a>(
+        query: Option<&'a str>,
+        fields: &'a [(&'a str, &'a str)],
+    ) -> RequestView<'a, [(&'a str, &'a str)]> {
+        RequestView::new("GET", None, "/", query, fields, Ipv4Addr::LOCALHOST.into())
+    }
+
+    #[test]
+    fn hosts_lose_port_case_and_trailing_dot() {
+        for (raw, normal) in [
+            ("example.com", Some("example.com")),
+            ("Example.COM:8080", Some("example.com")),
+            ("example.com.:80", Some("example.com")),
+            ("example.com.", Some("example.com")),
+            ("[::1]", Some("[::1]")),
+            ("[FE80::1]:443", Some("[fe80::1]")),
+            ("127.0.0.1:80", Some("127.0.0.1")),
+            ("", None),
+            (":80", None),
+            (".", None),
+        ] {
+            assert_eq!(normal_host(raw).as_deref(), normal, "{raw}");
+        }
+        assert!(matches!(normal_host("shop.example.com:80"), Some(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn cookies_come_from_every_line_and_the_first_counts() {
+        let fields = [("Cookie", "a=1;b = 2 ; c; =x"), ("cookie", "d=\"q\"; a=3;e==")];
+        let view = view(None, &fields);
+        let cookie = |name| view.cookie(name).map(|v| std::str::from_utf8(v).unwrap());
+        assert_eq!(cookie("a"), Some("1"));
+        assert_eq!(cookie("b"), Some("2"));
+        assert_eq!(cookie("c"), None);
+        assert_eq!(cookie("d"), Some("\"q\""));
+        assert_eq!(cookie("e"), Some("="));
+        assert_eq!(cookie("A"), None, "names of cookies keep their case");
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_the_first_counts() {
+        let view = view(Some("a=1&b%20c=x+y&a=2&flag"), &[]);
+        assert_eq!(view.parameter("a").as_deref(), Some("1"));
+        assert_eq!(view.parameter("b c").as_deref(), Some("x y"));
+        assert_eq!(view.parameter("flag").as_deref(), Some(""));
+        assert_eq!(view.parameter("none"), None);
+    }
+
+    #[test]
+    fn a_header_map_is_a_set_of_fields() {
+        let mut map = http::HeaderMap::new();
+        map.append("x-user", "a".parse().unwrap());
+        map.append("X-User", "b".parse().unwrap());
+        assert_eq!(Fields::values(&map, "x-user").collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(Fields::values(&map, "no such name\n").count(), 0);
+    }
+}
