@@ -3,5 +3,6 @@
 pub mod control;
 pub mod live;
 pub mod net;
+pub mod proxy;
 pub mod routing;
 pub mod spec;

@@ -9,6 +9,8 @@ pub enum Phase {
     Leaving,
     /// No new connections; what is in flight finishes.
     Draining,
+    /// The drain's deadline has passed: whatever is left is cancelled.
+    Ended,
 }
 
 pub struct Lifecycle(watch::Sender<Phase>);

@@ -87,13 +87,12 @@ pub enum Reason {
     BadResponse,
     NoBackend,
     Overloaded,
+    /// Cancelled at the deadline of a drain.
     Draining,
     ResponseTimeout,
     RequestDeadline,
     /// The client left before its answer was complete.
     ClientClosed,
-    /// Cancelled at the deadline of a drain.
-    DrainCut,
     /// A tunnel or a response body was silent for too long.
     IdleTimeout,
 }
@@ -111,7 +110,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -129,7 +128,6 @@ impl Reason {
         Self::ResponseTimeout,
         Self::RequestDeadline,
         Self::ClientClosed,
-        Self::DrainCut,
         Self::IdleTimeout,
     ];
 
@@ -152,7 +150,6 @@ impl Reason {
             Self::ResponseTimeout => "response_timeout",
             Self::RequestDeadline => "request_deadline",
             Self::ClientClosed => "client_closed",
-            Self::DrainCut => "drain_cut",
             Self::IdleTimeout => "idle_timeout",
         }
     }
@@ -169,7 +166,7 @@ impl Reason {
             Self::HeadersTooLarge => 431,
             Self::NotSupported => 501,
             Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse => 502,
-            Self::NoBackend | Self::Overloaded | Self::Draining | Self::DrainCut => 503,
+            Self::NoBackend | Self::Overloaded | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,
         }

@@ -1,0 +1,363 @@
+//! Bodies on their way through. They stream with back-pressure: a frame is asked for only when the other
+//! side can take it. The ticket and the record ride in the response body.
+
+use super::{
+    flight::{Flight, Ticket},
+    record::Recorder,
+};
+use crate::live::{Clock, Fault, Reason};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::{
+    cell::RefCell,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+/// Why a body was cut short. The other side sees an aborted message, never a clean end.
+#[derive(Debug)]
+pub(super) struct BodyError(pub(super) Reason);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// A client's request body and what of it is kept so that it can be sent again.
+pub(super) struct Upload {
+    incoming: Incoming,
+    /// What was read so far; `None` once it cannot be sent again.
+    kept: Option<Vec<Kept>>,
+    kept_bytes: usize,
+    keep_at_most: usize,
+    read_bytes: u64,
+    limit: u64,
+    ended: bool,
+    /// The attempt that may read; an older one's body is told that it is over.
+    reader: u32,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Data(Bytes),
+    Trailers(http::HeaderMap),
+}
+
+impl Kept {
+    fn frame(self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data),
+            Self::Trailers(trailers) => Frame::trailers(trailers),
+        }
+    }
+}
+
+impl Upload {
+    /// `keep_at_most` bytes are kept, none for a body that must not be sent twice; more than `limit`
+    /// bytes fail.
+    pub(super) fn new(incoming: Incoming, keep_at_most: usize, limit: u64) -> Self {
+        Self {
+            incoming,
+            kept: (keep_at_most > 0).then(Vec::new),
+            kept_bytes: 0,
+            keep_at_most,
+            read_bytes: 0,
+            limit,
+            ended: false,
+            reader: 0,
+        }
+    }
+
+    /// Everything that was read is still there.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.read_bytes == 0 && !self.ended || self.kept.is_some()
+    }
+
+    /// The response has begun: there will be no other attempt.
+    pub(super) fn stop_keeping(&mut self) {
+        self.kept = None;
+    }
+
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(kept) = &mut self.kept else { return };
+        if let Some(data) = frame.data_ref() {
+            self.kept_bytes += data.len();
+            if self.kept_bytes > self.keep_at_most {
+                self.kept = None;
+            } else {
+                kept.push(Kept::Data(data.clone()));
+            }
+        } else if let Some(trailers) = frame.trailers_ref() {
+            kept.push(Kept::Trailers(trailers.clone()));
+        }
+    }
+}
+
+/// How long who may be silent while a request body flows.
+#[derive(Clone, Copy)]
+pub(super) struct UploadTimeouts {
+    pub(super) clock: Clock,
+    /// The client, between two pieces.
+    pub(super) body: Duration,
+    /// The backend, once it has everything that there is.
+    pub(super) response: Duration,
+}
+
+/// The body of one attempt.
+pub(super) enum UpstreamBody {
+    Empty,
+    Upload(UploadReader),
+}
+
+pub(super) struct UploadReader {
+    upload: Rc<RefCell<Upload>>,
+    /// The next of the kept frames.
+    next: usize,
+    reader: u32,
+    flight: Rc<Flight>,
+    timeouts: UploadTimeouts,
+}
+
+impl UploadReader {
+    /// A body for another attempt, from the beginning. Earlier readers end.
+    pub(super) fn new(
+        upload: &Rc<RefCell<Upload>>,
+        flight: Rc<Flight>,
+        timeouts: UploadTimeouts,
+    ) -> Self {
+        let mut state = upload.borrow_mut();
+        state.reader += 1;
+        flight.upload_done.set(false);
+        Self { upload: upload.clone(), next: 0, reader: state.reader, flight, timeouts }
+    }
+
+    fn arm(&self, timeout: Duration, reason: Reason) {
+        let clock = self.timeouts.clock;
+        self.flight.arm(clock.now_millis().saturating_add(millis(timeout)), reason);
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let shared = self.upload.clone();
+        let mut upload = shared.borrow_mut();
+        if upload.reader != self.reader {
+            return Poll::Ready(Some(Err(BodyError(Reason::UpstreamReset))));
+        }
+        if let Some(kept) = upload.kept.as_ref().and_then(|kept| kept.get(self.next)) {
+            self.next += 1;
+            return Poll::Ready(Some(Ok(kept.clone().frame())));
+        }
+        if upload.ended {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(frame) = Pin::new(&mut upload.incoming).poll_frame(cx) else {
+            self.arm(self.timeouts.body, Reason::RequestTimeout);
+            return Poll::Pending;
+        };
+        Poll::Ready(match frame {
+            None => {
+                upload.ended = true;
+                None
+            }
+            Some(Err(_)) => Some(Err(self.stop(Reason::ClientClosed))),
+            Some(Ok(frame)) => {
+                upload.read_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if upload.read_bytes > upload.limit {
+                    return Poll::Ready(Some(Err(self.stop(Reason::BodyTooLarge))));
+                }
+                upload.keep(&frame);
+                self.next += 1;
+                upload.ended = upload.incoming.is_end_stream();
+                Some(Ok(frame))
+            }
+        })
+    }
+
+    fn stop(&self, reason: Reason) -> BodyError {
+        self.flight.fail(reason);
+        BodyError(reason)
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Upload(reader) = &mut *self else { return Poll::Ready(None) };
+        let frame = ready!(reader.read(cx));
+        if !matches!(frame, Some(Err(_))) {
+            // Whatever was handed over, it is the backend's turn.
+            reader.arm(reader.timeouts.response, Reason::ResponseTimeout);
+        }
+        if frame.is_none() || reader.is_end() {
+            reader.flight.upload_done.set(true);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Upload(reader) => reader.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Upload(reader) => {
+                let upload = reader.upload.borrow();
+                if upload.read_bytes == 0 { upload.incoming.size_hint() } else { SizeHint::new() }
+            }
+        }
+    }
+}
+
+impl UploadReader {
+    fn is_end(&self) -> bool {
+        let upload = self.upload.borrow();
+        upload.ended && upload.kept.as_ref().is_none_or(|kept| self.next >= kept.len())
+    }
+}
+
+/// The body of a reply to a client.
+pub(super) enum ReplyBody {
+    /// Of the proxy's own making, or none; the reply is recorded when it has been handed over.
+    Full(Option<Bytes>),
+    Stream(Box<StreamBody>),
+}
+
+/// A backend's response body on its way to the client.
+pub(super) struct StreamBody {
+    pub(super) ticket: Option<Ticket>,
+    pub(super) recorder: Option<Recorder>,
+    pub(super) clock: Clock,
+    /// Longest silence of either side.
+    pub(super) timeout: Duration,
+    /// How long the connection may idle afterwards.
+    pub(super) upstream_idle: Duration,
+    pub(super) size: SizeHint,
+}
+
+impl StreamBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(ticket) = &self.ticket else { return Poll::Ready(None) };
+        let flight = ticket.flight.clone();
+        if let Poll::Ready(reason) = flight.poll_verdict(cx) {
+            return Poll::Ready(Some(Err(self.fail(reason))));
+        }
+        let polled = match flight.exchange.borrow_mut().as_mut() {
+            Some(exchange) => {
+                let polled = Pin::new(&mut exchange.incoming).poll_frame(cx);
+                polled.map(|frame| (frame, exchange.incoming.is_end_stream()))
+            }
+            None => return Poll::Ready(None),
+        };
+        flight
+            .arm(self.clock.now_millis().saturating_add(millis(self.timeout)), Reason::IdleTimeout);
+        let (frame, is_end) = ready!(polled);
+        Poll::Ready(match frame {
+            None => {
+                self.finish();
+                None
+            }
+            Some(Ok(frame)) => {
+                if is_end || frame.is_trailers() {
+                    self.finish();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(_)) => Some(Err(self.fail(Reason::UpstreamReset))),
+        })
+    }
+
+    /// The whole response has been handed over.
+    fn finish(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let flight = &ticket.flight;
+            if let Some(exchange) = flight.exchange.take()
+                && flight.upload_done.get()
+            {
+                flight.upstream.park(exchange.conn, self.upstream_idle);
+            }
+        }
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish();
+        }
+    }
+
+    fn fail(&mut self, reason: Reason) -> BodyError {
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.fail(fault_of(reason), reason);
+        }
+        self.ticket = None;
+        BodyError(reason)
+    }
+}
+
+/// Who is to blame for what ends a request in flight.
+pub(super) fn fault_of(reason: Reason) -> Fault {
+    match reason {
+        Reason::BadRequest
+        | Reason::NoRoute
+        | Reason::RequestTimeout
+        | Reason::BodyTooLarge
+        | Reason::TargetTooLong
+        | Reason::Expectation
+        | Reason::HeadersTooLarge
+        | Reason::NotSupported
+        | Reason::ClientClosed => Fault::Downstream,
+        Reason::ConnectFailed
+        | Reason::UpstreamReset
+        | Reason::BadResponse
+        | Reason::NoBackend
+        | Reason::IdleTimeout
+        | Reason::ResponseTimeout => Fault::Upstream,
+        Reason::Overloaded | Reason::Draining | Reason::RequestDeadline => Fault::Proxy,
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => stream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Stream(stream) => stream.ticket.is_none() && stream.recorder.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Stream(stream) => stream.size.clone(),
+        }
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,159 @@
+//! What one worker thread owns. Nothing here is shared: other cores have their own.
+
+use super::{flight::Flights, retry::Budget, upstream::Upstream};
+use crate::{
+    live::{Live, LiveBackend, Reason},
+    routing::{BalanceState, Sequence},
+    spec::Retries,
+};
+use http::HeaderValue;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+pub(super) struct Core {
+    pub(super) index: usize,
+    pub(super) live: Arc<Live>,
+    pub(super) flights: Rc<Flights>,
+    /// Client connections that are open.
+    pub(super) connections: Cell<usize>,
+    /// No new connections; answers tell clients to open theirs elsewhere.
+    pub(super) draining: Cell<bool>,
+    /// By the backends' slots.
+    upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
+    /// By the services' slots.
+    services: RefCell<Vec<ServiceState>>,
+    pub(super) dice: RefCell<SmallRng>,
+}
+
+/// What a core remembers of a service between two requests.
+#[derive(Default)]
+pub(super) struct ServiceState {
+    /// Whose state this is: slots are used again.
+    name: Option<crate::spec::Name>,
+    pub(super) sequence: Sequence,
+    /// By the pool's place in the service.
+    pub(super) balance: Vec<BalanceState>,
+    pub(super) budget: Budget,
+}
+
+impl Core {
+    pub(super) fn new(index: usize, live: Arc<Live>) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            live,
+            flights: Rc::default(),
+            connections: Cell::new(0),
+            draining: Cell::new(false),
+            upstreams: RefCell::default(),
+            services: RefCell::default(),
+            dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
+        })
+    }
+
+    pub(super) fn now_millis(&self) -> u64 {
+        self.live.clock.now_millis()
+    }
+
+    /// This core's connections to a backend.
+    pub(super) fn upstream(&self, backend: &Arc<LiveBackend>) -> Rc<Upstream> {
+        let slot = backend.slot.index();
+        let mut upstreams = self.upstreams.borrow_mut();
+        if slot >= upstreams.len() {
+            upstreams.resize_with(slot + 1, || None);
+        }
+        match &upstreams[slot] {
+            Some(known) if Arc::ptr_eq(&known.backend, backend) => known.clone(),
+            _ => {
+                let upstream = Upstream::new(backend.clone());
+                upstreams[slot] = Some(upstream.clone());
+                upstream
+            }
+        }
+    }
+
+    /// This core's state of the service in `slot`.
+    pub(super) fn service<R>(
+        &self,
+        slot: usize,
+        name: &crate::spec::Name,
+        pools: usize,
+        f: impl FnOnce(&mut ServiceState) -> R,
+    ) -> R {
+        let mut services = self.services.borrow_mut();
+        if slot >= services.len() {
+            services.resize_with(slot + 1, ServiceState::default);
+        }
+        let state = &mut services[slot];
+        if state.name.as_ref().is_none_or(|known| !Arc::ptr_eq(known, name) && known != name) {
+            *state = ServiceState { name: Some(name.clone()), ..ServiceState::default() };
+        }
+        if state.balance.len() < pools {
+            state.balance.resize_with(pools, BalanceState::default);
+        }
+        f(state)
+    }
+
+    /// Takes one retry out of the budget of the service in `slot`, if there is one left.
+    pub(super) fn may_retry(&self, slot: usize, retries: &Retries) -> bool {
+        let now = self.now_millis();
+        let mut services = self.services.borrow_mut();
+        services.get_mut(slot).is_some_and(|state| state.budget.retry(retries, now))
+    }
+
+    /// A connection to a backend could not be opened; after `consecutive` in a row it is left out.
+    pub(super) fn connect_failed(&self, backend: &LiveBackend, consecutive: u32) {
+        let errors = backend.connect_failed(self.index);
+        if errors >= u64::from(consecutive) && backend.health.eject() {
+            tracing::warn!(
+                service = %backend.pool.service, pool = %backend.pool.name,
+                backend = %backend.address, errors,
+                "backend ejected: it cannot be connected to"
+            );
+            self.live.ejected.notify_one();
+        }
+    }
+
+    /// Closes connections that idled for too long or whose backend has left, and forgets backends that
+    /// nobody knows any more.
+    pub(super) fn tidy(&self) {
+        let now = Instant::now();
+        for place in self.upstreams.borrow_mut().iter_mut() {
+            if let Some(upstream) = place {
+                upstream.tidy(now);
+                if upstream.backend.is_closing() && Rc::strong_count(upstream) == 1 {
+                    *place = None;
+                }
+            }
+        }
+    }
+
+    /// Brings what this core holds in line with what was published.
+    pub(super) fn follow(&self) {
+        self.tidy();
+        self.flights.sweep(self.now_millis());
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.connections.get() == 0 && self.flights.len() == 0
+    }
+
+    /// The process ends: whatever is still in flight is cancelled.
+    pub(super) fn cut_all(&self) {
+        self.flights.cut_all(Reason::Draining);
+    }
+
+    /// 128 random bits, as 32 hexadecimal digits.
+    pub(super) fn random_id(&self) -> HeaderValue {
+        use std::io::Write;
+        let mut dice = self.dice.borrow_mut();
+        let mut text = [0u8; 32];
+        // Exactly 32 digits fit, so writing cannot fail.
+        let _ = write!(&mut text[..], "{:016x}{:016x}", dice.next_u64(), dice.next_u64());
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}

@@ -1,0 +1,267 @@
+//! Which service, pool and backend a request goes to. Synchronous, in one closure that borrows the
+//! snapshot: nothing can hold it across an await, and who has decided has its ticket.
+
+use super::{core::Core, flight::Ticket, headers, upstream::Upstream};
+use crate::{
+    live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
+    routing::{
+        Candidates, FULL, Key, Policy, PoolSet, PoolTable, RequestView, ServiceTable, StickyTable,
+        choose, slow_start,
+    },
+    spec::{StickyKey, UnhealthyPool},
+};
+use http::{HeaderMap, HeaderValue, header, request::Parts};
+use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+
+/// Where a request goes. The ticket says that it is in flight there.
+pub(super) struct Assignment {
+    pub(super) ticket: Ticket,
+    pub(super) policy: Policy,
+    /// Of the service, for this core's budgets.
+    pub(super) service_slot: usize,
+    /// The sticky cookie that the client is given.
+    pub(super) issued: Option<Issued>,
+}
+
+/// A sticky key that the proxy has made up.
+#[derive(Clone)]
+pub(super) struct Issued {
+    key: Key,
+    pub(super) cookie: HeaderValue,
+}
+
+/// Why a request goes nowhere, and which pool would have had to answer it.
+pub(super) struct Refusal {
+    pub(super) reason: Reason,
+    pub(super) pool: Option<Arc<LivePool>>,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, pool: None }
+    }
+}
+
+/// What is known when it is decided.
+pub(super) struct Query<'a> {
+    pub(super) parts: &'a Parts,
+    /// The user's address.
+    pub(super) client: IpAddr,
+    /// The user speaks https.
+    pub(super) secure: bool,
+    /// What an earlier decision about the same request came to.
+    pub(super) earlier: Option<Earlier<'a>>,
+}
+
+pub(super) struct Earlier<'a> {
+    /// The backend that was tried last: its pool is kept, if it still takes requests.
+    pub(super) last: &'a Rc<Upstream>,
+    /// Slots of the backends that were tried.
+    pub(super) tried: &'a [usize],
+    pub(super) issued: Option<Issued>,
+}
+
+/// # Errors
+/// `BadRequest`, `NoRoute`, or `NoBackend` of the pool that the request was for.
+pub(super) fn decide(core: &Rc<Core>, query: &Query<'_>) -> Result<Assignment, Refusal> {
+    core.live.published.read(|snapshot| decide_on(snapshot, core, query))
+}
+
+fn decide_on(
+    snapshot: &Snapshot,
+    core: &Rc<Core>,
+    query: &Query<'_>,
+) -> Result<Assignment, Refusal> {
+    let parts = query.parts;
+    let named = headers::connection_options(&parts.headers);
+    if named.map(str::to_ascii_lowercase).any(|name| snapshot.table.header_names.contains(&*name)) {
+        return Err(Reason::BadRequest.into());
+    }
+    let view = RequestView::new(
+        parts.method.as_str(),
+        host(parts),
+        parts.uri.path(),
+        parts.uri.query(),
+        &parts.headers,
+        query.client,
+    );
+    let route = snapshot.table.find(&view).ok_or(Reason::NoRoute)?;
+    let service = &snapshot.table.services[route.service];
+    let live = &snapshot.services[route.service];
+    let choice = Choice { service, live, core, now: core.now_millis() };
+
+    let (key, issued) = choice.key(&view, query);
+    let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
+    let pool = choice.pool(&view, query.earlier.as_ref(), key)?;
+    let balance_key = key.unwrap_or_else(|| Key::of_address(query.client));
+    let Some(backend) = choice.backend(pool, tried, balance_key) else {
+        let pool = Some(live.pools[pool].pool.clone());
+        return Err(Refusal { reason: Reason::NoBackend, pool });
+    };
+    let upstream = core.upstream(backend);
+    let ticket = core.flights.begin(core.index, upstream);
+    let service_slot = live.slot.index();
+    Ok(Assignment { ticket, policy: service.policy, service_slot, issued })
+}
+
+/// The authority of the target counts before `Host` (RFC 9112 section 3.2.2).
+fn host(parts: &Parts) -> Option<&str> {
+    match parts.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(header::HOST)?.to_str().ok(),
+    }
+}
+
+struct Choice<'a> {
+    service: &'a ServiceTable,
+    live: &'a LiveService,
+    core: &'a Core,
+    now: u64,
+}
+
+impl Choice<'_> {
+    fn key(
+        &self,
+        view: &RequestView<'_, HeaderMap>,
+        query: &Query<'_>,
+    ) -> (Option<Key>, Option<Issued>) {
+        let Some(sticky) = &self.service.sticky else { return (None, None) };
+        if let Some(key) = sticky.key(view) {
+            return (Some(key), None);
+        }
+        let earlier = query.earlier.as_ref().and_then(|earlier| earlier.issued.clone());
+        let issued = earlier.or_else(|| issue(self.core, sticky, query.secure));
+        (issued.as_ref().map(|issued| issued.key), issued)
+    }
+
+    /// The pool of the request: a pin's, else that of the earlier try, else one that is drawn.
+    fn pool(
+        &self,
+        view: &RequestView<'_, HeaderMap>,
+        earlier: Option<&Earlier<'_>>,
+        key: Option<Key>,
+    ) -> Result<usize, Refusal> {
+        if let Some(pinned) = self.service.pin(view) {
+            return Ok(pinned);
+        }
+        let drawable = self.drawable();
+        let kept = earlier.and_then(|earlier| {
+            let same = |entry: &PoolEntry| Arc::ptr_eq(&entry.pool, &earlier.last.backend.pool);
+            self.live.pools.iter().position(same)
+        });
+        if let Some(kept) = kept
+            && drawable.contains(kept)
+            && self.service.pools[kept].weight.get() > 0
+        {
+            return Ok(kept);
+        }
+        let first = earlier.is_none();
+        self.draw(key, drawable, first)
+            // Nobody can take it: tell whose share it is.
+            .or_else(|| self.draw(key, PoolSet::ALL, false))
+            .ok_or_else(|| Reason::NoBackend.into())
+    }
+
+    /// The pools that draws may land on.
+    fn drawable(&self) -> PoolSet {
+        let undrained = self.service.undrained();
+        match self.service.policy.unhealthy_pool {
+            UnhealthyPool::Fail => undrained,
+            UnhealthyPool::Redistribute => {
+                let pools = self.service.pools.iter().zip(&self.live.pools).enumerate();
+                pools
+                    .filter(|(index, (table, live))| {
+                        undrained.contains(*index) && is_available(table, live)
+                    })
+                    .map(|(index, _)| index)
+                    .collect()
+            }
+        }
+    }
+
+    fn draw(&self, key: Option<Key>, among: PoolSet, counts: bool) -> Option<usize> {
+        let service = self.service;
+        let slot = self.live.slot.index();
+        self.core.service(slot, &self.live.name, service.pools.len(), |state| {
+            if counts {
+                state.budget.request(self.now);
+            }
+            match (&service.sticky, key) {
+                (Some(sticky), Some(key)) => sticky.draw(key, among),
+                _ => {
+                    let mut dice = self.core.dice.borrow_mut();
+                    state.sequence.draw(&service.split, among, &mut *dice)
+                }
+            }
+        })
+    }
+
+    /// A backend of `pool` that was not `tried`; when all were, one that was.
+    fn backend(&self, pool: usize, tried: &[usize], key: Key) -> Option<&Arc<LiveBackend>> {
+        let table = &self.service.pools[pool];
+        if table.drained {
+            return None;
+        }
+        let backends = &self.live.pools[pool].backends;
+        let exclude: Vec<usize> = (0..backends.len())
+            .filter(|&index| tried.contains(&backends[index].slot.index()))
+            .collect();
+        let choose_among = |exclude: &[usize]| {
+            let candidates = Candidates {
+                pool: table,
+                readiness: |index: usize| self.readiness(&backends[index], table.slow_start),
+                load: |index: usize| backends[index].open(),
+                exclude,
+            };
+            let slot = self.live.slot.index();
+            self.core.service(slot, &self.live.name, self.service.pools.len(), |state| {
+                let mut dice = self.core.dice.borrow_mut();
+                let balance = self.service.policy.balance;
+                let state = &mut state.balance[pool];
+                choose(balance, &candidates, state, &mut *dice, key.hash())
+            })
+        };
+        let mut chosen = choose_among(&exclude);
+        if chosen.is_none() && !exclude.is_empty() {
+            chosen = choose_among(&[]);
+        }
+        chosen.map(|index| &backends[index])
+    }
+
+    fn readiness(&self, backend: &LiveBackend, window: Duration) -> u32 {
+        if !backend.health.is_available() {
+            0
+        } else if window.is_zero() {
+            FULL
+        } else {
+            let since = self.now.saturating_sub(backend.health.since_millis());
+            slow_start(Duration::from_millis(since), window)
+        }
+    }
+}
+
+/// Some backend can take requests.
+fn is_available(table: &PoolTable, live: &PoolEntry) -> bool {
+    table.backends.iter().zip(&live.backends).any(|(backend, live)| {
+        !backend.drained && backend.weight.get() > 0 && live.health.is_available()
+    })
+}
+
+/// A cookie for a client that has none, if the service gives them.
+fn issue(core: &Core, sticky: &StickyTable, secure: bool) -> Option<Issued> {
+    let StickyKey::Cookie(name) = &sticky.key else { return None };
+    if !sticky.issue {
+        return None;
+    }
+    let id = core.random_id();
+    let id = id.to_str().ok()?;
+    let mut cookie = format!("{name}={id}; Path=/; HttpOnly; SameSite=Lax");
+    if let Some(max_age) = sticky.max_age {
+        cookie.push_str(&format!("; Max-Age={}", max_age.as_secs()));
+    }
+    // A browser drops a Secure cookie that came over http, and the user would change versions.
+    if secure {
+        cookie.push_str("; Secure");
+    }
+    Some(Issued { key: Key::of(id.as_bytes()), cookie: HeaderValue::from_str(&cookie).ok()? })
+}

@@ -1,0 +1,190 @@
+//! What is in flight on one core. A ticket is counted on its backend from the decision until the last
+//! byte; deadlines and the cut of a drain are looked after by one sweep a core, so that a request pays
+//! for no timer of its own.
+
+use super::upstream::{Conn, Upstream};
+use crate::live::{Kind, Outcome, Reason};
+use hyper::body::Incoming;
+use slab::Slab;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+use tokio::sync::Notify;
+
+/// All tickets of a core.
+#[derive(Default)]
+pub(super) struct Flights {
+    open: RefCell<Slab<Rc<Flight>>>,
+    /// Woken when the first ticket is taken, so that an idle core need not sweep.
+    busy: Notify,
+}
+
+/// A request in flight, shared by the parts that carry it.
+pub(super) struct Flight {
+    pub(super) upstream: Rc<Upstream>,
+    kind: Cell<Kind>,
+    /// Milliseconds of the process's clock, and what has happened when it passes.
+    deadline: Cell<(u64, Reason)>,
+    /// The same for the whole request.
+    limit: Cell<u64>,
+    verdict: Cell<Option<Reason>>,
+    ended: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    /// The response that flows; a verdict drops it, whether or not the client reads.
+    pub(super) exchange: RefCell<Option<Exchange>>,
+    /// Nothing more is to be sent to the backend.
+    pub(super) upload_done: Cell<bool>,
+}
+
+/// The backend's side of a response that flows.
+pub(super) struct Exchange {
+    pub(super) incoming: Incoming,
+    pub(super) conn: Conn,
+}
+
+/// Proof that a request is in flight on a backend. Dropping it ends it.
+pub(super) struct Ticket {
+    pub(super) flight: Rc<Flight>,
+    flights: Rc<Flights>,
+    key: usize,
+    core: usize,
+}
+
+impl Flights {
+    pub(super) fn begin(self: &Rc<Self>, core: usize, upstream: Rc<Upstream>) -> Ticket {
+        upstream.backend.begin(core);
+        let flight = Rc::new(Flight {
+            upstream,
+            kind: Cell::new(Kind::Request),
+            deadline: Cell::new((u64::MAX, Reason::ResponseTimeout)),
+            limit: Cell::new(u64::MAX),
+            verdict: Cell::new(None),
+            ended: Cell::new(false),
+            waker: RefCell::new(None),
+            exchange: RefCell::new(None),
+            upload_done: Cell::new(true),
+        });
+        let mut open = self.open.borrow_mut();
+        let key = open.insert(flight.clone());
+        if open.len() == 1 {
+            self.busy.notify_one();
+        }
+        Ticket { flight, flights: self.clone(), key, core }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Returns when there is something to sweep.
+    pub(super) async fn busy(&self) {
+        while self.open.borrow().is_empty() {
+            self.busy.notified().await;
+        }
+    }
+
+    /// Gives its verdict to everything that is late or whose backend was cut.
+    pub(super) fn sweep(&self, now_millis: u64) {
+        let mut judged = Vec::new();
+        for (_, flight) in self.open.borrow().iter() {
+            if flight.verdict.get().is_none()
+                && let Some(reason) = flight.judge(now_millis)
+            {
+                judged.push((flight.clone(), reason));
+            }
+        }
+        for (flight, reason) in judged {
+            flight.fail(reason);
+        }
+    }
+
+    /// Ends everything with the same verdict.
+    pub(super) fn cut_all(&self, reason: Reason) {
+        let open: Vec<_> = self.open.borrow().iter().map(|(_, flight)| flight.clone()).collect();
+        for flight in open {
+            flight.fail(reason);
+        }
+    }
+}
+
+impl Flight {
+    fn judge(&self, now: u64) -> Option<Reason> {
+        let (deadline, reason) = self.deadline.get();
+        if self.upstream.backend.is_cut() {
+            Some(Reason::Draining)
+        } else if now >= self.limit.get() {
+            Some(Reason::RequestDeadline)
+        } else if now >= deadline {
+            Some(reason)
+        } else {
+            None
+        }
+    }
+
+    /// From `deadline` (milliseconds of the process's clock) on it has failed for `reason`; replaces the
+    /// earlier deadline.
+    pub(super) fn arm(&self, deadline: u64, reason: Reason) {
+        self.deadline.set((deadline, reason));
+    }
+
+    /// The deadline of the whole request.
+    pub(super) fn limit(&self, deadline: u64) {
+        self.limit.set(deadline);
+    }
+
+    /// The first verdict stands.
+    pub(super) fn fail(&self, reason: Reason) {
+        if self.verdict.get().is_some() || self.ended.get() {
+            return;
+        }
+        self.verdict.set(Some(reason));
+        // Dropping the exchange closes the backend's connection even if nobody polls the body.
+        drop(self.exchange.take());
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Option<Reason> {
+        self.verdict.get()
+    }
+
+    pub(super) fn poll_verdict(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(reason) = self.verdict.get() {
+            return Poll::Ready(reason);
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind.get()
+    }
+}
+
+impl Ticket {
+    pub(super) fn turn(&self, to: Kind) {
+        let from = self.flight.kind.replace(to);
+        if from != to {
+            self.flight.upstream.backend.turn(self.core, from, to);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let flight = &self.flight;
+        flight.ended.set(true);
+        let outcome = match flight.verdict.get() {
+            Some(Reason::Draining) => Outcome::Cut,
+            _ => Outcome::Finished,
+        };
+        flight.upstream.backend.end(self.core, flight.kind(), outcome);
+        self.flights.open.borrow_mut().remove(self.key);
+    }
+}

@@ -1,0 +1,18 @@
+//! The data plane: one thread a core. It reads snapshots, holds tickets and writes its own core's
+//! counters; it never waits for the control plane.
+
+mod body;
+mod connection;
+mod core;
+mod decide;
+mod failure;
+mod flight;
+mod handler;
+mod headers;
+mod record;
+mod retry;
+mod tunnel;
+mod upstream;
+mod worker;
+
+pub use worker::spawn;
