@@ -353,7 +353,7 @@ impl Body for ReplyBody {
             Self::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Stream(stream) => stream.size.clone(),
+            Self::Stream(stream) => stream.size,
         }
     }
 }

@@ -212,7 +212,7 @@ where
             _ = phases.changed(), if !leaving => {}
             () = tokio::time::sleep(pace) => match connection.overdue(is_h2, leaving) {
                 Overdue::No => {}
-                Overdue::Head => return None,
+                Overdue::Now => return None,
                 Overdue::Idle if ending => return None,
                 Overdue::Idle => {
                     end(serving.as_mut());
@@ -225,13 +225,16 @@ where
 
 enum Overdue {
     No,
-    /// A request head that does not arrive.
-    Head,
+    /// A request head that does not arrive, a response that is not read.
+    Now,
     Idle,
 }
 
 impl ClientConnection {
     fn overdue(&self, is_h2: bool, leaving: bool) -> Overdue {
+        if self.activity.doomed.get() {
+            return Overdue::Now;
+        }
         if self.activity.active.get() > 0 {
             return Overdue::No;
         }
@@ -247,7 +250,7 @@ impl ClientConnection {
         };
         if let Some(since) = head_since {
             let late = now.saturating_sub(since) >= millis(timeouts.headers);
-            return if late { Overdue::Head } else { Overdue::No };
+            return if late { Overdue::Now } else { Overdue::No };
         }
         let keep = if leaving { QUIET_BEFORE_CLOSE } else { timeouts.keep_alive };
         if quiet >= millis(keep) { Overdue::Idle } else { Overdue::No }

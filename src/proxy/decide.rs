@@ -1,7 +1,12 @@
 //! Which service, pool and backend a request goes to. Synchronous, in one closure that borrows the
 //! snapshot: nothing can hold it across an await, and who has decided has its ticket.
 
-use super::{core::Core, flight::Ticket, headers, upstream::Upstream};
+use super::{
+    core::{Core, ServiceState},
+    flight::Ticket,
+    headers,
+    upstream::Upstream,
+};
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
@@ -89,6 +94,9 @@ fn decide_on(
     let service = &snapshot.table.services[route.service];
     let live = &snapshot.services[route.service];
     let choice = Choice { service, live, core, now: core.now_millis() };
+    if query.earlier.is_none() {
+        choice.state(|state| state.budget.request(choice.now));
+    }
 
     let (key, issued) = choice.key(&view, query);
     let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
@@ -155,10 +163,9 @@ impl Choice<'_> {
         {
             return Ok(kept);
         }
-        let first = earlier.is_none();
-        self.draw(key, drawable, first)
+        self.draw(key, drawable)
             // Nobody can take it: tell whose share it is.
-            .or_else(|| self.draw(key, PoolSet::ALL, false))
+            .or_else(|| self.draw(key, PoolSet::ALL))
             .ok_or_else(|| Reason::NoBackend.into())
     }
 
@@ -179,21 +186,19 @@ impl Choice<'_> {
         }
     }
 
-    fn draw(&self, key: Option<Key>, among: PoolSet, counts: bool) -> Option<usize> {
-        let service = self.service;
-        let slot = self.live.slot.index();
-        self.core.service(slot, &self.live.name, service.pools.len(), |state| {
-            if counts {
-                state.budget.request(self.now);
-            }
-            match (&service.sticky, key) {
-                (Some(sticky), Some(key)) => sticky.draw(key, among),
-                _ => {
-                    let mut dice = self.core.dice.borrow_mut();
-                    state.sequence.draw(&service.split, among, &mut *dice)
-                }
-            }
-        })
+    /// What this core remembers of the service.
+    fn state<R>(&self, f: impl FnOnce(&mut ServiceState) -> R) -> R {
+        self.core.service(self.live.slot.index(), &self.live.name, self.service.pools.len(), f)
+    }
+
+    fn draw(&self, key: Option<Key>, among: PoolSet) -> Option<usize> {
+        match (&self.service.sticky, key) {
+            (Some(sticky), Some(key)) => sticky.draw(key, among),
+            _ => self.state(|state| {
+                let mut dice = self.core.dice.borrow_mut();
+                state.sequence.draw(&self.service.split, among, &mut *dice)
+            }),
+        }
     }
 
     /// A backend of `pool` that was not `tried`; when all were, one that was.
@@ -213,8 +218,7 @@ impl Choice<'_> {
                 load: |index: usize| backends[index].open(),
                 exclude,
             };
-            let slot = self.live.slot.index();
-            self.core.service(slot, &self.live.name, self.service.pools.len(), |state| {
+            self.state(|state| {
                 let mut dice = self.core.dice.borrow_mut();
                 let balance = self.service.policy.balance;
                 let state = &mut state.balance[pool];

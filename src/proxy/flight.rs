@@ -2,7 +2,10 @@
 //! byte; deadlines and the cut of a drain are looked after by one sweep a core, so that a request pays
 //! for no timer of its own.
 
-use super::upstream::{Conn, Upstream};
+use super::{
+    record::ConnectionActivity,
+    upstream::{Conn, Upstream},
+};
 use crate::live::{Kind, Outcome, Reason};
 use hyper::body::Incoming;
 use slab::Slab;
@@ -24,6 +27,7 @@ pub(super) struct Flights {
 /// A request in flight, shared by the parts that carry it.
 pub(super) struct Flight {
     pub(super) upstream: Rc<Upstream>,
+    core: usize,
     kind: Cell<Kind>,
     /// Milliseconds of the process's clock, and what has happened when it passes.
     deadline: Cell<(u64, Reason)>,
@@ -42,6 +46,8 @@ pub(super) struct Flight {
 pub(super) struct Exchange {
     pub(super) incoming: Incoming,
     pub(super) conn: Conn,
+    /// The client's connection, if this is all that it carries.
+    pub(super) client: Option<Rc<ConnectionActivity>>,
 }
 
 /// Proof that a request is in flight on a backend. Dropping it ends it.
@@ -49,7 +55,6 @@ pub(super) struct Ticket {
     pub(super) flight: Rc<Flight>,
     flights: Rc<Flights>,
     key: usize,
-    core: usize,
 }
 
 impl Flights {
@@ -57,6 +62,7 @@ impl Flights {
         upstream.backend.begin(core);
         let flight = Rc::new(Flight {
             upstream,
+            core,
             kind: Cell::new(Kind::Request),
             deadline: Cell::new((u64::MAX, Reason::ResponseTimeout)),
             limit: Cell::new(u64::MAX),
@@ -71,7 +77,7 @@ impl Flights {
         if open.len() == 1 {
             self.busy.notify_one();
         }
-        Ticket { flight, flights: self.clone(), key, core }
+        Ticket { flight, flights: self.clone(), key }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -140,8 +146,13 @@ impl Flight {
             return;
         }
         self.verdict.set(Some(reason));
-        // Dropping the exchange closes the backend's connection even if nobody polls the body.
-        drop(self.exchange.take());
+        // A client that does not read keeps its body from being polled; the backend is free all the same.
+        if let Some(exchange) = self.exchange.take() {
+            if let Some(client) = exchange.client {
+                client.doomed.set(true);
+            }
+            self.end();
+        }
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -162,29 +173,31 @@ impl Flight {
         Poll::Pending
     }
 
-    pub(super) fn kind(&self) -> Kind {
-        self.kind.get()
+    fn end(&self) {
+        if self.ended.replace(true) {
+            return;
+        }
+        let outcome = match self.verdict.get() {
+            Some(Reason::Draining) => Outcome::Cut,
+            _ => Outcome::Finished,
+        };
+        self.upstream.backend.end(self.core, self.kind.get(), outcome);
     }
 }
 
 impl Ticket {
     pub(super) fn turn(&self, to: Kind) {
-        let from = self.flight.kind.replace(to);
-        if from != to {
-            self.flight.upstream.backend.turn(self.core, from, to);
+        let flight = &self.flight;
+        let from = flight.kind.replace(to);
+        if from != to && !flight.ended.get() {
+            flight.upstream.backend.turn(flight.core, from, to);
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let flight = &self.flight;
-        flight.ended.set(true);
-        let outcome = match flight.verdict.get() {
-            Some(Reason::Draining) => Outcome::Cut,
-            _ => Outcome::Finished,
-        };
-        flight.upstream.backend.end(self.core, flight.kind(), outcome);
+        self.flight.end();
         self.flights.open.borrow_mut().remove(self.key);
     }
 }

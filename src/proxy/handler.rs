@@ -131,6 +131,7 @@ async fn forward(
         parts,
         address,
         secure,
+        began_millis: core.now_millis(),
         upload,
         body_timeout: connection.listener.spec.timeouts.body,
         tried: Vec::new(),
@@ -138,7 +139,7 @@ async fn forward(
     };
     let (assignment, conn, response) = exchange.send(assignment, recorder).await?;
     let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
-    answer(core, &exchange.parts, assignment, conn, response, upgrade)
+    answer(connection, &exchange.parts, assignment, conn, response, upgrade)
 }
 
 /// # Errors
@@ -166,6 +167,7 @@ struct Sending<'a> {
     parts: Parts,
     address: IpAddr,
     secure: bool,
+    began_millis: u64,
     upload: Option<Rc<RefCell<Upload>>>,
     body_timeout: std::time::Duration,
     /// Slots of the backends that failed.
@@ -201,7 +203,7 @@ impl Sending<'_> {
                 Err(reason) => {
                     let retry = assignment.policy.retries.on.connect;
                     assignment = self.next(assignment, recorder, reason, retry)?;
-                    fresh = false;
+                    (unsent, fresh) = (None, false);
                     continue;
                 }
             };
@@ -266,7 +268,7 @@ impl Sending<'_> {
     }
 
     async fn attempt(
-        &mut self,
+        &self,
         assignment: &Assignment,
         flight: &Rc<Flight>,
         mut conn: Conn,
@@ -278,8 +280,8 @@ impl Sending<'_> {
         };
         let now = self.core.now_millis();
         let timeouts = &assignment.policy.timeouts;
-        if !timeouts.request.is_zero() && self.tries == 1 {
-            flight.limit(now.saturating_add(millis(timeouts.request)));
+        if !timeouts.request.is_zero() {
+            flight.limit(self.began_millis.saturating_add(millis(timeouts.request)));
         }
         flight.arm(now.saturating_add(millis(timeouts.response)), Reason::ResponseTimeout);
         let (sent, received) = (Instant::now(), conn.received());
@@ -311,7 +313,7 @@ impl Sending<'_> {
     }
 
     /// The request as this attempt sends it.
-    fn request(&mut self, assignment: &Assignment, flight: &Rc<Flight>) -> Request<UpstreamBody> {
+    fn request(&self, assignment: &Assignment, flight: &Rc<Flight>) -> Request<UpstreamBody> {
         let body = match &self.upload {
             None => UpstreamBody::Empty,
             Some(upload) => {
@@ -326,11 +328,7 @@ impl Sending<'_> {
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = origin_form(&self.parts.uri);
-        *request.headers_mut() = if self.is_repeatable() || self.tries == 1 {
-            self.parts.headers.clone()
-        } else {
-            std::mem::take(&mut self.parts.headers)
-        };
+        *request.headers_mut() = self.parts.headers.clone();
         request
     }
 
@@ -389,13 +387,14 @@ async fn unless_judged<F: Future>(flight: &Flight, future: F) -> Result<F::Outpu
 
 /// Turns a backend's response into the client's.
 fn answer(
-    core: &Rc<Core>,
+    connection: &ClientConnection,
     request: &Parts,
     assignment: Assignment,
     conn: Conn,
     mut response: Response<Incoming>,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 ) -> Result<Answer, Failure> {
+    let core = &connection.core;
     let Assignment { ticket, policy, issued, .. } = assignment;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some((protocol, client)) = upgrade.filter(|(p, _)| agrees(p, response.headers()))
@@ -444,7 +443,8 @@ fn answer(
     };
     let now = core.now_millis();
     flight.arm(now.saturating_add(millis(policy.timeouts.body)), Reason::IdleTimeout);
-    flight.exchange.replace(Some(Exchange { incoming, conn }));
+    let client = (request.version <= Version::HTTP_11).then(|| connection.activity.clone());
+    flight.exchange.replace(Some(Exchange { incoming, conn, client }));
     Ok(Answer::Streaming(with_head(head.status, headers, Some(stream))))
 }
 

@@ -41,6 +41,8 @@ pub(super) struct ConnectionActivity {
     pub(super) active: Cell<u32>,
     /// When the last request ended, in milliseconds of the process's clock.
     pub(super) quiet_since: Cell<u64>,
+    /// Its response was given up; if the client does not even take note of that, it is closed.
+    pub(super) doomed: Cell<bool>,
     /// When a request head began to arrive; 0: none is on its way.
     pub(super) head_since: Arc<AtomicU64>,
 }

@@ -61,8 +61,7 @@ impl Upstream {
             if conn.sender.is_closed() || conn.idle_until <= Instant::now() {
                 continue;
             }
-            // The connection's own task may not have seen the end of the last response yet.
-            if !conn.sender.is_ready() && conn.sender.ready().await.is_err() {
+            if !conn.becomes_ready().await {
                 continue;
             }
             if careful && !conn.is_quiet() {
@@ -116,6 +115,18 @@ impl Upstream {
 }
 
 impl Conn {
+    /// The connection's own task may not have seen the end of the last response yet; it is given a few
+    /// turns, and no more: a backend that answered without reading the request never gets ready.
+    async fn becomes_ready(&mut self) -> bool {
+        for _ in 0..4 {
+            if self.sender.is_ready() {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        false
+    }
+
     /// Nothing to read: neither an end nor bytes that nobody asked for.
     fn is_quiet(&self) -> bool {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
