@@ -1,0 +1,390 @@
+//! Backends, clients and a whole proxy for integration tests, on real sockets with ports chosen by the
+//! system. Nothing here waits for a time to pass, only for conditions.
+#![allow(dead_code)]
+
+use bytes::Bytes;
+use crossfade::{
+    control::{Change, ChangeError, Command, FileStatus, Handle, Receipt, Source},
+    live::{Live, Phase},
+    process::Process,
+    spec::{
+        Backend as BackendSpec, BackendAddress, HealthCheck, Listener, Match, Name, Pool, Route,
+        Service, Spec, Weight,
+    },
+};
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use indexmap::IndexMap;
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{oneshot, watch},
+    time::timeout,
+};
+
+/// Longer than anything here takes; what is not there by then never comes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub type Body = BoxBody<Bytes, Infallible>;
+type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+pub fn full(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into()).boxed()
+}
+
+/// A body of these frames, without a length.
+pub fn frames(frames: Vec<Frame<Bytes>>) -> Body {
+    StreamBody::new(futures_util::stream::iter(frames.into_iter().map(Ok))).boxed()
+}
+
+pub fn text(text: impl Into<Bytes>) -> Response<Body> {
+    Response::new(full(text))
+}
+
+/// An HTTP/1.1 server on hyper.
+pub struct Backend {
+    pub address: SocketAddr,
+    pub requests: Arc<AtomicUsize>,
+    pub connections: Arc<AtomicUsize>,
+    stop: watch::Sender<bool>,
+}
+
+impl Backend {
+    pub async fn start<F, A>(handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let handler: Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync> =
+            Arc::new(move |request| Box::pin(handler(request)));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        Self::raw_counted(requests, move |stream| {
+            let (handler, counted) = (handler.clone(), counted.clone());
+            async move {
+                let service = service_fn(move |request| {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let answer = handler(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
+                    .await;
+            }
+        })
+        .await
+    }
+
+    /// Answers every request with its name.
+    pub async fn named(name: &'static str) -> Self {
+        Self::start(move |_| async move { text(name) }).await
+    }
+
+    /// Does with each connection what `serve` does.
+    pub async fn raw<F, A>(serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> A + Send + 'static,
+        A: Future<Output = ()> + Send + 'static,
+    {
+        Self::raw_counted(Arc::default(), serve).await
+    }
+
+    async fn raw_counted<F, A>(requests: Arc<AtomicUsize>, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> A + Send + 'static,
+        A: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, mut stopped) = watch::channel(false);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    _ = stopped.wait_for(|s| *s) => return,
+                };
+                counted.fetch_add(1, Ordering::SeqCst);
+                let mut stopped = stopped.clone();
+                let serving = serve(stream);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serving => {}
+                        _ = stopped.wait_for(|s| *s) => {}
+                    }
+                });
+            }
+        });
+        Self { address, requests, connections, stop }
+    }
+
+    pub fn count(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// Closes everything at once, as a process that is killed.
+    pub fn kill(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub fn spec_address(&self) -> BackendAddress {
+        BackendAddress::Socket(self.address)
+    }
+}
+
+/// An address at which nobody listens.
+pub async fn dead_address() -> BackendAddress {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    BackendAddress::Socket(listener.local_addr().unwrap())
+}
+
+pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {
+    Pool {
+        version: version.into(),
+        weight: Weight::new(weight).unwrap(),
+        backends: backends.iter().map(|a| (a.clone(), BackendSpec::default())).collect(),
+        slow_start: Duration::ZERO,
+        drained: false,
+    }
+}
+
+/// A service `shop` with these pools, behind a route for everything, on one core.
+pub fn spec(pools: &[(&str, Pool)]) -> Spec {
+    let pools: IndexMap<Name, Pool> =
+        pools.iter().map(|(name, pool)| ((*name).into(), pool.clone())).collect();
+    Spec {
+        threads: std::num::NonZeroUsize::new(1),
+        shutdown: Default::default(),
+        startup_wait: Duration::from_secs(10),
+        listeners: vec![Listener::new("127.0.0.1:0".parse().unwrap())],
+        admin: Default::default(),
+        metrics_linger: Duration::from_secs(60),
+        services: IndexMap::from([("shop".into(), Service::new(pools))]),
+        routes: vec![Route {
+            name: "all".into(),
+            matches: Match::default(),
+            service: "shop".into(),
+        }],
+    }
+}
+
+pub fn health_check() -> HealthCheck {
+    HealthCheck { interval: Duration::from_millis(50), ..HealthCheck::new("/health") }
+}
+
+/// A proxy with its own threads, as in production but for the admin side.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub handle: Handle,
+    pub live: Arc<Live>,
+    end: Option<oneshot::Sender<Duration>>,
+    ended: Option<thread::JoinHandle<bool>>,
+}
+
+impl Proxy {
+    pub async fn start(spec: Spec) -> Self {
+        let (started, start) = oneshot::channel();
+        let (end, asked_to_end) = oneshot::channel();
+        let ended = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let process = Process::start(spec, FileStatus::default()).await.unwrap();
+                let bound = process.live.published.read(|s| s.listeners[0].bound.address);
+                started.send((bound, process.handle.clone(), process.live.clone())).ok().unwrap();
+                match asked_to_end.await {
+                    Ok(deadline) => process.drain(deadline).await,
+                    Err(_) => process.drain(Duration::ZERO).await,
+                }
+            })
+        });
+        let (address, handle, live) = start.await.expect("the proxy starts");
+        Self { address, handle, live, end: Some(end), ended: Some(ended) }
+    }
+
+    pub async fn apply(&self, command: Command) -> Result<Receipt, ChangeError> {
+        self.handle.apply(change(command)).await
+    }
+
+    pub async fn cutover(&self, to: &str) -> Receipt {
+        self.apply(Command::Cutover { service: "shop".into(), to: to.into() }).await.unwrap()
+    }
+
+    pub async fn weights(&self, weights: &[(&str, u64)]) -> Receipt {
+        let weights =
+            weights.iter().map(|(n, w)| ((*n).into(), Weight::new(*w).unwrap())).collect();
+        self.apply(Command::SetWeights { service: "shop".into(), weights }).await.unwrap()
+    }
+
+    /// Requests in flight on all backends.
+    pub fn open(&self) -> u64 {
+        let pools = self.live.pools();
+        pools.iter().flat_map(|pool| pool.backends()).map(|backend| backend.open()).sum()
+    }
+
+    pub async fn ready(&self) {
+        let mut phases = self.live.lifecycle.subscribe();
+        timeout(PATIENCE, phases.wait_for(|phase| *phase >= Phase::Ready)).await.unwrap().unwrap();
+    }
+
+    /// Drains it; true when nothing had to be cancelled.
+    pub async fn drain(mut self, deadline: Duration) -> bool {
+        self.end.take().unwrap().send(deadline).unwrap();
+        let ended = self.ended.take().unwrap();
+        tokio::task::spawn_blocking(move || ended.join().unwrap()).await.unwrap()
+    }
+
+    pub async fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    pub async fn h1(&self) -> Client {
+        let io = TokioIo::new(self.connect().await);
+        let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        Client::H1(sender)
+    }
+
+    pub async fn h2(&self) -> Client {
+        let io = TokioIo::new(self.connect().await);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        Client::H2(sender, self.address)
+    }
+
+    /// Sends bytes on a fresh connection and returns all that comes until the other side closes.
+    pub async fn raw(&self, request: impl AsRef<[u8]>) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(request.as_ref()).await.unwrap();
+        let mut reply = Vec::new();
+        timeout(PATIENCE, stream.read_to_end(&mut reply)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(ended) = self.ended.take() {
+            let _ = ended.join();
+        }
+    }
+}
+
+pub fn change(command: Command) -> Change {
+    Change {
+        command,
+        source: Source::Api,
+        author: "test".into(),
+        cause: None,
+        force: false,
+        if_match: None,
+        dry_run: false,
+        wait_healthy: None,
+    }
+}
+
+/// A client connection.
+pub enum Client {
+    H1(hyper::client::conn::http1::SendRequest<Body>),
+    H2(hyper::client::conn::http2::SendRequest<Body>, SocketAddr),
+}
+
+/// A whole response.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
+}
+
+impl Reply {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+pub fn get(path: &str) -> http::request::Builder {
+    Request::get(path).header("host", "shop.example.com")
+}
+
+pub fn post(path: &str) -> http::request::Builder {
+    Request::post(path).header("host", "shop.example.com")
+}
+
+impl Client {
+    /// Sends a request; returns when the head of the response is there.
+    pub async fn head(&mut self, mut request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::H1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::H2(sender, address) => {
+                let target = request.uri().path_and_query().unwrap().as_str();
+                let host = request.headers_mut().remove("host");
+                let authority = match &host {
+                    Some(host) => host.to_str().unwrap().to_owned(),
+                    None => address.to_string(),
+                };
+                *request.uri_mut() = format!("http://{authority}{target}").parse().unwrap();
+                *request.version_mut() = http::Version::HTTP_2;
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
+
+    pub async fn try_send(&mut self, request: Request<Body>) -> hyper::Result<Reply> {
+        let response = timeout(PATIENCE, self.head(request)).await.expect("a response")?;
+        let (head, body) = response.into_parts();
+        let body = timeout(PATIENCE, body.collect()).await.expect("a body")?;
+        Ok(Reply {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            trailers: body.trailers().cloned(),
+            body: body.to_bytes(),
+        })
+    }
+
+    pub async fn send(&mut self, request: Request<Body>) -> Reply {
+        self.try_send(request).await.unwrap()
+    }
+
+    pub async fn get(&mut self, path: &str) -> Reply {
+        self.send(get(path).body(full("")).unwrap()).await
+    }
+}
+
+/// Waits for a condition.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
+}
