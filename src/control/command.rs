@@ -102,12 +102,20 @@ pub struct Receipt {
     pub warnings: Vec<String>,
     /// What stopped getting new requests; idle when none has a request open.
     pub leaving: Vec<Arc<LiveBackend>>,
+    /// What was removed but gets requests until another backend of its pool is proven.
+    pub lingering: Vec<Arc<LiveBackend>>,
 }
 
 impl Receipt {
-    /// Requests still open on what stopped getting new ones.
+    /// Requests still open on what leaves. What lingers counts as one at least, until it has stopped
+    /// getting new ones; so 0 is final, but for pools that still are the target of a pin.
     pub fn open(&self) -> u64 {
-        self.leaving.iter().map(|backend| backend.open()).sum()
+        let lingering = self.lingering.iter().map(|backend| {
+            // In this order: what is closing gets no new requests, and what is open only falls.
+            let closing = backend.is_closing();
+            backend.open().max(u64::from(!closing))
+        });
+        self.leaving.iter().map(|backend| backend.open()).sum::<u64>() + lingering.sum::<u64>()
     }
 }
 

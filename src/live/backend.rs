@@ -114,7 +114,11 @@ impl LiveBackend {
         let cell = self.cells.of(core);
         match outcome {
             Outcome::Finished => cell.finished.add(1),
-            Outcome::Cut => cell.cut.add(1),
+            Outcome::Cut => {
+                cell.cut.add(1);
+                // The pool outlives its backends, and so must what is counted for its series.
+                self.pool.stats.record_drain_cut(core);
+            }
         }
         cell.kinds[kind as usize].sub_release(1);
         cell.open.sub_release(1);

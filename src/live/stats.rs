@@ -219,6 +219,7 @@ struct Cell {
     upstream_connect: Histogram,
     failures: [[Counter; Reason::ALL.len()]; Fault::ALL.len()],
     retries: Counter,
+    drain_cut: Counter,
 }
 
 impl Default for Cell {
@@ -231,6 +232,7 @@ impl Default for Cell {
             upstream_connect: Histogram::default(),
             failures: Default::default(),
             retries: Counter::default(),
+            drain_cut: Counter::default(),
         }
     }
 }
@@ -254,6 +256,8 @@ pub struct PoolTotals {
     /// By [`Fault`] and [`Reason`].
     pub failures: [[u64; Reason::ALL.len()]; Fault::ALL.len()],
     pub retries: u64,
+    /// Requests cancelled at the deadline of a drain.
+    pub drain_cut: u64,
 }
 
 impl PoolStats {
@@ -287,6 +291,11 @@ impl PoolStats {
         self.cells.of(core).retries.add(1);
     }
 
+    /// A request was cancelled at the deadline of a drain.
+    pub(super) fn record_drain_cut(&self, core: usize) {
+        self.cells.of(core).drain_cut.add(1);
+    }
+
     pub fn totals(&self) -> Box<PoolTotals> {
         let mut totals = Box::new(PoolTotals {
             requests: [[0; CODES.len()]; METHODS.len()],
@@ -296,6 +305,7 @@ impl PoolStats {
             upstream_connect: HistogramTotals::default(),
             failures: [[0; Reason::ALL.len()]; Fault::ALL.len()],
             retries: 0,
+            drain_cut: 0,
         });
         for cell in self.cells.iter() {
             add_all(&mut totals.requests, &cell.requests);
@@ -309,6 +319,7 @@ impl PoolStats {
             totals.upstream_response.add(&cell.upstream_response);
             totals.upstream_connect.add(&cell.upstream_connect);
             totals.retries += cell.retries.get();
+            totals.drain_cut += cell.drain_cut.get();
         }
         totals
     }

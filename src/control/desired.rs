@@ -1,0 +1,81 @@
+//! The desired state, and what each command makes of it. PURE.
+
+use super::{
+    ChangeError, Command, edit,
+    merge::{keep_for_restart, merge, needs_restart},
+    validate::problems,
+};
+use crate::{
+    routing::{Salts, next_salts},
+    spec::Spec,
+};
+use std::sync::Arc;
+
+/// Everything that a change starts from.
+#[derive(Clone, Debug)]
+pub(super) struct Desired {
+    pub(super) spec: Arc<Spec>,
+    /// The file as last loaded; `None` when there was none.
+    pub(super) file_base: Option<Arc<Spec>>,
+    pub(super) salts: Salts,
+}
+
+/// What a command makes of the desired state.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) desired: Desired,
+    /// The pool or backend did not exist before.
+    pub(super) created: bool,
+    /// After a load: the keys of the file that differ and wait for a restart.
+    pub(super) needs_restart: Option<Vec<String>>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Desired {
+    /// # Errors
+    /// Every reason when `spec` cannot be in force.
+    pub(super) fn first(spec: Spec, from_file: bool) -> Result<Self, Vec<String>> {
+        let problems = problems(&spec);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let salts = next_salts(&Salts::default(), None, &spec);
+        let spec = Arc::new(spec);
+        Ok(Self { file_base: from_file.then(|| spec.clone()), spec, salts })
+    }
+
+    /// The state after `command`. A command that changes nothing gives an equal spec.
+    ///
+    /// # Errors
+    /// When it names what does not exist, is not possible now, or would not leave a valid spec.
+    pub(super) fn apply(&self, command: &Command) -> Result<Applied, ChangeError> {
+        let mut spec = Spec::clone(&self.spec);
+        let mut file_base = self.file_base.clone();
+        let mut created = false;
+        let mut waits = None;
+        let mut warnings = Vec::new();
+        match command {
+            Command::Load { file } => {
+                spec = merge(self.file_base.as_deref(), file, &self.spec);
+                file_base = Some(Arc::new(Spec::clone(file)));
+                waits = Some(needs_restart(file, &self.spec));
+            }
+            Command::Replace { spec: wanted } => {
+                warnings.extend(needs_restart(wanted, &self.spec).into_iter().map(|key| {
+                    format!("{key} cannot change while crossfade runs and was kept as it is")
+                }));
+                spec = Spec::clone(wanted);
+                keep_for_restart(&self.spec, &mut spec);
+                edit::keep_drained(&self.spec, &mut spec);
+            }
+            edited => created = edit::apply(&mut spec, edited)?,
+        }
+        let problems = problems(&spec);
+        if !problems.is_empty() {
+            return Err(ChangeError::Invalid(problems));
+        }
+        let salts = next_salts(&self.salts, Some(&self.spec), &spec);
+        let desired = Self { spec: Arc::new(spec), file_base, salts };
+        Ok(Applied { desired, created, needs_restart: waits, warnings })
+    }
+}

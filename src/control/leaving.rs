@@ -1,0 +1,67 @@
+//! What a publish leaves behind. PURE.
+
+use super::{LeftInFlight, parts::Placed};
+use crate::{
+    live::{LiveBackend, LivePool},
+    spec::Weight,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// A backend that stopped getting new requests.
+#[derive(Clone)]
+pub(super) struct Left {
+    pub(super) backend: Arc<LiveBackend>,
+    /// The whole pool stopped getting them.
+    pub(super) whole_pool: bool,
+    /// It was removed or is drained by an operator's wish; else it only has no weight any more.
+    pub(super) drains: bool,
+}
+
+/// What got requests by the table `before` and gets none by the one `after`.
+pub(super) fn left(before: &[Placed], after: &[Placed]) -> Vec<Left> {
+    let places: HashMap<_, _> = after.iter().map(|p| (Arc::as_ptr(&p.backend), p)).collect();
+    let pools: HashSet<_> = after.iter().map(|p| Arc::as_ptr(&p.backend.pool)).collect();
+    let left = |p: &Placed| {
+        let (whole_pool, drains) = match places.get(&Arc::as_ptr(&p.backend)) {
+            None => (!pools.contains(&Arc::as_ptr(&p.backend.pool)), true),
+            Some(now) if now.drained() => (now.pool_drained, true),
+            Some(now) if lost(p.pool_weight, now.pool_weight) => (true, false),
+            Some(now) if lost(p.settings.weight, now.settings.weight) => (false, false),
+            Some(_) => return None,
+        };
+        Some(Left { backend: p.backend.clone(), whole_pool, drains })
+    };
+    before.iter().filter(|p| !p.drained()).filter_map(left).collect()
+}
+
+fn lost(before: Weight, after: Weight) -> bool {
+    before > Weight::ZERO && after == Weight::ZERO
+}
+
+/// What is in flight on them, a pool that left as a whole in one entry.
+pub(super) fn in_flight(left: &[Left]) -> Vec<LeftInFlight> {
+    let mut entries: Vec<LeftInFlight> = Vec::new();
+    let mut whole: HashMap<*const LivePool, usize> = HashMap::new();
+    for Left { backend, whole_pool, .. } in left {
+        let pool = &backend.pool;
+        let new = LeftInFlight {
+            service: pool.service.clone(),
+            pool: pool.name.clone(),
+            backend: (!whole_pool).then(|| backend.address.clone()),
+            in_flight: backend.in_flight(),
+        };
+        match whole.get(&Arc::as_ptr(pool)).filter(|_| *whole_pool) {
+            Some(&entry) => entries[entry].in_flight += new.in_flight,
+            None => {
+                if *whole_pool {
+                    whole.insert(Arc::as_ptr(pool), entries.len());
+                }
+                entries.push(new);
+            }
+        }
+    }
+    entries
+}

@@ -1,0 +1,205 @@
+//! The three-way merge of a file: as last loaded, as it is now, and what is in force. What the file
+//! changed since last time wins; what only the API changed stays. PURE.
+
+use crate::spec::{
+    Admin, Backend, Ejection, HealthCheck, Name, Pool, Retries, Service, ServiceLimits,
+    ServiceTimeouts, Shutdown, Spec, Weight,
+};
+use indexmap::IndexMap;
+use std::hash::Hash;
+
+/// What shall be in force after the file was read anew. May be invalid: the file and the API can
+/// contradict each other. Without a `base` it is the file.
+pub(super) fn merge(base: Option<&Spec>, file: &Spec, ours: &Spec) -> Spec {
+    let mut merged = match base {
+        None => file.clone(),
+        Some(base) => merge_specs(base, file, ours),
+    };
+    keep_for_restart(ours, &mut merged);
+    merged
+}
+
+/// The keys in which `wanted` differs and that only a restart can change.
+pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
+    let mut keys = Vec::new();
+    if wanted.threads != ours.threads {
+        keys.push("threads".to_owned());
+    }
+    if wanted.admin.address != ours.admin.address {
+        keys.push("admin.address".to_owned());
+    }
+    keys
+}
+
+/// Takes what only a restart can change from `ours`.
+pub(super) fn keep_for_restart(ours: &Spec, wanted: &mut Spec) {
+    wanted.threads = ours.threads;
+    wanted.admin.address = ours.admin.address.clone();
+}
+
+/// The file's value if the file changed it, else ours.
+fn pick<T: PartialEq + Clone>(base: Option<&T>, file: &T, ours: &T) -> T {
+    if base == Some(file) { ours.clone() } else { file.clone() }
+}
+
+/// A struct of values, each merged by itself.
+macro_rules! by_field {
+    ($type:ident { $($field:ident),+ }, $base:expr, $file:expr, $ours:expr) => {{
+        let (base, file, ours): (Option<&$type>, &$type, &$type) = ($base, $file, $ours);
+        $type { $($field: pick(base.map(|base| &base.$field), &file.$field, &ours.$field)),+ }
+    }};
+}
+
+/// What is in a map: a key is there if the file added it, or if the file did not remove it and it is
+/// in force. `both` merges the values of a key that is in the file and in force.
+fn keyed<K: Hash + Eq + Clone, V: Clone>(
+    base: Option<&IndexMap<K, V>>,
+    file: &IndexMap<K, V>,
+    ours: &IndexMap<K, V>,
+    both: impl Fn(Option<&V>, &V, &V) -> V,
+) -> IndexMap<K, V> {
+    let in_base = |key: &K| base.and_then(|base| base.get(key));
+    let mut merged = IndexMap::new();
+    for (key, theirs) in file {
+        match (in_base(key), ours.get(key)) {
+            (base, Some(ours)) => merged.insert(key.clone(), both(base, theirs, ours)),
+            (None, None) => merged.insert(key.clone(), theirs.clone()),
+            (Some(_), None) => None,
+        };
+    }
+    for (key, ours) in ours {
+        if in_base(key).is_none() && !file.contains_key(key) {
+            merged.insert(key.clone(), ours.clone());
+        }
+    }
+    merged
+}
+
+fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
+    Spec {
+        threads: ours.threads,
+        shutdown: by_field!(
+            Shutdown { delay, drain },
+            Some(&base.shutdown),
+            &file.shutdown,
+            &ours.shutdown
+        ),
+        startup_wait: pick(Some(&base.startup_wait), &file.startup_wait, &ours.startup_wait),
+        listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
+        admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
+        metrics_linger: pick(
+            Some(&base.metrics_linger),
+            &file.metrics_linger,
+            &ours.metrics_linger,
+        ),
+        services: keyed(Some(&base.services), &file.services, &ours.services, merge_services),
+        routes: pick(Some(&base.routes), &file.routes, &ours.routes),
+    }
+}
+
+fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Service {
+    let mut pools = keyed(base.map(|b| &b.pools), &file.pools, &ours.pools, merge_pools);
+    // All weights of a service are one value: shares that nobody ever wrote would be the result else.
+    if weights_changed(base, file) {
+        for (name, pool) in &mut pools {
+            pool.weight = weight_in(file, name);
+        }
+    }
+    Service {
+        pools,
+        pins: pick(base.map(|b| &b.pins), &file.pins, &ours.pins),
+        sticky: pick(base.map(|b| &b.sticky), &file.sticky, &ours.sticky),
+        balance: pick(base.map(|b| &b.balance), &file.balance, &ours.balance),
+        health_check: merge_health_checks(
+            base.map(|b| &b.health_check),
+            &file.health_check,
+            &ours.health_check,
+        ),
+        ejection: by_field!(
+            Ejection { consecutive },
+            base.map(|b| &b.ejection),
+            &file.ejection,
+            &ours.ejection
+        ),
+        timeouts: by_field!(
+            ServiceTimeouts { connect, response, body, request, upstream_idle, tunnel_idle, drain },
+            base.map(|b| &b.timeouts),
+            &file.timeouts,
+            &ours.timeouts
+        ),
+        limits: by_field!(
+            ServiceLimits { body_bytes },
+            base.map(|b| &b.limits),
+            &file.limits,
+            &ours.limits
+        ),
+        retries: by_field!(
+            Retries { attempts, budget_percent, on, buffer },
+            base.map(|b| &b.retries),
+            &file.retries,
+            &ours.retries
+        ),
+        unhealthy_pool: pick(
+            base.map(|b| &b.unhealthy_pool),
+            &file.unhealthy_pool,
+            &ours.unhealthy_pool,
+        ),
+        expose_version: pick(
+            base.map(|b| &b.expose_version),
+            &file.expose_version,
+            &ours.expose_version,
+        ),
+    }
+}
+
+fn merge_health_checks(
+    base: Option<&Option<HealthCheck>>,
+    file: &Option<HealthCheck>,
+    ours: &Option<HealthCheck>,
+) -> Option<HealthCheck> {
+    match (file, ours) {
+        (Some(file), Some(ours)) => Some(by_field!(
+            HealthCheck { path, interval, timeout, healthy_after, unhealthy_after },
+            base.and_then(Option::as_ref),
+            file,
+            ours
+        )),
+        _ => pick(base, file, ours),
+    }
+}
+
+/// A pool that appears or disappears without weight leaves the split as it was.
+fn weights_changed(base: Option<&Service>, file: &Service) -> bool {
+    base.is_none_or(|base| {
+        let names = base.pools.keys().chain(file.pools.keys());
+        names.into_iter().any(|name| weight_in(base, name) != weight_in(file, name))
+    })
+}
+
+fn weight_in(service: &Service, pool: &Name) -> Weight {
+    service.pools.get(pool).map_or(Weight::ZERO, |pool| pool.weight)
+}
+
+/// The weight is ours: who calls decides about all weights of the service together.
+fn merge_pools(base: Option<&Pool>, file: &Pool, ours: &Pool) -> Pool {
+    Pool {
+        version: pick(base.map(|b| &b.version), &file.version, &ours.version),
+        weight: ours.weight,
+        backends: keyed(
+            base.map(|b| &b.backends),
+            &file.backends,
+            &ours.backends,
+            |base, file, ours| Backend {
+                weight: pick(base.map(|b| &b.weight), &file.weight, &ours.weight),
+                drained: merge_drained(base.map(|b| b.drained), file.drained, ours.drained),
+            },
+        ),
+        slow_start: pick(base.map(|b| &b.slow_start), &file.slow_start, &ours.slow_start),
+        drained: merge_drained(base.map(|b| b.drained), file.drained, ours.drained),
+    }
+}
+
+/// Drains are the API's: a file that takes up what the API has created does not end its drain.
+fn merge_drained(base: Option<bool>, file: bool, ours: bool) -> bool {
+    pick(Some(&base.unwrap_or(false)), &file, &ours)
+}

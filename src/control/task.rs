@@ -1,0 +1,475 @@
+//! The one task that owns the desired state.
+
+use super::{
+    Change, ChangeError, Command, FileStatus, Handle, LeftInFlight, Publishes, Receipt, Source,
+    View,
+    desired::{Applied, Desired},
+    drain::{self, Drains},
+    handle::Message,
+    leaving::{Left, in_flight, left},
+    listeners,
+    parts::{Parts, Plan, later},
+    traffic::{gaining, why_not},
+};
+use crate::{
+    live::{Live, LiveBackend, LiveListener, Phase, Snapshot},
+    routing::{self, Salts},
+    spec::{Name, Spec},
+};
+use jiff::Timestamp;
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+/// Changes that wait their turn.
+const QUEUE: usize = 64;
+
+/// Changes that wait for a healthy backend.
+const MAX_WAITING: usize = 64;
+
+/// A running control plane.
+pub struct Started {
+    pub live: Arc<Live>,
+    pub handle: Handle,
+    /// Ends when every [`Handle`] is gone. If it ends before, or panics, nobody steers any more and the
+    /// process should end.
+    pub task: JoinHandle<()>,
+}
+
+/// Why there is no first snapshot; every reason a line.
+#[derive(Debug)]
+pub enum StartError {
+    Invalid(Vec<String>),
+    /// A listener cannot be bound.
+    Listen(Vec<String>),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Invalid(reasons) | Self::Listen(reasons)) = self;
+        f.write_str(&reasons.join("\n"))
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Binds the listeners, makes `spec` revision 1 and starts the control task on the current runtime, which
+/// should not be a worker's. A `file` with a path is what `spec` was read from: the base of later merges.
+///
+/// # Errors
+/// When `spec` is invalid or a listener cannot be bound.
+pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started, StartError> {
+    let from_file = file.path.is_some();
+    let desired = Desired::first(spec, from_file).map_err(StartError::Invalid)?;
+    let listeners =
+        listeners::bind(&[], &desired.spec.listeners, cores).map_err(StartError::Listen)?;
+    let now = Instant::now();
+    let mut parts = Parts::new(cores);
+    let plan = parts.plan(&desired.spec, std::iter::empty(), now, 0);
+    let live = Live::new(cores, snapshot(1, &plan, &desired.salts, &listeners));
+    live.set_pools(parts.adopt(plan));
+
+    let (sender, messages) = mpsc::channel(QUEUE);
+    let publishes = Publishes { file: u64::from(from_file), api: 0 };
+    let view = watch::Sender::new(Arc::new(View {
+        revision: 1,
+        spec: desired.spec.clone(),
+        file: file.clone(),
+        needs_restart: Vec::new(),
+        drains: Vec::new(),
+        publishes,
+    }));
+    let control = Control {
+        live: live.clone(),
+        ready_by: later(now, desired.spec.startup_wait),
+        desired,
+        revision: 1,
+        listeners,
+        parts,
+        drains: Drains::default(),
+        waiting: Vec::new(),
+        recheck: true,
+        file,
+        needs_restart: Vec::new(),
+        publishes,
+        view,
+    };
+    let handle = Handle::new(sender, control.view.subscribe());
+    let task = tokio::spawn(control.run(messages));
+    Ok(Started { live, handle, task })
+}
+
+fn snapshot(revision: u64, plan: &Plan, salts: &Salts, listeners: &[LiveListener]) -> Snapshot {
+    Snapshot {
+        revision,
+        table: routing::compile(&plan.effective, salts),
+        services: plan.services.clone(),
+        listeners: listeners.to_vec(),
+    }
+}
+
+struct Control {
+    live: Arc<Live>,
+    desired: Desired,
+    revision: u64,
+    listeners: Vec<LiveListener>,
+    parts: Parts,
+    drains: Drains,
+    waiting: Vec<Waiting>,
+    /// Something happened that may let a waiting change go on.
+    recheck: bool,
+    /// Ready then, whatever the backends say.
+    ready_by: Instant,
+    file: FileStatus,
+    needs_restart: Vec<String>,
+    publishes: Publishes,
+    view: watch::Sender<Arc<View>>,
+}
+
+/// A change that waits for a healthy backend.
+struct Waiting {
+    change: Box<Change>,
+    answer: oneshot::Sender<Result<Receipt, ChangeError>>,
+    until: Instant,
+}
+
+/// What a publish left behind.
+struct Swapped {
+    left: Vec<Left>,
+    in_flight: Vec<LeftInFlight>,
+    /// The drains that it began.
+    drains: Vec<Name>,
+}
+
+/// Why a change is not made now.
+enum Refused {
+    /// It may succeed when a backend has become healthy.
+    Wait(ChangeError),
+    For(ChangeError),
+}
+
+impl From<ChangeError> for Refused {
+    fn from(error: ChangeError) -> Self {
+        Self::For(error)
+    }
+}
+
+impl Control {
+    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        loop {
+            self.keep_house().await;
+            let wake = self.next_deadline();
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(message) => self.receive(message).await,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+        }
+    }
+
+    async fn receive(&mut self, message: Message) {
+        match message {
+            Message::Apply(change, answer) => {
+                let wait = change.wait_healthy.unwrap_or(Duration::ZERO);
+                let until = later(Instant::now(), wait);
+                self.attempt(Waiting { change, answer, until }).await;
+            }
+            Message::FileFailed(error) => {
+                tracing::error!(%error, "the file cannot be loaded; what is in force stays");
+                self.file.error = Some(error);
+                self.show();
+            }
+        }
+    }
+
+    /// Everything that time or the data plane brings about.
+    async fn keep_house(&mut self) {
+        let now = Instant::now();
+        let step = self.drains.step(now);
+        if step.cut {
+            self.live.published.announce();
+        }
+        if step.cut || step.ended {
+            self.show();
+        }
+        if self.parts.linger_is_over(now) {
+            self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
+            self.show();
+        }
+        if let Some(pools) = self.parts.sweep(now, self.desired.spec.metrics_linger) {
+            self.live.set_pools(pools);
+        }
+        self.retry_waiting(now).await;
+        self.look_if_ready(now);
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let now = Instant::now();
+        let drains = (!self.drains.is_empty()).then(|| now + drain::TICK);
+        let starting = self.live.lifecycle.phase() == Phase::Starting;
+        let waiting = self.waiting.iter().map(|waiting| waiting.until);
+        waiting
+            .chain(drains)
+            .chain(starting.then_some(self.ready_by))
+            .chain(self.parts.next_deadline())
+            .min()
+            .unwrap_or_else(|| later(now, Duration::MAX))
+    }
+
+    async fn retry_waiting(&mut self, now: Instant) {
+        let all = std::mem::take(&mut self.recheck);
+        let (due, rest) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            // Nobody would learn of a change whose caller has left.
+            .filter(|waiting| !waiting.answer.is_closed())
+            .partition(|waiting| all || now >= waiting.until);
+        self.waiting = rest;
+        let due: Vec<Waiting> = due;
+        for waiting in due {
+            self.attempt(waiting).await;
+        }
+    }
+
+    async fn attempt(&mut self, request: Waiting) {
+        let patient = Instant::now() < request.until;
+        let result = match self.change(&request.change, patient).await {
+            Err(Refused::Wait(_)) if patient && self.waiting.len() < MAX_WAITING => {
+                self.waiting.push(request);
+                return;
+            }
+            Err(Refused::Wait(error) | Refused::For(error)) => Err(error),
+            Ok(receipt) => Ok(receipt),
+        };
+        self.settle(&request.change, &result);
+        // A caller that has left does not undo a change.
+        let _ = request.answer.send(result);
+    }
+
+    /// Logs what became of a change and shows what it did.
+    fn settle(&mut self, change: &Change, result: &Result<Receipt, ChangeError>) {
+        let Change { author, cause, .. } = change;
+        let cause = cause.as_deref().unwrap_or("");
+        match result {
+            Ok(Receipt { revision: Some(revision), warnings, before, after, .. })
+                if before != after =>
+            {
+                tracing::info!(revision, %author, cause, ?warnings, "change made");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%author, cause, %error, "change refused");
+                if matches!(change.command, Command::Load { .. }) && !change.dry_run {
+                    self.file.error = Some(error.to_string());
+                }
+            }
+        }
+        self.show();
+    }
+
+    /// # Errors
+    /// When it is not made. `patient`: it may wait for a healthy backend.
+    async fn change(&mut self, change: &Change, patient: bool) -> Result<Receipt, Refused> {
+        if change.if_match.is_some_and(|revision| revision != self.revision) {
+            return Err(ChangeError::Stale { current: self.revision }.into());
+        }
+        let applied = self.desired.apply(&change.command)?;
+        self.check_healthy(change, &applied.desired.spec, patient)?;
+        let mut receipt = self.receipt(change, &applied);
+        let unchanged = *applied.desired.spec == *self.desired.spec;
+        if change.dry_run {
+            receipt.revision = None;
+            return Ok(receipt);
+        }
+        if unchanged {
+            self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
+        } else {
+            let listeners =
+                listeners::bind(&self.listeners, &applied.desired.spec.listeners, self.live.cores)
+                    .map_err(ChangeError::Invalid)?;
+            let before = self.desired.spec.clone();
+            let published = self.publish(applied.desired, listeners, self.revision + 1).await;
+            self.revision += 1;
+            self.count(change.source);
+            receipt.revision = Some(self.revision);
+            receipt.in_flight = published.in_flight;
+            receipt.drains = published.drains;
+            receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
+            receipt.lingering = self.lingering();
+            receipt.warnings.extend(self.warnings(change, &before));
+            self.recheck = true;
+        }
+        if let Some(keys) = applied.needs_restart {
+            self.needs_restart = keys;
+            self.file.loaded_at = Some(receipt.at);
+            self.file.error = None;
+        }
+        Ok(receipt)
+    }
+
+    fn receipt(&self, change: &Change, applied: &Applied) -> Receipt {
+        Receipt {
+            revision: Some(self.revision),
+            author: change.author.clone(),
+            cause: change.cause.clone(),
+            at: Timestamp::now(),
+            before: self.desired.spec.clone(),
+            after: applied.desired.spec.clone(),
+            in_flight: Vec::new(),
+            drains: Vec::new(),
+            created: applied.created,
+            warnings: applied.warnings.clone(),
+            leaving: Vec::new(),
+            lingering: Vec::new(),
+        }
+    }
+
+    fn count(&mut self, source: Source) {
+        match source {
+            Source::File => self.publishes.file += 1,
+            Source::Api => self.publishes.api += 1,
+        }
+    }
+
+    /// # Errors
+    /// When a person moves traffic to a pool that cannot serve it.
+    fn check_healthy(&self, change: &Change, after: &Spec, patient: bool) -> Result<(), Refused> {
+        let moves = matches!(change.command, Command::Cutover { .. } | Command::SetWeights { .. });
+        if !moves || (change.force && !patient) {
+            return Ok(());
+        }
+        let mut gaining = gaining(&self.desired.spec, after).into_iter();
+        let Some((service, pool)) = gaining.find(|(s, p)| !self.parts.has_healthy(s, p)) else {
+            return Ok(());
+        };
+        Err(Refused::Wait(ChangeError::Conflict(format!(
+            "pool `{pool}` of service `{service}` has no healthy backend: {}; wait for one \
+             (--wait-healthy 30s) or force the change (--force)",
+            why_not(self.parts.placed(), &service, &pool)
+        ))))
+    }
+
+    /// What the author of a change that is in force should know.
+    fn warnings(&self, change: &Change, before: &Spec) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if change.source == Source::Api {
+            warnings.push("no state directory: a restart returns to the file".to_owned());
+        }
+        for (service, pool) in gaining(before, &self.desired.spec) {
+            if !self.parts.has_healthy(&service, &pool) {
+                warnings.push(format!(
+                    "pool `{pool}` of service `{service}` gets traffic without a healthy backend: {}",
+                    why_not(self.parts.placed(), &service, &pool)
+                ));
+            }
+        }
+        for placed in self.parts.placed().iter().filter(|p| p.lingers_until.is_some()) {
+            warnings.push(format!(
+                "backend {} keeps serving until another one of pool `{}` is proven, or \
+                 `timeouts.drain` has passed",
+                placed.backend.address, placed.pool
+            ));
+        }
+        warnings
+    }
+
+    fn lingering(&self) -> Vec<Arc<LiveBackend>> {
+        let lingering = self.parts.placed().iter().filter(|p| p.lingers_until.is_some());
+        lingering.map(|p| p.backend.clone()).collect()
+    }
+
+    /// Swap, quiesce, count, drain: in this order.
+    async fn publish(
+        &mut self,
+        desired: Desired,
+        listeners: Vec<LiveListener>,
+        revision: u64,
+    ) -> Swapped {
+        let now = Instant::now();
+        let plan = self.parts.plan(
+            &desired.spec,
+            self.drains.backends(),
+            now,
+            self.live.clock.millis(now),
+        );
+        // Before the swap: no connection of what comes back may be closed after its first request.
+        for placed in plan.placed.iter().filter(|placed| !placed.drained()) {
+            placed.backend.set_closing(false);
+            self.drains.take_back(&placed.backend);
+        }
+        let next = snapshot(revision, &plan, &desired.salts, &listeners);
+        self.live.published.swap(next).quiesced().await;
+
+        let left = left(self.parts.placed(), &plan.placed);
+        let in_flight = in_flight(&left);
+        let before = std::mem::replace(&mut self.desired, desired).spec;
+        self.listeners = listeners;
+        self.live.set_pools(self.parts.adopt(plan));
+        let drains = self.drain(&left, &before);
+        self.live.published.announce();
+        Swapped { left, in_flight, drains }
+    }
+
+    fn drain(&mut self, left: &[Left], before: &Spec) -> Vec<Name> {
+        let now = Instant::now();
+        let mut ids = Vec::new();
+        for left in left.iter().filter(|left| left.drains) {
+            let service = &left.backend.pool.service;
+            let specs = [&*self.desired.spec, before];
+            let service = specs.iter().find_map(|spec| spec.services.get(service));
+            let timeout = service.map_or(Duration::ZERO, |service| service.timeouts.drain);
+            ids.push(self.drains.begin(left, timeout, now));
+        }
+        ids
+    }
+
+    fn look_if_ready(&self, now: Instant) {
+        if self.live.lifecycle.phase() != Phase::Starting {
+            return;
+        }
+        let without = self.pools_without_backend();
+        if without.is_empty() {
+            tracing::info!("ready");
+        } else if now >= self.ready_by {
+            tracing::warn!(
+                pools = without.join("; "),
+                "ready, although pools with traffic have no healthy backend"
+            );
+        } else {
+            return;
+        }
+        self.live.lifecycle.advance(Phase::Ready);
+    }
+
+    /// The pools with weight that nobody serves, and why.
+    fn pools_without_backend(&self) -> Vec<String> {
+        let mut without = Vec::new();
+        for (name, service) in &self.desired.spec.services {
+            for (pool_name, pool) in &service.pools {
+                if pool.weight.get() > 0 && !self.parts.has_healthy(name, pool_name) {
+                    let why = why_not(self.parts.placed(), name, pool_name);
+                    without.push(format!("{name}/{pool_name}: {why}"));
+                }
+            }
+        }
+        without
+    }
+
+    fn show(&self) {
+        self.view.send_replace(Arc::new(View {
+            revision: self.revision,
+            spec: self.desired.spec.clone(),
+            file: self.file.clone(),
+            needs_restart: self.needs_restart.clone(),
+            drains: self.drains.list(),
+            publishes: self.publishes,
+        }));
+    }
+}

@@ -1,0 +1,71 @@
+//! What must hold for a spec as a whole. PURE.
+
+use crate::spec::{Name, Service, Spec};
+use std::collections::HashSet;
+
+/// Pools in a service: a split keeps a place for each.
+const MAX_POOLS: usize = 64;
+
+/// Every reason why `spec` cannot be in force; empty when it can.
+pub(super) fn problems(spec: &Spec) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, service) in &spec.services {
+        service_problems(name, service, &mut problems);
+    }
+    for route in &spec.routes {
+        if !spec.services.contains_key(&route.service) {
+            problems.push(format!(
+                "route `{}` leads to service `{}`, which does not exist; {}",
+                route.name,
+                route.service,
+                known("services", spec.services.keys())
+            ));
+        }
+    }
+    let mut addresses = HashSet::new();
+    for listener in &spec.listeners {
+        if listener.address.port() != 0 && !addresses.insert(listener.address) {
+            problems.push(format!("two listeners have the address {}", listener.address));
+        }
+    }
+    problems
+}
+
+fn service_problems(name: &Name, service: &Service, problems: &mut Vec<String>) {
+    if service.pools.is_empty() {
+        problems.push(format!("service `{name}` has no pool; give it at least one"));
+        return;
+    }
+    if service.pools.len() > MAX_POOLS {
+        problems.push(format!(
+            "service `{name}` has {} pools; at most {MAX_POOLS} are possible",
+            service.pools.len()
+        ));
+    }
+    if service.total_weight() == 0 {
+        problems.push(format!(
+            "the weights of service `{name}` sum to 0; give at least one of its pools ({}) a weight \
+             above 0",
+            list(service.pools.keys())
+        ));
+    }
+    for pin in &service.pins {
+        if !service.pools.contains_key(&pin.pool) {
+            problems.push(format!(
+                "a pin of service `{name}` names pool `{}`, which does not exist; {}",
+                pin.pool,
+                known("pools", service.pools.keys())
+            ));
+        }
+    }
+}
+
+/// "known pools: `blue`, `green`", or that there are none.
+pub(super) fn known<T: ToString>(what: &str, names: impl Iterator<Item = T>) -> String {
+    let names = list(names);
+    if names.is_empty() { format!("there are no {what}") } else { format!("known {what}: {names}") }
+}
+
+fn list<T: ToString>(names: impl Iterator<Item = T>) -> String {
+    names.map(|name| format!("`{}`", name.to_string())).collect::<Vec<_>>().join(", ")
+}
