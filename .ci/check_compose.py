@@ -6,7 +6,7 @@ import sys
 import yaml
 
 SERVICE_KEYS = {
-    "build", "command", "depends_on", "healthcheck", "image", "init", "ports", "read_only", "restart",
+    "build", "command", "depends_on", "healthcheck", "image", "network_mode", "ports", "read_only", "restart",
     "stop_grace_period", "volumes",
 }  # fmt: skip
 
