@@ -53,8 +53,7 @@ impl Process {
             Some(threads) => threads.get(),
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        let started =
-            control::start(spec, cores, file).await.map_err(ProcessError::Start)?;
+        let started = control::start(spec, cores, file).await.map_err(ProcessError::Start)?;
         let spawn = |core| proxy::spawn(started.live.clone(), core);
         let workers = (0..cores).map(spawn).collect::<io::Result<_>>();
         Ok(Self {

@@ -26,8 +26,8 @@ async fn mirror() -> Backend {
         for (name, value) in &head.headers {
             said.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
         }
-        for (name, value) in trailers.iter().flatten() {
-            said.push_str(&format!("trailer {}: {}\n", name.as_ref().unwrap(), value.to_str().unwrap()));
+        for (name, value) in trailers.iter().flat_map(|trailers| trailers.iter()) {
+            said.push_str(&format!("trailer {}: {}\n", name, value.to_str().unwrap()));
         }
         let mut out = said.into_bytes();
         out.push(b'\n');
@@ -159,7 +159,8 @@ async fn a_slow_reader_holds_the_backend_back() {
         async move {
             let mut request = [0; 1024];
             let _ = stream.read(&mut request).await;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+            let _ =
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
             let chunk = [7; 65536];
             while stream.write_all(&chunk).await.is_ok() {
                 written.fetch_add(65536, Ordering::SeqCst);
@@ -234,7 +235,6 @@ async fn ambiguous_framing_reaches_no_backend() {
     let backend = Backend::named("never").await;
     let proxy = proxy_to(&backend).await;
     for head in [
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n",
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n",
         "GET / HTTP/1.1\r\n",
         "GET / HTTP/1.1\r\nhost: a\r\nhost: a\r\n",
@@ -246,6 +246,18 @@ async fn ambiguous_framing_reaches_no_backend() {
         assert!(reply.starts_with("HTTP/1.1 400"), "{head}: {reply}");
     }
     assert_eq!(backend.count(), 0);
+}
+
+#[tokio::test]
+async fn a_length_beside_a_transfer_coding_is_dropped_and_the_connection_ends() {
+    let backend = mirror().await;
+    let proxy = proxy_to(&backend).await;
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n";
+    // RFC 9112 section 6.3: the coding counts. The second request must not be read.
+    let reply =
+        proxy.raw(format!("{head}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+    assert!(reply.contains("connection: close") && !reply.contains("content-length: 5"), "{reply}");
+    assert_eq!(backend.count(), 1, "{reply}");
 }
 
 #[tokio::test]
@@ -273,7 +285,10 @@ async fn garbage_from_a_backend_is_a_502() {
     .await;
     let proxy = proxy_to(&backend).await;
     let reply = proxy.h1().await.get("/").await;
-    assert_eq!((reply.status, &reply.headers["x-crossfade-error"]), (502, &"bad_response".parse().unwrap()));
+    assert_eq!(
+        (reply.status, &reply.headers["x-crossfade-error"]),
+        (502, &"bad_response".parse().unwrap())
+    );
 }
 
 #[tokio::test]
@@ -283,7 +298,8 @@ async fn a_tunnel_passes_bytes_and_is_counted_until_it_ends() {
         let read = stream.read(&mut request).await.unwrap();
         let head = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
         assert!(head.contains("upgrade: echo\r\n") && head.contains("connection: upgrade\r\n"));
-        let reply = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        let reply =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
         stream.write_all(reply).await.unwrap();
         let (mut read, mut write) = stream.split();
         let _ = tokio::io::copy(&mut read, &mut write).await;
@@ -315,7 +331,8 @@ async fn an_unasked_101_is_a_502() {
     let backend = Backend::raw(|mut stream| async move {
         let mut request = [0; 4096];
         let _ = stream.read(&mut request).await;
-        let reply = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        let reply =
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
         let _ = stream.write_all(reply).await;
         let _ = stream.read(&mut request).await;
     })

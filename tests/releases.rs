@@ -84,7 +84,8 @@ async fn a_user_stays_and_a_raised_weight_only_adds() {
     let (mut here_client, mut there_client) = (here.h1().await, there.h2().await);
     let mut greens = Vec::new();
     for user in 0..300 {
-        let request = || get("/").header("cookie", format!("a=b; user=u{user}")).body(full("")).unwrap();
+        let request =
+            || get("/").header("cookie", format!("a=b; user=u{user}")).body(full("")).unwrap();
         let first = here_client.send(request()).await;
         assert_eq!(here_client.send(request()).await.text(), first.text());
         assert_eq!(there_client.send(request()).await.text(), first.text(), "all proxies agree");
@@ -156,6 +157,8 @@ async fn a_hundred_cutovers_under_load_lose_nothing_and_none_comes_late() {
     ]);
     spec.threads = std::num::NonZeroUsize::new(2);
     let proxy = Proxy::start(spec).await;
+    // From `Instant` on, everything that begins is answered by the named one.
+    let mut answered = vec![(Instant::now(), "blue")];
     let stop = Arc::new(AtomicBool::new(false));
     let (sent, seen): (Arc<AtomicUsize>, Seen) = Default::default();
     let mut clients = Vec::new();
@@ -179,8 +182,6 @@ async fn a_hundred_cutovers_under_load_lose_nothing_and_none_comes_late() {
             }
         }));
     }
-    // From `Instant` on, everything that begins is answered by the named one.
-    let mut answered = vec![(Instant::now(), "blue")];
     for round in 0..100 {
         let to = ["green", "blue"][round % 2];
         let before = seen.lock().unwrap().len();
@@ -254,7 +255,9 @@ async fn a_backend_that_leaves_finishes_its_download_and_its_upload() {
     let (mut downloader, mut uploader) = (proxy.h1().await, proxy.connect().await);
     let mut download = downloader.head(get("/").body(full("")).unwrap()).await.unwrap();
     uploader
-        .write_all(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\nhello")
+        .write_all(
+            b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\nhello",
+        )
         .await
         .unwrap();
     until("both are in flight", || proxy.open() == 2).await;
@@ -343,14 +346,12 @@ async fn idle_connections_to_a_backend_that_leaves_are_closed_at_once() {
     spec.services["shop"].timeouts.upstream_idle = Duration::from_secs(3600);
     let proxy = Proxy::start(spec).await;
     assert_eq!(proxy.h1().await.get("/").await.text(), "ok");
-    let drain =
-        Command::Drain { service: "shop".into(), pool: "blue".into(), backend: None };
+    let drain = Command::Drain { service: "shop".into(), pool: "blue".into(), backend: None };
     proxy.apply(drain).await.unwrap();
     tokio::time::timeout(PATIENCE, closed.notified()).await.expect("closed");
     let reply = proxy.h1().await.get("/").await;
     assert_eq!((reply.status, &reply.headers["retry-after"]), (503, &"1".parse().unwrap()));
-    let undrain =
-        Command::Undrain { service: "shop".into(), pool: "blue".into(), backend: None };
+    let undrain = Command::Undrain { service: "shop".into(), pool: "blue".into(), backend: None };
     proxy.apply(undrain).await.unwrap();
     assert_eq!(proxy.h1().await.get("/").await.text(), "ok");
 }

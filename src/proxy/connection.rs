@@ -160,7 +160,6 @@ async fn serve_h1(connection: &Rc<ClientConnection>, stream: ClientStream) {
         .header_read_timeout(None)
         .max_headers(limits.header_count as usize)
         .max_buf_size((limits.header_bytes as usize).max(8192))
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     // Errors are the client's (a malformed request was answered, a broken connection needs no answer).

@@ -1,6 +1,6 @@
 //! Backends, clients and a whole proxy for integration tests, on real sockets with ports chosen by the
 //! system. Nothing here waits for a time to pass, only for conditions.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use bytes::Bytes;
 use crossfade::{
@@ -343,7 +343,7 @@ impl Client {
                 sender.send_request(request).await
             }
             Self::H2(sender, address) => {
-                let target = request.uri().path_and_query().unwrap().as_str();
+                let target = request.uri().path_and_query().unwrap().to_string();
                 let host = request.headers_mut().remove("host");
                 let authority = match &host {
                     Some(host) => host.to_str().unwrap().to_owned(),
