@@ -1,0 +1,144 @@
+//! A spec in the keys of the file: what [`parse`](super::parse) reads as the same spec.
+
+mod matching;
+mod service;
+
+use super::{
+    METRICS_LINGER, STARTUP_WAIT,
+    scalar::{format_duration, format_size},
+    variables::escape,
+};
+use crate::spec::{
+    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Shutdown, Spec,
+};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// The spec in the file's keys, without what is as by default.
+pub fn document(spec: &Spec) -> Value {
+    write(spec, Detail::Brief)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    Brief,
+    /// With every default.
+    Full,
+}
+
+pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
+    let mut keys = Keys::new(detail);
+    if let Some(threads) = spec.threads {
+        keys.set("threads", threads.get());
+    }
+    let defaults = Shutdown::default();
+    let mut shutdown = Keys::new(detail);
+    shutdown.duration("delay", spec.shutdown.delay, defaults.delay);
+    shutdown.duration("drain", spec.shutdown.drain, defaults.drain);
+    keys.section("shutdown", shutdown);
+    let mut startup = Keys::new(detail);
+    startup.duration("wait", spec.startup_wait, STARTUP_WAIT);
+    keys.section("startup", startup);
+    keys.set("listeners", spec.listeners.iter().map(|l| listener(l, detail)).collect::<Vec<_>>());
+    keys.section("admin", admin(&spec.admin, detail));
+    let mut metrics = Keys::new(detail);
+    metrics.duration("linger", spec.metrics_linger, METRICS_LINGER);
+    keys.section("metrics", metrics);
+    let services =
+        spec.services.iter().map(|(name, it)| (name.to_string(), service::service(it, detail)));
+    keys.set("services", services.collect::<Map<_, _>>());
+    keys.set("routes", spec.routes.iter().map(matching::route).collect::<Vec<_>>());
+    keys.into_value()
+}
+
+fn listener(listener: &Listener, detail: Detail) -> Value {
+    let defaults = Listener::new(listener.address);
+    let mut keys = Keys::new(detail);
+    keys.set("address", listener.address.to_string());
+    keys.other("protocols", &listener.protocols, &defaults.protocols, |protocols| {
+        let words = [("h1", protocols.h1), ("h2", protocols.h2)];
+        words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect::<Vec<_>>().into()
+    });
+
+    let (value, default) = (&listener.timeouts, ListenerTimeouts::default());
+    let mut timeouts = Keys::new(detail);
+    timeouts.duration("headers", value.headers, default.headers);
+    timeouts.duration("body", value.body, default.body);
+    timeouts.duration("keep_alive", value.keep_alive, default.keep_alive);
+    keys.section("timeouts", timeouts);
+
+    let (value, default) = (&listener.limits, ListenerLimits::default());
+    let mut limits = Keys::new(detail);
+    limits.size("header_bytes", value.header_bytes.into(), default.header_bytes.into());
+    limits.number("header_count", value.header_count, default.header_count);
+    limits.number("connections", value.connections, default.connections);
+    limits.number("http2_streams", value.http2_streams, default.http2_streams);
+    keys.section("limits", limits);
+
+    keys.other("trusted_proxies", &listener.trusted_proxies, &Vec::new(), |networks| {
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+    });
+    keys.into_value()
+}
+
+fn admin(admin: &Admin, detail: Detail) -> Keys {
+    let defaults = Admin::default();
+    let mut keys = Keys::new(detail);
+    keys.other("address", &admin.address, &defaults.address, |address| text(&address.to_string()));
+    keys.other("hosts", &admin.hosts, &defaults.hosts, |hosts| hosts.clone().into());
+    // The reader asks for it, and the spec does not keep it.
+    let open = matches!(admin.address, AdminAddress::Tcp(tcp) if !tcp.ip().is_loopback());
+    keys.other("insecure", &open, &false, |open| (*open).into());
+    keys
+}
+
+/// A text in which nothing is a variable.
+fn text(text: &str) -> Value {
+    escape(text).into()
+}
+
+/// A mapping that is being written.
+struct Keys {
+    detail: Detail,
+    map: Map<String, Value>,
+}
+
+impl Keys {
+    fn new(detail: Detail) -> Self {
+        Self { detail, map: Map::new() }
+    }
+
+    fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.map.insert(key.to_owned(), value.into());
+    }
+
+    /// Sets `key` if `value` is not the default or all is wanted.
+    fn other<T: PartialEq>(&mut self, key: &str, value: &T, default: &T, show: fn(&T) -> Value) {
+        if self.detail == Detail::Full || value != default {
+            self.set(key, show(value));
+        }
+    }
+
+    fn duration(&mut self, key: &str, value: Duration, default: Duration) {
+        self.other(key, &value, &default, |value| format_duration(*value).into());
+    }
+
+    fn size(&mut self, key: &str, value: u64, default: u64) {
+        self.other(key, &value, &default, |value| format_size(*value).into());
+    }
+
+    fn number(&mut self, key: &str, value: u32, default: u32) {
+        self.other(key, &value, &default, |value| (*value).into());
+    }
+
+    /// Sets `key` if there is anything in the section.
+    fn section(&mut self, key: &str, section: Self) {
+        if !section.map.is_empty() {
+            self.set(key, section.map);
+        }
+    }
+
+    fn into_value(self) -> Value {
+        self.map.into()
+    }
+}

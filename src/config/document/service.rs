@@ -1,0 +1,124 @@
+use super::{Detail, Keys, matching, text};
+use crate::{
+    config::keys::{BalanceKind, UnhealthyPoolKind},
+    spec::{
+        Backend, BackendAddress, HealthCheck, Name, Pool, Retries, Service, ServiceTimeouts,
+        Sticky, StickyKey,
+    },
+};
+use indexmap::IndexMap;
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+pub(super) fn service(service: &Service, detail: Detail) -> Value {
+    let defaults = Service::new(IndexMap::new());
+    let mut keys = Keys::new(detail);
+    let pools = service.pools.iter().map(|(name, it)| (name.to_string(), pool(name, it, detail)));
+    keys.set("pools", pools.collect::<Map<_, _>>());
+    keys.other("pins", &service.pins, &defaults.pins, |pins| {
+        pins.iter().map(matching::pin).collect::<Vec<_>>().into()
+    });
+    if let Some(it) = &service.sticky {
+        keys.set("sticky", sticky(it, detail));
+    }
+    keys.other("balance", &service.balance, &defaults.balance, |it| BalanceKind::word(it).into());
+    if let Some(it) = &service.health_check {
+        keys.set("health_check", health_check(it, detail));
+    }
+    let mut ejection = Keys::new(detail);
+    ejection.number("consecutive", service.ejection.consecutive, defaults.ejection.consecutive);
+    keys.section("ejection", ejection);
+    keys.section("timeouts", timeouts(&service.timeouts, detail));
+    let mut limits = Keys::new(detail);
+    limits.size("body_bytes", service.limits.body_bytes, defaults.limits.body_bytes);
+    keys.section("limits", limits);
+    keys.section("retries", retries(&service.retries, detail));
+    keys.other("unhealthy_pool", &service.unhealthy_pool, &defaults.unhealthy_pool, |it| {
+        UnhealthyPoolKind::word(it).into()
+    });
+    keys.other("expose_version", &service.expose_version, &false, |it| (*it).into());
+    keys.into_value()
+}
+
+fn pool(name: &Name, pool: &Pool, detail: Detail) -> Value {
+    let mut keys = Keys::new(detail);
+    keys.other("version", &pool.version, name, |version| text(version));
+    // Also where the only pool has the default weight: weights are what people look for.
+    keys.set("weight", pool.weight.get());
+    let backends = pool.backends.iter().map(|(address, it)| backend(address, it, detail));
+    keys.set("backends", backends.collect::<Vec<_>>());
+    keys.duration("slow_start", pool.slow_start, Duration::ZERO);
+    keys.other("drained", &pool.drained, &false, |drained| (*drained).into());
+    keys.into_value()
+}
+
+fn backend(address: &BackendAddress, backend: &Backend, detail: Detail) -> Value {
+    let defaults = Backend::default();
+    let address = text(&address.to_string());
+    if *backend == defaults && detail == Detail::Brief {
+        return address;
+    }
+    let mut keys = Keys::new(detail);
+    keys.set("address", address);
+    keys.number("weight", backend.weight.get(), defaults.weight.get());
+    keys.other("drained", &backend.drained, &false, |drained| (*drained).into());
+    keys.into_value()
+}
+
+fn sticky(sticky: &Sticky, detail: Detail) -> Value {
+    let mut keys = Keys::new(detail);
+    match &sticky.key {
+        StickyKey::Cookie(name) => {
+            keys.set("cookie", text(name));
+            keys.other("issue", &sticky.issue, &false, |issue| (*issue).into());
+        }
+        StickyKey::Header(name) => keys.set("header", text(name)),
+        StickyKey::ClientAddress => keys.set("client_address", true),
+    }
+    if let Some(max_age) = sticky.max_age {
+        keys.set("max_age", super::format_duration(max_age));
+    }
+    if let Some(salt) = &sticky.salt {
+        keys.set("salt", text(salt));
+    }
+    keys.into_value()
+}
+
+fn health_check(check: &HealthCheck, detail: Detail) -> Value {
+    let defaults = HealthCheck::new(&check.path);
+    let mut keys = Keys::new(detail);
+    keys.set("path", text(&check.path));
+    keys.duration("interval", check.interval, defaults.interval);
+    keys.duration("timeout", check.timeout, defaults.timeout);
+    keys.number("healthy_after", check.healthy_after, defaults.healthy_after);
+    keys.number("unhealthy_after", check.unhealthy_after, defaults.unhealthy_after);
+    keys.into_value()
+}
+
+fn timeouts(value: &ServiceTimeouts, detail: Detail) -> Keys {
+    let default = ServiceTimeouts::default();
+    let mut keys = Keys::new(detail);
+    keys.duration("connect", value.connect, default.connect);
+    keys.duration("response", value.response, default.response);
+    keys.duration("body", value.body, default.body);
+    keys.duration("request", value.request, default.request);
+    keys.duration("upstream_idle", value.upstream_idle, default.upstream_idle);
+    keys.duration("tunnel_idle", value.tunnel_idle, default.tunnel_idle);
+    keys.duration("drain", value.drain, default.drain);
+    keys
+}
+
+fn retries(value: &Retries, detail: Detail) -> Keys {
+    let default = Retries::default();
+    let mut keys = Keys::new(detail);
+    keys.number("attempts", value.attempts, default.attempts);
+    keys.other("budget", &value.budget_percent, &default.budget_percent, |percent| {
+        format!("{percent}%").into()
+    });
+    keys.other("on", &value.on, &default.on, |on| {
+        let words = [("connect", on.connect), ("reset", on.reset)];
+        words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect::<Vec<_>>().into()
+    });
+    keys.size("buffer", value.buffer.into(), default.buffer.into());
+    keys
+}

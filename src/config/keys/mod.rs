@@ -1,0 +1,99 @@
+//! THE TABLE OF KEYS. Reader, schema and reference are made from it, so they cannot differ: `section!`
+//! turns each entry into a line of the table and, if it is supported, into a field of a struct that
+//! [`Kind::read`](super::reader::Kind::read) fills. A key that is not in the table has no field to be
+//! read from; a supported key that nobody uses is a field that is never read, which the compiler reports.
+//!
+//! To support a planned key, move its line up, give it a presence and an example, and use the field.
+
+mod listener;
+mod service;
+mod top;
+
+pub(super) use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
+pub(super) use service::{
+    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, Retries, RetryCause, Service,
+    ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+};
+pub(super) use top::{Admin, File, Route};
+
+/// A raw identifier without its `r#`.
+const fn bare(identifier: &'static str) -> &'static str {
+    match identifier.as_bytes() {
+        [b'r', b'#', ..] => identifier.split_at(2).1,
+        _ => identifier,
+    }
+}
+
+/// Lines of `KEY: KIND, PRESENCE, example YAML, meaning`, then of planned `KEY: KIND, STATUS, meaning`.
+macro_rules! section {
+    (
+        $name:ident, $about:literal,
+        {
+            $($field:ident: $kind:ty, $presence:expr, example $example:literal, $meaning:literal;)*
+        }
+        planned {
+            $($later:literal: $later_kind:ty, $status:ident, $later_meaning:literal;)*
+        }
+    ) => {
+        pub(in crate::config) struct $name {
+            $(pub(in crate::config) $field:
+                $crate::config::reader::Field<<$kind as $crate::config::reader::Kind>::Value>,)*
+        }
+
+        impl $name {
+            pub(in crate::config) const SECTION: $crate::config::shape::Section =
+                $crate::config::shape::Section {
+                    name: stringify!($name),
+                    meaning: $about,
+                    keys: &[
+                        $($crate::config::shape::Key {
+                            name: $crate::config::keys::bare(stringify!($field)),
+                            shape: <$kind as $crate::config::reader::Kind>::SHAPE,
+                            presence: {
+                                #[allow(unused_imports, reason = "not each section uses each")]
+                                use $crate::config::shape::Presence::{Absent, Default, Required};
+                                $presence
+                            },
+                            status: $crate::config::shape::Status::Supported,
+                            example: $example,
+                            meaning: $meaning,
+                        },)*
+                        $($crate::config::shape::Key {
+                            name: $later,
+                            shape: <$later_kind as $crate::config::reader::Kind>::SHAPE,
+                            presence: $crate::config::shape::Presence::Absent(""),
+                            status: $crate::config::shape::Status::$status,
+                            example: "",
+                            meaning: $later_meaning,
+                        },)*
+                    ],
+                };
+        }
+
+        impl $crate::config::reader::Kind for $name {
+            type Value = Self;
+            const SHAPE: $crate::config::shape::Shape =
+                $crate::config::shape::Shape::Section(&Self::SECTION);
+
+            fn read(
+                reader: &mut $crate::config::reader::Reader<'_>,
+                node: $crate::config::tree::NodeId,
+            ) -> Option<Self> {
+                #[allow(unused_variables, reason = "a section may have no key that is read")]
+                let members = reader.section(node, &Self::SECTION)?;
+                $(reader.planned::<$later_kind>(
+                    &members,
+                    $later,
+                    $crate::config::shape::Status::$status,
+                );)*
+                Some(Self {
+                    $($field: reader.field::<$kind>(
+                        &members,
+                        $crate::config::keys::bare(stringify!($field)),
+                    ),)*
+                })
+            }
+        }
+    };
+}
+use section;

@@ -1,0 +1,322 @@
+use super::section;
+use crate::{
+    config::{
+        kinds::{
+            Anything, BackendAddressKind, Bytes, CookieName, Count, Flag, HeaderName, Label,
+            ListOf, MapOf, NameKind, Named, Percent, Regex, SetOf, Span, Target, Weighting, choice,
+        },
+        reader::{Field, Kind, Reader, Scalar, ScalarKind, Wrong},
+        shape::Shape,
+        tree::{Data, NodeId},
+    },
+    spec::{Balance, HostPattern, Pattern, UnhealthyPool, ValueMatch},
+};
+use std::sync::Arc;
+
+section! {
+    Service, "What clients ask for. Owns its pools and how traffic is shared among them.",
+    {
+        pools: MapOf<NameKind, Pool, 1>, Required, example "{ blue: { backends: [127.0.0.1:9001] } }",
+            "The versions of the service.";
+        pins: ListOf<Pin, 0>, Default("[]"), example "[{ headers: { canary: true }, pool: blue }]",
+            "Requests that go to a pool outright, also at weight 0. The first match wins.";
+        sticky: Sticky, Absent("each request is drawn anew"), example "{ cookie: user }",
+            "Keeps a user on one version.";
+        balance: BalanceKind, Default("least_request"), example "round_robin",
+            "How a backend of the pool is chosen.";
+        health_check: HealthCheck, Absent("backends count as healthy"), example "{ path: /health }",
+            "How backends are probed.";
+        ejection: Ejection, Absent("the defaults below"), example "{ consecutive: 3 }",
+            "When a backend that cannot be connected to is left out.";
+        timeouts: ServiceTimeouts, Absent("the defaults below"), example "{ response: 5s }",
+            "How long backends may take.";
+        limits: ServiceLimits, Absent("the defaults below"), example "{ body_bytes: 10MiB }",
+            "How much a request may ask for.";
+        retries: Retries, Absent("the defaults below"), example "{ attempts: 1 }",
+            "When a request is sent again.";
+        unhealthy_pool: UnhealthyPoolKind, Default("redistribute"), example "fail",
+            "What becomes of the share of a pool without a healthy backend: the others get it, or 503.";
+        expose_version: Flag, Default("false"), example "true",
+            "Replies carry `x-crossfade-version`.";
+    }
+    planned {
+        "rollout": Anything, Inert, "The plan that moves the service to a new version.";
+        "mirror": Anything, Inert, "Sends copies of requests to a pool.";
+        "rescue": Anything, Inert, "Sends a failed canary request to another pool.";
+    }
+}
+
+section! {
+    Pool, "Interchangeable backends that run one version of a service.",
+    {
+        version: Label, Absent("the pool's name"), example "v2.0",
+            "The label of the pool in metrics and logs.";
+        weight: Weighting, Absent("100, if it is the only pool; else required"), example "5",
+            "The pool's share, relative to the other weights of the service.";
+        backends: ListOf<BackendEntry, 1>, Required, example "[127.0.0.1:9001]",
+            "Where the pool listens: addresses, or mappings with `address` and `weight`.";
+        slow_start: Span<true>, Default("0s"), example "30s",
+            "How long a backend that became healthy takes to reach its full share.";
+        drained: Flag, Default("false"), example "true",
+            "No new requests go to the pool.";
+        protocol: PoolProtocol, Default("h1"), example "h1",
+            "What the backends speak: HTTP/1.1. `h2` is not supported by this version.";
+    }
+    planned {
+        "tls": Anything, Refused, "Encrypts connections to the backends.";
+        "proxy_protocol": Anything, Refused, "Sends a PROXY header to the backends.";
+    }
+}
+
+section! {
+    BackendSection, "One address of a pool.",
+    {
+        address: BackendAddressKind, Required, example "127.0.0.1:9001",
+            "HOST:PORT. A name is resolved each time a connection is opened.";
+        weight: Weighting, Default("1"), example "2",
+            "The backend's share, relative to the others of its pool.";
+        drained: Flag, Default("false"), example "true",
+            "No new requests go to the backend.";
+    }
+    planned {}
+}
+
+/// A backend written as its address alone, or as a mapping.
+pub(in crate::config) struct BackendEntry;
+
+impl Kind for BackendEntry {
+    type Value = BackendSection;
+    const SHAPE: Shape = Shape::Either(&[BackendAddressKind::FORM, BackendSection::SHAPE]);
+
+    fn read(reader: &mut Reader<'_>, node: NodeId) -> Option<BackendSection> {
+        if matches!(reader.data(node), Data::Map(_)) {
+            return BackendSection::read(reader, node);
+        }
+        let value = BackendAddressKind::read(reader, node)?;
+        let address = Field::Good(crate::config::reader::At { value, node });
+        Some(BackendSection { address, weight: Field::Absent, drained: Field::Absent })
+    }
+}
+
+/// Only `h1` so far.
+pub(in crate::config) struct PoolProtocol;
+
+impl ScalarKind for PoolProtocol {
+    type Value = ();
+    const FORM: Shape = Shape::Choice(&["h1"]);
+
+    fn parse(scalar: &Scalar<'_>) -> Result<(), Wrong> {
+        match &*scalar.text {
+            "h1" => Ok(()),
+            "h2" => {
+                Err(Wrong::because("`h2` to backends is not supported by this version", "use `h1`"))
+            }
+            other => Err(crate::config::kinds::not_a_choice(other, &["h1"])),
+        }
+    }
+}
+
+/// The conditions of a match, which a pin has beside its pool.
+pub(in crate::config) struct Conditions {
+    pub(in crate::config) hosts: Field<Vec<HostPattern>>,
+    pub(in crate::config) path: Field<Arc<str>>,
+    pub(in crate::config) path_prefix: Field<Arc<str>>,
+    pub(in crate::config) path_regex: Field<Pattern>,
+    pub(in crate::config) methods: Field<Vec<Arc<str>>>,
+    pub(in crate::config) headers: Field<Vec<Named<Arc<str>, ValueMatch>>>,
+    pub(in crate::config) cookies: Field<Vec<Named<Arc<str>, ValueMatch>>>,
+    pub(in crate::config) query: Field<Vec<Named<Arc<str>, ValueMatch>>>,
+}
+
+/// A section with the keys of a match, and others.
+macro_rules! matching_section {
+    (
+        $name:ident, $about:literal, { $($own:tt)* } planned { $($planned:tt)* }
+    ) => {
+        $crate::config::keys::section! {
+            $name, $about,
+            {
+                $($own)*
+                hosts: $crate::config::kinds::SetOf<$crate::config::kinds::Host, 1>,
+                    Absent("any host"), example "[shop.example.com, \"*.shop.example.com\"]",
+                    "Any of these, without port; `*.` stands for one or more labels.";
+                path: $crate::config::kinds::UrlPath, Absent("any path"), example "/cart",
+                    "Exactly this path.";
+                path_prefix: $crate::config::kinds::UrlPath, Absent("any path"), example "/api",
+                    "This path or below, by whole segments: `/a` holds for `/a/b`, not for `/ab`.";
+                path_regex: $crate::config::kinds::Regex, Absent("any path"), example "/v[0-9]+/.*",
+                    "The whole path matches this regular expression.";
+                methods: $crate::config::kinds::SetOf<$crate::config::kinds::Method, 1>,
+                    Absent("any method"), example "[GET, HEAD]",
+                    "Any of these.";
+                headers: $crate::config::kinds::MapOf<
+                    $crate::config::kinds::HeaderName, $crate::config::kinds::ValuePattern, 1>,
+                    Absent("any headers"), example "{ canary: true }",
+                    "All of these.";
+                cookies: $crate::config::kinds::MapOf<
+                    $crate::config::kinds::CookieName, $crate::config::kinds::ValuePattern, 1>,
+                    Absent("any cookies"), example "{ beta: { present: true } }",
+                    "All of these.";
+                query: $crate::config::kinds::MapOf<
+                    $crate::config::kinds::ParameterName, $crate::config::kinds::ValuePattern, 1>,
+                    Absent("any query"), example "{ version: { regex: \"2.*\" } }",
+                    "All of these parameters, decoded.";
+            }
+            planned { $($planned)* }
+        }
+
+        impl $name {
+            /// Takes the keys of the match out.
+            pub(in crate::config) fn conditions(&mut self) -> $crate::config::keys::Conditions {
+                $crate::config::keys::Conditions {
+                    hosts: std::mem::take(&mut self.hosts),
+                    path: std::mem::take(&mut self.path),
+                    path_prefix: std::mem::take(&mut self.path_prefix),
+                    path_regex: std::mem::take(&mut self.path_regex),
+                    methods: std::mem::take(&mut self.methods),
+                    headers: std::mem::take(&mut self.headers),
+                    cookies: std::mem::take(&mut self.cookies),
+                    query: std::mem::take(&mut self.query),
+                }
+            }
+        }
+    };
+}
+pub(super) use matching_section;
+
+matching_section! {
+    Pin, "A match that names a pool outright. At least one condition is required.",
+    {
+        pool: NameKind, Required, example "blue", "Where such requests go.";
+    }
+    planned {
+        "from": Anything, Refused, "Only for clients of these networks.";
+    }
+}
+
+section! {
+    ValueMatchSection, "What a value must be, where a text is not enough.",
+    {
+        regex: Regex, Absent("see `present`"), example "\"[a-f0-9]+\"",
+            "The whole value matches this regular expression.";
+        present: Flag, Absent("see `regex`"), example "true",
+            "Any value will do.";
+    }
+    planned {}
+}
+
+section! {
+    Sticky, "Keeps a user on one version. Exactly one of `cookie`, `header` and `client_address`.",
+    {
+        cookie: CookieName, Absent("not by cookie"), example "user", "The cookie that tells users apart.";
+        header: HeaderName, Absent("not by header"), example "X-User-Id",
+            "The header that tells users apart.";
+        client_address: Flag, Absent("not by address"), example "true",
+            "The client's IP address tells users apart.";
+        issue: Flag, Default("false"), example "true",
+            "Gives a cookie to requests without one. Only with `cookie`.";
+        max_age: Span<false>, Absent("until the browser closes"), example "30d",
+            "How long an issued cookie lives. Only with `issue`.";
+        salt: Label, Absent("new with each release"), example "spring",
+            "Mixed into the key, so that not the same users go first in each release.";
+    }
+    planned {}
+}
+
+section! {
+    HealthCheck, "How backends are probed.",
+    {
+        path: Target, Required, example "/health/ready", "What is asked, with the query if any.";
+        interval: Span<false>, Default("2s"), example "5s", "From one probe to the next.";
+        timeout: Span<false>, Default("1s"), example "3s", "How long a probe may take.";
+        healthy_after: Count<1, 1000>, Default("2"), example "1",
+            "Good probes in a row until an unhealthy backend is healthy again.";
+        unhealthy_after: Count<1, 1000>, Default("3"), example "5",
+            "Bad probes in a row until a healthy backend is unhealthy.";
+    }
+    planned {}
+}
+
+section! {
+    Ejection, "When a backend that cannot be connected to is left out.",
+    {
+        consecutive: Count<1, 1000>, Default("5"), example "3", "Connect errors in a row.";
+    }
+    planned {
+        "for": Span<false>, Inert, "How long it is left out at least.";
+        "at_most": Percent, Inert, "The share of a pool that may be left out.";
+    }
+}
+
+section! {
+    ServiceTimeouts, "How long backends may take.",
+    {
+        connect: Span<false>, Default("1s"), example "500ms", "To open a connection.";
+        response: Span<false>, Default("30s"), example "5s",
+            "From the end of the request's headers to the response's headers.";
+        body: Span<false>, Default("1m"), example "30s",
+            "The longest wait for more bytes of a response body.";
+        request: Span<true>, Default("0s"), example "5m", "The whole request; `0s`: no limit.";
+        upstream_idle: Span<true>, Default("4s"), example "10s",
+            "How long an idle connection to a backend is kept.";
+        tunnel_idle: Span<false>, Default("1h"), example "10m", "The longest silence of a tunnel.";
+        drain: Span<true>, Default("30s"), example "5m",
+            "How long what is in flight may take when a backend leaves.";
+    }
+    planned {}
+}
+
+section! {
+    ServiceLimits, "How much a request may ask for.",
+    {
+        body_bytes: Bytes<1, { 1 << 50 }>, Default("1GiB"), example "10MiB", "A request body.";
+    }
+    planned {
+        "in_flight": Count<1, 10_000_000>, Inert, "Requests in flight.";
+        "queue": Count<0, 10_000_000>, Inert, "Requests that wait for one of those.";
+    }
+}
+
+section! {
+    Retries, "When a request is sent again. A POST is never sent twice.",
+    {
+        attempts: Count<1, 10>, Default("2"), example "3", "All tries of a request, the first included.";
+        budget: Percent, Default("20%"), example "10%",
+            "Retries as a share of the last 10 s of requests; at least 3 a second are allowed.";
+        on: SetOf<RetryCauseKind, 0>, Default("[connect, reset]"), example "[connect]",
+            "`connect`: the connection could not be opened. `reset`: it ended before a response byte \
+             (idempotent methods only).";
+        buffer: Bytes<0, { 16 << 20 }>, Default("64KiB"), example "1MiB",
+            "Bytes of a request body that are kept so that it can be sent again.";
+    }
+    planned {}
+}
+
+choice! {
+    BalanceKind -> Balance {
+        "round_robin" => Balance::RoundRobin,
+        "least_request" => Balance::LeastRequest,
+        "random" => Balance::Random,
+        "hash" => Balance::Hash,
+    }
+}
+
+choice! {
+    UnhealthyPoolKind -> UnhealthyPool {
+        "redistribute" => UnhealthyPool::Redistribute,
+        "fail" => UnhealthyPool::Fail,
+    }
+}
+
+#[derive(PartialEq)]
+pub(in crate::config) enum RetryCause {
+    Connect,
+    Reset,
+}
+
+choice! {
+    RetryCauseKind -> RetryCause {
+        "connect" => RetryCause::Connect,
+        "reset" => RetryCause::Reset,
+    }
+}

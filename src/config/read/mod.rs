@@ -1,0 +1,226 @@
+//! From the sections of the file to the spec, with the checks that need more than one value.
+
+mod matching;
+mod service;
+
+use super::{
+    keys::{self, File},
+    problem::quote,
+    reader::{At, Field, Kind, Reader},
+    suggest,
+    tree::{NodeId, Tree},
+};
+use crate::spec::{
+    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, Route,
+    Shutdown, Spec,
+};
+use indexmap::IndexMap;
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+pub(super) use service::{backend, pool};
+
+/// `None` only if something was reported; something may be reported all the same.
+pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
+    let file = File::read(reader, Tree::ROOT)?;
+    let listeners = listeners(reader, file.listeners);
+    let admin = admin(reader, file.admin.good(), &listeners);
+    let service_names: Option<Vec<&str>> =
+        file.services.node().map(|node| reader.keys(node).collect());
+    let services: IndexMap<Name, _> = file
+        .services
+        .or(Vec::new())
+        .into_iter()
+        .filter_map(|named| Some((named.name.clone(), service::service(reader, named)?)))
+        .collect();
+    let routes = routes(reader, file.routes, service_names.as_deref());
+    let shutdown = file.shutdown.value();
+    let defaults = Shutdown::default();
+    Some(Spec {
+        threads: file.threads.value().and_then(|n| NonZeroUsize::new(n as usize)),
+        shutdown: shutdown.map_or(defaults, |keys| Shutdown {
+            delay: keys.delay.or(defaults.delay),
+            drain: keys.drain.or(defaults.drain),
+        }),
+        startup_wait: file
+            .startup
+            .value()
+            .and_then(|keys| keys.wait.value())
+            .unwrap_or(super::STARTUP_WAIT),
+        listeners: listeners.into_iter().map(|at| at.value).collect(),
+        admin,
+        metrics_linger: file
+            .metrics
+            .value()
+            .and_then(|keys| keys.linger.value())
+            .unwrap_or(super::METRICS_LINGER),
+        services,
+        routes,
+    })
+}
+
+fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> Vec<At<Listener>> {
+    let mut firsts: HashMap<SocketAddr, NodeId> = HashMap::new();
+    let mut all = Vec::new();
+    for At { value, node } in field.or(Vec::new()) {
+        let Field::Good(address) = value.address else { continue };
+        if let Some(first) = firsts.insert(address.value, address.node) {
+            let message = format!("`{}` is the address of two listeners", address.value);
+            let fix = format!("remove one; the first is on line {}", reader.line(first));
+            reader.problem(address.node, message, fix);
+        }
+        let mut listener = Listener::new(address.value);
+        if let Some(protocols) = value.protocols.value() {
+            listener.protocols = Protocols {
+                h1: protocols.contains(&keys::Protocol::H1),
+                h2: protocols.contains(&keys::Protocol::H2),
+            };
+        }
+        listener.timeouts = listener_timeouts(value.timeouts);
+        listener.limits = listener_limits(value.limits);
+        listener.trusted_proxies =
+            value.trusted_proxies.or(Vec::new()).into_iter().map(|at| at.value).collect();
+        all.push(At { value: listener, node });
+    }
+    all
+}
+
+fn listener_timeouts(field: Field<keys::ListenerTimeouts>) -> ListenerTimeouts {
+    let defaults = ListenerTimeouts::default();
+    field.value().map_or(defaults, |keys| ListenerTimeouts {
+        headers: keys.headers.or(defaults.headers),
+        body: keys.body.or(defaults.body),
+        keep_alive: keys.keep_alive.or(defaults.keep_alive),
+    })
+}
+
+fn listener_limits(field: Field<keys::ListenerLimits>) -> ListenerLimits {
+    let defaults = ListenerLimits::default();
+    let Some(keys) = field.value() else { return defaults };
+    ListenerLimits {
+        header_bytes: small(keys.header_bytes, defaults.header_bytes),
+        header_count: keys.header_count.or(defaults.header_count),
+        connections: keys.connections.or(defaults.connections),
+        http2_streams: keys.http2_streams.or(defaults.http2_streams),
+    }
+}
+
+/// A size whose kind keeps it within `u32`.
+fn small(field: Field<u64>, default: u32) -> u32 {
+    field.value().and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
+}
+
+fn admin(
+    reader: &mut Reader<'_>,
+    keys: Option<At<keys::Admin>>,
+    listeners: &[At<Listener>],
+) -> Admin {
+    let mut admin = Admin::default();
+    let Some(At { value: keys, node }) = keys else {
+        return admin;
+    };
+    let place = keys.address.node().unwrap_or(node);
+    let insecure = keys.insecure.or(false);
+    if let Some(address) = keys.address.value() {
+        admin.address = match address {
+            AdminAddress::Unix(path) => AdminAddress::Unix(unix_path(reader, place, &path)),
+            AdminAddress::Tcp(address) => {
+                if !address.ip().is_loopback() && !insecure {
+                    reader.problem(
+                        place,
+                        format!("`{address}` is open to others, and this version has no tokens yet"),
+                        "use loopback (`127.0.0.1:9900`) or `unix:PATH`; or add `insecure: true` if \
+                         whoever reaches it may steer the proxy",
+                    );
+                }
+                AdminAddress::Tcp(address)
+            }
+        };
+    }
+    if let AdminAddress::Tcp(address) = admin.address
+        && let Some(same) = listeners.iter().find(|at| at.value.address == address)
+    {
+        let message = format!("`{address}` is also the address of a listener");
+        let fix = format!("use another port; the listener is on line {}", reader.line(same.node));
+        reader.problem(place, message, fix);
+    }
+    admin.hosts = keys.hosts.or(Vec::new());
+    admin
+}
+
+/// Relative to the file, and short enough for a socket (`sun_path` in unix(7) has 108 bytes with NUL).
+fn unix_path(reader: &mut Reader<'_>, node: NodeId, path: &Path) -> PathBuf {
+    let path = reader.directory.join(path);
+    let length = path.as_os_str().len();
+    if length > 107 {
+        let message = format!("{} has {length} bytes", quote(&path.display().to_string()));
+        reader.problem(node, message, "a socket's path has at most 107");
+    }
+    path
+}
+
+fn routes(
+    reader: &mut Reader<'_>,
+    field: Field<Vec<At<keys::Route>>>,
+    services: Option<&[&str]>,
+) -> Vec<Route> {
+    if field.node().is_none() {
+        return match services {
+            Some([only]) => vec![Route {
+                name: "route-1".into(),
+                matches: Match::default(),
+                service: (*only).into(),
+            }],
+            Some(several) if several.len() > 1 => {
+                reader.key_problem(
+                    reader.place(Tree::ROOT),
+                    Tree::ROOT,
+                    "routes",
+                    "the key `routes` is missing, and there is more than one service",
+                    "say which requests each service is for, such as \
+                     `routes: [{ match: { hosts: [shop.example.com] }, service: shop }]`",
+                );
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+    }
+    let mut names: HashMap<Name, NodeId> = HashMap::new();
+    let mut all = Vec::new();
+    // The position in the file, which is that among the good ones unless there are errors anyway.
+    for (index, At { value, node: place }) in field.or(Vec::new()).into_iter().enumerate() {
+        let name_place = value.name.node().unwrap_or(place);
+        let name = value.name.or(format!("route-{}", index + 1).into());
+        if let Some(first) = names.insert(name.clone(), name_place) {
+            let message = format!("{} is the name of two routes", quote(&name));
+            let fix = format!("give another name; the first is on line {}", reader.line(first));
+            reader.problem(name_place, message, fix);
+        }
+        let matches = match value.r#match {
+            Field::Good(mut at) => matching::matching(reader, at.node, at.value.conditions()),
+            Field::Absent | Field::Bad(_) => Match::default(),
+        };
+        let Field::Good(service) = value.service else { continue };
+        check_reference(reader, &service, services, "service");
+        all.push(Route { name, matches, service: service.value });
+    }
+    all
+}
+
+/// Reports a name that is not among `known`; `None`: nothing is known, which was reported.
+fn check_reference(reader: &mut Reader<'_>, name: &At<Name>, known: Option<&[&str]>, what: &str) {
+    let Some(known) = known else { return };
+    if known.contains(&&*name.value) {
+        return;
+    }
+    let fix = match suggest::nearest(&name.value, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.len() <= 20 => format!("use one of {}", suggest::list(known.iter().copied())),
+        None => format!("use one of the {} that there are", known.len()),
+    };
+    reader.problem(name.node, format!("there is no {what} {}", quote(&name.value)), fix);
+}

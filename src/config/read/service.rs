@@ -1,0 +1,236 @@
+use super::{
+    super::{
+        keys::{self, RetryCause},
+        kinds::Named,
+        problem::quote,
+        reader::{At, Field, Reader},
+        tree::NodeId,
+    },
+    check_reference, matching, small,
+};
+use crate::spec::{
+    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Retries, RetryOn,
+    Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
+};
+use indexmap::IndexMap;
+use std::{collections::HashMap, time::Duration};
+
+pub(super) fn service(
+    reader: &mut Reader<'_>,
+    named: Named<Name, keys::Service>,
+) -> Option<Service> {
+    let At { value: keys, .. } = named.value?;
+    let pool_names: Option<Vec<&str>> = keys.pools.node().map(|node| reader.keys(node).collect());
+    let pools = pools(reader, keys.pools);
+    let mut service = Service::new(pools);
+    service.pins = pins(reader, keys.pins, pool_names.as_deref());
+    service.sticky = keys.sticky.good().and_then(|at| sticky(reader, at));
+    service.balance = keys.balance.or(service.balance);
+    service.health_check = keys.health_check.value().and_then(health_check);
+    if let Some(ejection) = keys.ejection.value() {
+        let default = service.ejection.consecutive;
+        service.ejection = Ejection { consecutive: ejection.consecutive.or(default) };
+    }
+    service.timeouts = timeouts(keys.timeouts);
+    if let Some(limits) = keys.limits.value() {
+        let default = service.limits.body_bytes;
+        service.limits = ServiceLimits { body_bytes: limits.body_bytes.or(default) };
+    }
+    service.retries = retries(keys.retries);
+    service.unhealthy_pool = keys.unhealthy_pool.or(service.unhealthy_pool);
+    service.expose_version = keys.expose_version.or(false);
+    Some(service)
+}
+
+fn pools(
+    reader: &mut Reader<'_>,
+    field: Field<Vec<Named<Name, keys::Pool>>>,
+) -> IndexMap<Name, Pool> {
+    let Field::Good(At { value: all, node }) = field else { return IndexMap::new() };
+    // As written: a second pool with a bad name still makes weights necessary.
+    let alone = reader.keys(node).count() == 1;
+    let mut complete = true;
+    let mut pools = IndexMap::with_capacity(all.len());
+    for Named { name, value } in all {
+        let Some(at) = value else {
+            complete = false;
+            continue;
+        };
+        complete &= !at.value.weight.is_bad();
+        if matches!(at.value.weight, Field::Absent) && !alone {
+            complete = false;
+            reader.key_problem(
+                reader.place(at.node),
+                at.node,
+                "weight",
+                "the key `weight` is missing, and the service has more than one pool",
+                "add it, such as `weight: 0`; weights are relative to each other",
+            );
+        }
+        let default = Weight::new(100).unwrap_or(Weight::ONE);
+        pools.insert(name.clone(), pool(reader, at, name, default));
+    }
+    if complete && pools.values().all(|pool| pool.weight == Weight::ZERO) && !pools.is_empty() {
+        reader.problem(
+            node,
+            "the weights of the pools sum to 0",
+            "give at least one pool a weight above 0",
+        );
+    }
+    pools
+}
+
+/// `weight` is what a pool without one gets.
+pub(in crate::config) fn pool(
+    reader: &mut Reader<'_>,
+    at: At<keys::Pool>,
+    name: Name,
+    weight: Weight,
+) -> Pool {
+    let keys = at.value;
+    // `h1` is all there is: reading it was the check.
+    let _ = keys.protocol;
+    Pool {
+        version: keys.version.or(name),
+        weight: keys.weight.or(weight),
+        backends: backends(reader, keys.backends),
+        slow_start: keys.slow_start.or(Duration::ZERO),
+        drained: keys.drained.or(false),
+    }
+}
+
+fn backends(
+    reader: &mut Reader<'_>,
+    field: Field<Vec<At<keys::BackendSection>>>,
+) -> IndexMap<BackendAddress, Backend> {
+    let Field::Good(At { value: all, node }) = field else { return IndexMap::new() };
+    let mut firsts: HashMap<BackendAddress, NodeId> = HashMap::new();
+    let mut backends = IndexMap::with_capacity(all.len());
+    let mut complete = true;
+    for At { value: keys, .. } in all {
+        complete &= !keys.weight.is_bad();
+        let place = keys.address.node();
+        let (Some(place), Some((address, backend))) = (place, backend(keys)) else { continue };
+        if let Some(first) = firsts.insert(address.clone(), place) {
+            let message = format!("{} is in the pool already", quote(&address.to_string()));
+            let fix = format!("remove one; the first is on line {}", reader.line(first));
+            reader.problem(place, message, fix);
+        }
+        backends.insert(address, backend);
+    }
+    if complete && !backends.is_empty() && backends.values().all(|b| b.weight == Weight::ZERO) {
+        reader.problem(
+            node,
+            "the weights of the backends sum to 0",
+            "give at least one backend a weight above 0; to stop a pool, set the pool's weight to 0",
+        );
+    }
+    backends
+}
+
+/// `None`: the address is wrong.
+pub(in crate::config) fn backend(keys: keys::BackendSection) -> Option<(BackendAddress, Backend)> {
+    let defaults = Backend::default();
+    let backend = Backend {
+        weight: keys.weight.or(defaults.weight),
+        drained: keys.drained.or(defaults.drained),
+    };
+    Some((keys.address.value()?, backend))
+}
+
+fn pins(
+    reader: &mut Reader<'_>,
+    field: Field<Vec<At<keys::Pin>>>,
+    pools: Option<&[&str]>,
+) -> Vec<Pin> {
+    let mut pins = Vec::new();
+    for At { value: mut keys, node } in field.or(Vec::new()) {
+        let unconditional = reader.keys(node).all(|key| key == "pool");
+        if unconditional {
+            reader.problem(
+                node,
+                "this pin has no condition, so the weights would never be used",
+                "add one, such as `headers: { canary: true }`",
+            );
+        }
+        let matches: Match = matching::matching(reader, node, keys.conditions());
+        let Field::Good(pool) = keys.pool else { continue };
+        check_reference(reader, &pool, pools, "pool");
+        pins.push(Pin { matches, pool: pool.value });
+    }
+    pins
+}
+
+fn sticky(reader: &mut Reader<'_>, at: At<keys::Sticky>) -> Option<Sticky> {
+    let At { value: keys, node } = at;
+    let by_cookie = keys.cookie.node().is_some();
+    let given = [keys.cookie.node(), keys.header.node(), keys.client_address.node()];
+    let chosen = given.iter().flatten().count();
+    if chosen != 1 {
+        reader.problem(
+            node,
+            format!("{chosen} of `cookie`, `header` and `client_address` are given"),
+            "give exactly one",
+        );
+    }
+    let issue_place = keys.issue.node();
+    let issue = keys.issue.or(false);
+    if let (true, false, Some(place)) = (issue, by_cookie, issue_place) {
+        reader.problem(place, "`issue` needs a cookie to give", "add `cookie`, or remove `issue`");
+    }
+    if let (Some(place), false) = (keys.max_age.node(), issue) {
+        reader.problem(
+            place,
+            "`max_age` is of issued cookies, and none are",
+            "add `issue: true`, or remove `max_age`",
+        );
+    }
+    let key = match (keys.cookie, keys.header, keys.client_address) {
+        (Field::Good(cookie), _, _) => StickyKey::Cookie(cookie.value),
+        (_, Field::Good(header), _) => StickyKey::Header(header.value),
+        (_, _, Field::Good(At { value: true, .. })) => StickyKey::ClientAddress,
+        (_, _, Field::Good(At { node, .. })) => {
+            reader.problem(node, "`false` is not supported here", "use `true`, or remove the key");
+            return None;
+        }
+        _ => return None,
+    };
+    Some(Sticky { key, issue, max_age: keys.max_age.value(), salt: keys.salt.value() })
+}
+
+fn health_check(keys: keys::HealthCheck) -> Option<HealthCheck> {
+    let defaults = HealthCheck::new(&keys.path.value()?);
+    Some(HealthCheck {
+        interval: keys.interval.or(defaults.interval),
+        timeout: keys.timeout.or(defaults.timeout),
+        healthy_after: keys.healthy_after.or(defaults.healthy_after),
+        unhealthy_after: keys.unhealthy_after.or(defaults.unhealthy_after),
+        path: defaults.path,
+    })
+}
+
+fn timeouts(field: Field<keys::ServiceTimeouts>) -> ServiceTimeouts {
+    let defaults = ServiceTimeouts::default();
+    field.value().map_or(defaults, |keys| ServiceTimeouts {
+        connect: keys.connect.or(defaults.connect),
+        response: keys.response.or(defaults.response),
+        body: keys.body.or(defaults.body),
+        request: keys.request.or(defaults.request),
+        upstream_idle: keys.upstream_idle.or(defaults.upstream_idle),
+        tunnel_idle: keys.tunnel_idle.or(defaults.tunnel_idle),
+        drain: keys.drain.or(defaults.drain),
+    })
+}
+
+fn retries(field: Field<keys::Retries>) -> Retries {
+    let defaults = Retries::default();
+    field.value().map_or(defaults, |keys| Retries {
+        attempts: keys.attempts.or(defaults.attempts),
+        budget_percent: keys.budget.or(defaults.budget_percent),
+        on: keys.on.value().map_or(defaults.on, |causes| RetryOn {
+            connect: causes.contains(&RetryCause::Connect),
+            reset: causes.contains(&RetryCause::Reset),
+        }),
+        buffer: small(keys.buffer, defaults.buffer),
+    })
+}
