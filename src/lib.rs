@@ -1,5 +1,6 @@
 #![doc = "crossfade: a layer-7 traffic-splitting reverse proxy."]
 
+pub mod admin;
 pub mod config;
 pub mod control;
 pub mod live;

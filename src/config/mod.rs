@@ -26,6 +26,7 @@ pub use changes::{Change, changes};
 pub use document::document;
 pub use problem::Problem;
 pub use reference::reference;
+pub use scalar::{format_duration, parse_duration};
 pub use schema::schema;
 
 use crate::spec::Spec;

@@ -25,7 +25,7 @@ const SIZES: [(&str, u64); 11] = [
 ];
 
 /// `1h30m`: whole numbers with units, larger units first, each at most once.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut units = DURATIONS.iter();
     let mut total = 0u64;
@@ -44,7 +44,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// The shortest text that [`parse_duration`] reads as the same, to the millisecond.
-pub(super) fn format_duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if rest == 0 {
         return "0s".into();

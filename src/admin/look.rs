@@ -1,0 +1,115 @@
+//! Who looks in.
+
+use super::{
+    Admin,
+    problem::Problem,
+    segments::Segments,
+    views::{self, DrainView, ServiceView, StatusView},
+};
+use crate::{config, live::Phase};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// All is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Well {
+    status: &'static str,
+}
+
+/// Whether the process lives; also while it drains.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = Well)))]
+pub(super) async fn healthz() -> Json<Well> {
+    Json(Well { status: "alive" })
+}
+
+/// Whether it should get new clients; says why if not.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, body = Well),
+    (status = 503, body = Problem, content_type = "application/problem+json",
+        description = "Starting, leaving or draining"),
+))]
+pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Result<Json<Well>, Problem> {
+    match admin.live.lifecycle.phase() {
+        Phase::Ready => Ok(Json(Well { status: "ready" })),
+        Phase::Starting => Err(Problem::unavailable(starting(&views::waiting_for(&admin)))),
+        Phase::Leaving => Err(Problem::unavailable("leaving: asked to end, still serving")),
+        Phase::Draining => Err(Problem::unavailable("draining: only what is in flight finishes")),
+    }
+}
+
+fn starting(waiting_for: &[String]) -> String {
+    if waiting_for.is_empty() {
+        return "starting".into();
+    }
+    format!("starting: no healthy backend yet in {}", waiting_for.join(", "))
+}
+
+/// Metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "look", responses(
+    (status = 200, body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
+))]
+pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], super::metrics::page(&admin))
+}
+
+/// What is in force and what it does.
+#[utoipa::path(get, path = "/v1/status", tag = "look", responses((status = 200, body = StatusView)))]
+pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<StatusView> {
+    Json(views::status(&admin))
+}
+
+/// The desired state in the keys of the configuration file.
+#[utoipa::path(get, path = "/v1/config", tag = "look", responses(
+    (status = 200, body = Object, headers(("etag" = String, description = "The revision in quotes"))),
+))]
+pub(super) async fn config(State(admin): State<Arc<Admin>>) -> Response {
+    let view = admin.handle.view();
+    let document: Value = config::document(&view.spec);
+    let mut response = Json(document).into_response();
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", view.revision)) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// Every service with its pools and backends.
+#[utoipa::path(get, path = "/v1/services", tag = "look",
+    responses((status = 200, body = Vec<ServiceView>)))]
+pub(super) async fn services(State(admin): State<Arc<Admin>>) -> Json<Vec<ServiceView>> {
+    Json(views::services(&admin))
+}
+
+/// A service with its pools and backends.
+#[utoipa::path(get, path = "/v1/services/{service}", tag = "look",
+    params(("service" = String, Path)),
+    responses(
+        (status = 200, body = ServiceView),
+        (status = 404, body = Problem, content_type = "application/problem+json",
+            description = "No such service"),
+    ))]
+pub(super) async fn service(
+    State(admin): State<Arc<Admin>>,
+    Segments(name): Segments<String>,
+) -> Result<Json<ServiceView>, Problem> {
+    views::service(&admin, &name).map(Json).ok_or_else(|| {
+        let view = admin.handle.view();
+        let known: Vec<&str> = view.spec.services.keys().map(|name| &**name).collect();
+        Problem::not_found(format!("no service `{name}`; there is: {}", known.join(", ")))
+    })
+}
+
+/// What is on its way out.
+#[utoipa::path(get, path = "/v1/drains", tag = "look",
+    responses((status = 200, body = Vec<DrainView>)))]
+pub(super) async fn drains(State(admin): State<Arc<Admin>>) -> Json<Vec<DrainView>> {
+    Json(views::drains(&admin.handle.view()))
+}

@@ -1,0 +1,210 @@
+//! The families of services and of the control plane, in the order of the page.
+
+use super::text::{Family, Page, Type};
+use crate::{
+    admin::{Admin, views},
+    control::View,
+    live::{CLASSES, CODES, Fault, HistogramTotals, LivePool, METHODS, PoolTotals, Reason},
+};
+use std::sync::Arc;
+
+/// A pool with its counters, read once for the whole page.
+struct Counted {
+    pool: Arc<LivePool>,
+    totals: Box<PoolTotals>,
+    /// It stands for what no pool answered.
+    unrouted: bool,
+}
+
+pub(super) fn write(page: &mut Page, admin: &Admin) {
+    let view = admin.handle.view();
+    let pools = count(admin);
+    requests(page, &pools);
+    upstream(page, &pools);
+    failures(page, &pools);
+    in_flight(page, &pools);
+    weights(page, admin);
+    health(page, admin);
+    drains(page, &pools, &view);
+    connections(page, admin);
+    control(page, &view);
+}
+
+fn count(admin: &Admin) -> Vec<Counted> {
+    let counted = |pool: Arc<LivePool>, unrouted| {
+        let totals = pool.stats.totals();
+        Counted { pool, totals, unrouted }
+    };
+    let pools = admin.live.pools().into_iter().map(|pool| counted(pool, false));
+    pools.chain([counted(Arc::clone(&admin.live.unrouted), true)]).collect()
+}
+
+/// The labels of every family of a pool.
+fn labels(pool: &LivePool) -> [(&'static str, &str); 3] {
+    [("service", &pool.service), ("pool", &pool.name), ("version", &pool.version)]
+}
+
+/// Those of a pool and one more.
+fn and<'a>(pool: &'a LivePool, name: &'static str, value: &'a str) -> [(&'static str, &'a str); 4] {
+    let [service, name_of_pool, version] = labels(pool);
+    [service, name_of_pool, version, (name, value)]
+}
+
+fn and_two<'a>(
+    pool: &'a LivePool,
+    first: (&'static str, &'a str),
+    second: (&'static str, &'a str),
+) -> [(&'static str, &'a str); 5] {
+    let [service, name, version] = labels(pool);
+    [service, name, version, first, second]
+}
+
+fn requests(page: &mut Page, pools: &[Counted]) {
+    let name = "crossfade_requests_total";
+    let mut family =
+        page.family(name, Type::Counter, "Replies sent, under the pool that answered.");
+    for Counted { pool, totals, .. } in pools {
+        for (method, codes) in METHODS.iter().zip(&totals.requests) {
+            for (code, &count) in CODES.iter().zip(codes).filter(|(_, count)| **count > 0) {
+                family.sample(&and_two(pool, ("method", method), ("code", code)), count);
+            }
+        }
+    }
+    let mut family = page.family(
+        "crossfade_request_duration_seconds",
+        Type::Histogram,
+        "From the request head read to the last byte of the reply written.",
+    );
+    for Counted { pool, totals, .. } in pools {
+        for (class, histogram) in CLASSES.iter().zip(&totals.duration) {
+            if histogram.count() > 0 {
+                family.histogram(&and(pool, "code_class", class), histogram);
+            }
+        }
+    }
+}
+
+fn upstream(page: &mut Page, pools: &[Counted]) {
+    let name = "crossfade_upstream_response_duration_seconds";
+    let help = "From the request head sent to the response head, connecting apart.";
+    let mut family = page.family(name, Type::Histogram, help);
+    for Counted { pool, totals, .. } in pools {
+        some_histogram(&mut family, pool, &totals.upstream_response);
+    }
+    let name = "crossfade_upstream_connect_duration_seconds";
+    let help = "How long connections to backends took to open.";
+    let mut family = page.family(name, Type::Histogram, help);
+    for Counted { pool, totals, .. } in pools {
+        some_histogram(&mut family, pool, &totals.upstream_connect);
+    }
+}
+
+fn some_histogram(family: &mut Family<'_>, pool: &LivePool, totals: &HistogramTotals) {
+    if totals.count() > 0 {
+        family.histogram(&labels(pool), totals);
+    }
+}
+
+fn failures(page: &mut Page, pools: &[Counted]) {
+    let name = "crossfade_failures_total";
+    let help = "Failed attempts, under their pool, by who caused them and why.";
+    let mut family = page.family(name, Type::Counter, help);
+    for Counted { pool, totals, .. } in pools {
+        for (fault, reasons) in Fault::ALL.iter().zip(&totals.failures) {
+            for (reason, &count) in Reason::ALL.iter().zip(reasons).filter(|(_, n)| **n > 0) {
+                let reason = ("reason", reason.as_str());
+                family.sample(&and_two(pool, ("fault", fault.as_str()), reason), count);
+            }
+        }
+    }
+    let help = "Attempts after the first, under the pool that was tried before.";
+    let mut family = page.family("crossfade_retries_total", Type::Counter, help);
+    for Counted { pool, totals, .. } in routed(pools) {
+        family.sample(&labels(pool), totals.retries);
+    }
+}
+
+fn in_flight(page: &mut Page, pools: &[Counted]) {
+    let help =
+        "Requests in flight: request, no response head yet; stream, the body still flows; tunnel.";
+    let mut family = page.family("crossfade_in_flight", Type::Gauge, help);
+    for Counted { pool, .. } in routed(pools) {
+        let open = pool.in_flight();
+        for (kind, count) in
+            [("request", open.request), ("stream", open.stream), ("tunnel", open.tunnel)]
+        {
+            family.sample(&and(pool, "kind", kind), count);
+        }
+    }
+}
+
+fn weights(page: &mut Page, admin: &Admin) {
+    let help = "The configured weight, and the effective share (0 to 1) as things stand.";
+    let mut family = page.family("crossfade_weight", Type::Gauge, help);
+    for (entry, weight, share) in views::weights(admin) {
+        family.sample(&and(&entry.pool, "kind", "configured"), weight);
+        family.sample(&and(&entry.pool, "kind", "effective"), share);
+    }
+}
+
+fn health(page: &mut Page, admin: &Admin) {
+    let help = "1 when the backend may get requests, else 0.";
+    let mut family = page.family("crossfade_backend_healthy", Type::Gauge, help);
+    for (entry, ..) in views::weights(admin) {
+        for backend in &entry.backends {
+            let address = backend.address.to_string();
+            let healthy = u8::from(backend.health.is_available());
+            family.sample(&and(&entry.pool, "backend", &address), healthy);
+        }
+    }
+}
+
+fn drains(page: &mut Page, pools: &[Counted], view: &View) {
+    let help = "Backends on their way out.";
+    let mut family = page.family("crossfade_drains_active", Type::Gauge, help);
+    for Counted { pool, .. } in routed(pools) {
+        let active = view.drains.iter().filter(|drain| Arc::ptr_eq(&drain.backend.pool, pool));
+        family.sample(&labels(pool), active.count());
+    }
+    let help = "Requests cancelled at the deadline of a drain.";
+    let mut family = page.family("crossfade_drain_cut_total", Type::Counter, help);
+    for Counted { pool, totals, .. } in routed(pools) {
+        let cut: u64 = totals.failures.iter().map(|by| by[Reason::DrainCut as usize]).sum();
+        family.sample(&labels(pool), cut);
+    }
+}
+
+fn connections(page: &mut Page, admin: &Admin) {
+    let help = "Open client connections; h1 has those that have not said their protocol yet.";
+    let mut family = page.family("crossfade_open_connections", Type::Gauge, help);
+    for listener in admin.live.published.read(|snapshot| snapshot.listeners.clone()) {
+        let address = listener.bound.address.to_string();
+        let (h1, h2) = listener.bound.connections();
+        for (protocol, count) in [("h1", h1), ("h2", h2)] {
+            family.sample(&[("listener", &address), ("protocol", protocol)], count);
+        }
+    }
+}
+
+fn control(page: &mut Page, view: &View) {
+    let help = "The number of the spec that is in force.";
+    page.family("crossfade_revision", Type::Gauge, help).sample(&[], view.revision);
+    let help = "Specs published, by what asked for them.";
+    let mut family = page.family("crossfade_publishes_total", Type::Counter, help);
+    for (source, count) in [("file", view.publishes.file), ("api", view.publishes.api)] {
+        family.sample(&[("source", source)], count);
+    }
+    let help = "0 when the configuration file as it is now could not be loaded, else 1.";
+    page.family("crossfade_config_last_reload_successful", Type::Gauge, help)
+        .sample(&[], u8::from(view.file.error.is_none()));
+    let help = "When the configuration file was last loaded, in seconds since 1970.";
+    let mut family =
+        page.family("crossfade_config_last_reload_success_timestamp_seconds", Type::Gauge, help);
+    if let Some(at) = view.file.loaded_at {
+        family.sample(&[], at.as_millisecond() as f64 / 1000.0);
+    }
+}
+
+fn routed(pools: &[Counted]) -> impl Iterator<Item = &Counted> {
+    pools.iter().filter(|counted| !counted.unrouted)
+}

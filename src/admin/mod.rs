@@ -1,0 +1,35 @@
+//! Where people and programs look in and steer: an HTTP API over a loopback or unix socket, on the control
+//! plane's runtime. It reads what is shared and sends commands; it never touches the data plane.
+
+mod api;
+mod body;
+mod change;
+mod conditions;
+mod effective;
+#[cfg(test)]
+mod fixture;
+mod guard;
+mod look;
+mod metrics;
+mod problem;
+mod quantile;
+mod receipt;
+mod segments;
+mod server;
+mod steer;
+mod traffic;
+mod views;
+
+pub use server::{Socket, bind, serve};
+
+use crate::{control::Handle, live::Live};
+use std::sync::Arc;
+use traffic::Traffic;
+
+/// What every request is answered from.
+struct Admin {
+    live: Arc<Live>,
+    handle: Handle,
+    traffic: Traffic,
+    process: metrics::Process,
+}

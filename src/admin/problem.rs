@@ -1,0 +1,189 @@
+use super::receipt::Receipt;
+use crate::control::ChangeError;
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Why a request was not answered as asked (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// What kind of problem, for programs.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    /// What was wrong with this request, and what would help.
+    detail: String,
+    /// Every error, where there can be several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+    /// The change that was made although the wait for what it left was too short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Box<Receipt>>,
+    /// Requests that were still open then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open: Option<u64>,
+}
+
+impl Problem {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            receipt: None,
+            open: None,
+        }
+    }
+
+    pub(super) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "/problems/malformed", "Malformed request", detail)
+    }
+
+    pub(super) fn cross_origin(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "/problems/cross-origin", "From another origin", detail)
+    }
+
+    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "/problems/not-found", "Not found", detail)
+    }
+
+    pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "/problems/method-not-allowed",
+            "Method not allowed",
+            detail,
+        )
+    }
+
+    pub(super) fn slow_body() -> Self {
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "/problems/slow-body",
+            "The body took too long",
+            "send the whole body within 10 s",
+        )
+    }
+
+    fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "/problems/conflict", "Not possible in this state", detail)
+    }
+
+    pub(super) fn stale(current: u64) -> Self {
+        let detail = format!(
+            "If-Match names another revision than the current one, {current}; look again, then repeat"
+        );
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "/problems/stale",
+            "Changed in the meantime",
+            detail,
+        )
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let detail = format!("a body may have {} MiB here", limit >> 20);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "/problems/too-large", "Body too large", detail)
+    }
+
+    pub(super) fn not_json() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "/problems/not-json",
+            "Not JSON",
+            "send the body with `Content-Type: application/json`",
+        )
+    }
+
+    pub(super) fn misdirected(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "/problems/misdirected", "Wrong Host", detail)
+    }
+
+    /// `errors` has at least one.
+    pub(super) fn invalid(errors: Vec<String>) -> Self {
+        Self {
+            errors: errors.clone(),
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "/problems/invalid",
+                "Invalid",
+                errors.join("; "),
+            )
+        }
+    }
+
+    pub(super) fn overloaded() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "/problems/overloaded",
+            "Too many requests at once",
+            "the admin API is busy; try again in a second",
+        )
+    }
+
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "Not ready", detail)
+    }
+
+    pub(super) fn timed_out() -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "/problems/timed-out",
+            "No answer in time",
+            "the control plane did not answer; look at /v1/status before trying again",
+        )
+    }
+
+    /// The change stands, but what it left is not idle yet.
+    pub(super) fn still_open(receipt: Receipt, open: u64) -> Self {
+        let detail = format!(
+            "the change is made, but {open} requests of before were still open when the wait was over"
+        );
+        Self {
+            receipt: Some(Box::new(receipt)),
+            open: Some(open),
+            ..Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "/problems/still-open",
+                "Still open after the wait",
+                detail,
+            )
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::NotFound(what) => Self::not_found(what),
+            ChangeError::Conflict(why) => Self::conflict(why),
+            ChangeError::Stale { current } => Self::stale(current),
+            ChangeError::Invalid(errors) => Self::invalid(errors),
+            ChangeError::Ended => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, axum::Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

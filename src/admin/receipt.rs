@@ -1,0 +1,75 @@
+use super::views::Open;
+use crate::{config, control};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// What a change did.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Receipt {
+    /// The revision that is in force now; absent after a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    author: String,
+    cause: Option<String>,
+    /// RFC 3339.
+    at: String,
+    /// Empty when all was as asked already.
+    changed: Vec<Changed>,
+    /// What was in flight at that moment where no new requests go any more.
+    in_flight: Vec<Left>,
+    /// Ids of the drains that began, see `/v1/drains`.
+    drains: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// One value of the desired state.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Changed {
+    /// The keys that lead to it in the configuration.
+    path: String,
+    /// `null`: it was not there.
+    from: Value,
+    /// `null`: it is gone.
+    to: Value,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Left {
+    service: String,
+    pool: String,
+    /// `null`: the pool as a whole.
+    backend: Option<String>,
+    #[serde(flatten)]
+    open: Open,
+}
+
+impl From<&control::Receipt> for Receipt {
+    fn from(receipt: &control::Receipt) -> Self {
+        let changed = config::changes(&receipt.before, &receipt.after);
+        Self {
+            revision: receipt.revision,
+            author: receipt.author.to_string(),
+            cause: receipt.cause.clone(),
+            at: receipt.at.to_string(),
+            changed: changed
+                .into_iter()
+                .map(|change| Changed { path: change.path, from: change.from, to: change.to })
+                .collect(),
+            in_flight: receipt.in_flight.iter().map(Left::from).collect(),
+            drains: receipt.drains.iter().map(ToString::to_string).collect(),
+            warnings: receipt.warnings.clone(),
+        }
+    }
+}
+
+impl From<&control::LeftInFlight> for Left {
+    fn from(left: &control::LeftInFlight) -> Self {
+        Self {
+            service: left.service.to_string(),
+            pool: left.pool.to_string(),
+            backend: left.backend.as_ref().map(ToString::to_string),
+            open: left.in_flight.into(),
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What is in force and what it does, as the API shows it. Internal types are never serialised.
+
+use super::{Admin, effective};
+use crate::{
+    control::{Drain, View},
+    live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
+    routing::{PoolTable, ServiceTable},
+};
+use serde::Serialize;
+use std::{sync::Arc, time::Instant};
+use utoipa::ToSchema;
+
+/// Requests in flight, by what they are doing.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub(super) struct Open {
+    /// No response head yet.
+    request: u64,
+    /// Head sent, the body still flows.
+    stream: u64,
+    /// After 101 or CONNECT.
+    tunnel: u64,
+}
+
+impl From<InFlight> for Open {
+    fn from(in_flight: InFlight) -> Self {
+        let InFlight { request, stream, tunnel } = in_flight;
+        Self { request, stream, tunnel }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StatusView {
+    /// Of crossfade itself.
+    version: &'static str,
+    #[schema(inline)]
+    phase: PhaseView,
+    revision: u64,
+    config: ConfigView,
+    /// Keys whose change in the file waits for a restart.
+    needs_restart: Vec<String>,
+    listeners: Vec<ListenerView>,
+    services: Vec<ServiceView>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PhaseView {
+    Starting,
+    Ready,
+    Leaving,
+    Draining,
+}
+
+impl From<Phase> for PhaseView {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Starting => Self::Starting,
+            Phase::Ready => Self::Ready,
+            Phase::Leaving => Self::Leaving,
+            Phase::Draining => Self::Draining,
+        }
+    }
+}
+
+/// The configuration file.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ConfigView {
+    /// `null`: there is none.
+    file: Option<String>,
+    /// When what is loaded was read (RFC 3339).
+    loaded_at: Option<String>,
+    /// Why the file as it is now could not be loaded, every error a line.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ListenerView {
+    address: String,
+    connections: Connections,
+}
+
+/// Open client connections by protocol.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Connections {
+    /// HTTP/1, and those that have not said yet.
+    h1: u64,
+    h2: u64,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ServiceView {
+    name: String,
+    revision: u64,
+    pools: Vec<PoolView>,
+    /// The running or last rollout; `null`: there was none.
+    #[schema(value_type = Option<Object>)]
+    rollout: Option<()>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PoolView {
+    name: String,
+    version: String,
+    weight: u32,
+    /// The share, 0 to 1, of the service's draws that it gets as things stand.
+    effective_weight: f64,
+    #[schema(inline)]
+    state: State,
+    /// Of all its backends, those on their way out included.
+    in_flight: Open,
+    backends: Vec<BackendView>,
+    /// Replies a second over the last 30 s, as all below.
+    rate: f64,
+    /// Share, 0 to 1, of replies that were 5xx; `null`: no replies.
+    error_rate: Option<f64>,
+    /// Seconds; `null`: no replies.
+    p50: Option<f64>,
+    p95: Option<f64>,
+    p99: Option<f64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BackendView {
+    address: String,
+    weight: u32,
+    /// It may get requests.
+    healthy: bool,
+    #[schema(inline)]
+    state: State,
+    in_flight: Open,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    Active,
+    /// No new requests; some are still in flight.
+    Draining,
+    /// No new requests, and none in flight.
+    Drained,
+}
+
+impl State {
+    fn of(drained: bool, in_flight: InFlight) -> Self {
+        match (drained, in_flight.total()) {
+            (false, _) => Self::Active,
+            (true, 0) => Self::Drained,
+            (true, _) => Self::Draining,
+        }
+    }
+}
+
+/// A backend on its way out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DrainView {
+    id: String,
+    service: String,
+    pool: String,
+    backend: String,
+    /// RFC 3339.
+    since: String,
+    /// When what is still in flight will be cancelled (RFC 3339).
+    deadline: String,
+    in_flight: Open,
+    /// Requests cancelled so far.
+    cut: u64,
+}
+
+/// A service of the current snapshot with what its routing says; cloned out, so that no snapshot is held.
+struct Current {
+    table: ServiceTable,
+    live: LiveService,
+}
+
+pub(super) fn status(admin: &Admin) -> StatusView {
+    let view = admin.handle.view();
+    let listeners = admin.live.published.read(|snapshot| snapshot.listeners.clone());
+    StatusView {
+        version: env!("CARGO_PKG_VERSION"),
+        phase: admin.live.lifecycle.phase().into(),
+        revision: view.revision,
+        config: ConfigView::of(&view),
+        needs_restart: view.needs_restart.clone(),
+        listeners: listeners.iter().map(ListenerView::of).collect(),
+        services: services(admin),
+    }
+}
+
+pub(super) fn services(admin: &Admin) -> Vec<ServiceView> {
+    let (revision, services) = admin.live.published.read(|snapshot| {
+        let pairs = snapshot.table.services.iter().zip(&snapshot.services);
+        let services: Vec<Current> = pairs.map(Current::of).collect();
+        (snapshot.revision, services)
+    });
+    services.iter().map(|service| service.view(admin, revision)).collect()
+}
+
+/// `None`: there is no service of that name.
+pub(super) fn service(admin: &Admin, name: &str) -> Option<ServiceView> {
+    let (revision, service) = admin.live.published.read(|snapshot| {
+        let mut pairs = snapshot.table.services.iter().zip(&snapshot.services);
+        let found = pairs.find(|(table, _)| *table.name == *name);
+        (snapshot.revision, found.map(Current::of))
+    });
+    service.map(|service| service.view(admin, revision))
+}
+
+/// The pools with weight that have no backend which may get requests, as `service/pool`.
+pub(super) fn waiting_for(admin: &Admin) -> Vec<String> {
+    admin.live.published.read(|snapshot| {
+        let mut waiting = Vec::new();
+        for (table, live) in snapshot.table.services.iter().zip(&snapshot.services) {
+            for (pool, entry) in table.pools.iter().zip(&live.pools) {
+                if pool.weight.get() > 0 && !pool.drained && !available(pool, entry) {
+                    waiting.push(format!("{}/{}", table.name, pool.name));
+                }
+            }
+        }
+        waiting
+    })
+}
+
+pub(super) fn drains(view: &View) -> Vec<DrainView> {
+    view.drains.iter().map(DrainView::of).collect()
+}
+
+/// Configured weight and effective share of every pool.
+pub(super) fn weights(admin: &Admin) -> Vec<(PoolEntry, u32, f64)> {
+    admin.live.published.read(|snapshot| {
+        let mut weights = Vec::new();
+        for pair in snapshot.table.services.iter().zip(&snapshot.services) {
+            let (table, live) = pair;
+            for (index, share) in shares(table, live).into_iter().enumerate() {
+                let weight = table.pools[index].weight.get();
+                weights.push((live.pools[index].clone(), weight, share));
+            }
+        }
+        weights
+    })
+}
+
+fn shares(table: &ServiceTable, live: &LiveService) -> Vec<f64> {
+    effective::shares(table, |pool| available(&table.pools[pool], &live.pools[pool]))
+}
+
+fn available(pool: &PoolTable, entry: &PoolEntry) -> bool {
+    pool.backends.iter().zip(&entry.backends).any(|(backend, live)| {
+        !backend.drained && backend.weight.get() > 0 && live.health.is_available()
+    })
+}
+
+impl Current {
+    fn of((table, live): (&ServiceTable, &LiveService)) -> Self {
+        Self { table: table.clone(), live: live.clone() }
+    }
+
+    fn view(&self, admin: &Admin, revision: u64) -> ServiceView {
+        let shares = shares(&self.table, &self.live);
+        let pools = self.table.pools.iter().zip(&self.live.pools).zip(shares);
+        ServiceView {
+            name: self.table.name.to_string(),
+            revision,
+            pools: pools
+                .map(|((pool, live), share)| PoolView::of(admin, pool, live, share))
+                .collect(),
+            rollout: None,
+        }
+    }
+}
+
+impl PoolView {
+    fn of(admin: &Admin, pool: &PoolTable, entry: &PoolEntry, share: f64) -> Self {
+        let backends: Vec<BackendView> = pool
+            .backends
+            .iter()
+            .zip(&entry.backends)
+            .map(|(backend, live)| BackendView {
+                address: backend.address.to_string(),
+                weight: backend.weight.get(),
+                healthy: live.health.is_available(),
+                state: State::of(backend.drained || pool.drained, live.in_flight()),
+                in_flight: live.in_flight().into(),
+            })
+            .collect();
+        let in_flight = entry.pool.in_flight();
+        let recent = admin.traffic.recent(&entry.pool, Instant::now());
+        Self {
+            name: pool.name.to_string(),
+            version: pool.version.to_string(),
+            weight: pool.weight.get(),
+            effective_weight: share,
+            state: State::of(pool.drained, in_flight),
+            in_flight: in_flight.into(),
+            backends,
+            rate: recent.rate,
+            error_rate: recent.error_rate,
+            p50: recent.p50,
+            p95: recent.p95,
+            p99: recent.p99,
+        }
+    }
+}
+
+impl ConfigView {
+    fn of(view: &View) -> Self {
+        Self {
+            file: view.file.path.as_ref().map(|path| path.display().to_string()),
+            loaded_at: view.file.loaded_at.map(|at| at.to_string()),
+            error: view.file.error.clone(),
+        }
+    }
+}
+
+impl ListenerView {
+    fn of(listener: &LiveListener) -> Self {
+        let (h1, h2) = listener.bound.connections();
+        Self { address: listener.bound.address.to_string(), connections: Connections { h1, h2 } }
+    }
+}
+
+impl DrainView {
+    fn of(drain: &Drain) -> Self {
+        let backend: &Arc<LiveBackend> = &drain.backend;
+        Self {
+            id: drain.id.to_string(),
+            service: backend.pool.service.to_string(),
+            pool: backend.pool.name.to_string(),
+            backend: backend.address.to_string(),
+            since: drain.since.to_string(),
+            deadline: drain.deadline.to_string(),
+            in_flight: backend.in_flight().into(),
+            cut: backend.cut_count(),
+        }
+    }
+}
