@@ -460,7 +460,7 @@ async fn draining_the_proxy_finishes_what_is_in_flight_and_says_close() {
     let (backend, feed) = streaming().await;
     let proxy = Proxy::start(spec(&[("blue", pool("v1", 1, &[backend.spec_address()]))])).await;
     let address = proxy.address;
-    let mut clients = vec![proxy.h1().await, proxy.h2().await];
+    let mut clients = [proxy.h1().await, proxy.h2().await];
     let mut download = clients[0].head(get("/").body(full("")).unwrap()).await.unwrap();
     assert_eq!(clients[1].get("/").await.text(), "again");
     let mut idle = proxy.h1().await;

@@ -41,7 +41,9 @@ pub(super) async fn readyz(State(admin): State<Arc<Admin>>) -> Result<Json<Well>
         Phase::Ready => Ok(Json(Well { status: "ready" })),
         Phase::Starting => Err(Problem::unavailable(starting(&views::waiting_for(&admin)))),
         Phase::Leaving => Err(Problem::unavailable("leaving: asked to end, still serving")),
-        Phase::Draining => Err(Problem::unavailable("draining: only what is in flight finishes")),
+        Phase::Draining | Phase::Ended => {
+            Err(Problem::unavailable("draining: only what is in flight finishes"))
+        }
     }
 }
 

@@ -57,7 +57,7 @@ impl From<Phase> for PhaseView {
             Phase::Starting => Self::Starting,
             Phase::Ready => Self::Ready,
             Phase::Leaving => Self::Leaving,
-            Phase::Draining => Self::Draining,
+            Phase::Draining | Phase::Ended => Self::Draining,
         }
     }
 }

@@ -305,6 +305,15 @@ impl StreamBody {
     }
 }
 
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        // A client that did not read has kept the verdict from being seen.
+        if let Some(reason) = self.ticket.as_ref().and_then(|ticket| ticket.flight.verdict()) {
+            self.fail(reason);
+        }
+    }
+}
+
 /// Who is to blame for what ends a request in flight.
 pub(super) fn fault_of(reason: Reason) -> Fault {
     match reason {

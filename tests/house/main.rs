@@ -34,6 +34,11 @@ const ROOMS: &[Room] = &[
         may_name: &["spec", "routing", "rollout", "live", "config", "control"],
         forbidden: &[],
     },
+    Room {
+        name: "process",
+        may_name: &["spec", "routing", "rollout", "live", "net", "config", "proxy", "control"],
+        forbidden: &[],
+    },
     Room { name: "cli", may_name: EVERYTHING, forbidden: &[] },
     Room { name: "lib", may_name: EVERYTHING, forbidden: &[] },
     Room { name: "main", may_name: EVERYTHING, forbidden: &[] },
@@ -46,6 +51,7 @@ const PRINTING: &[&str] = &["cli", "main"];
 
 const ENGINES: &[&str] = &["tokio", "hyper", "hyper_util", "axum", "reqwest", "tower", "socket2"];
 
+/// `live` may carry bound listeners from who binds them to who accepts (std::net::TcpListener), no more.
 const ENGINES_AND_SOCKETS: &[&str] = &[
     "hyper",
     "hyper_util",
@@ -57,7 +63,6 @@ const ENGINES_AND_SOCKETS: &[&str] = &[
     "tokio::io",
     "std::fs",
     "std::net::TcpStream",
-    "std::net::TcpListener",
     "std::net::UdpSocket",
     "std::os::unix::net",
 ];
