@@ -1,6 +1,7 @@
 #![doc = "crossfade: a layer-7 traffic-splitting reverse proxy."]
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod live;

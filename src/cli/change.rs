@@ -1,0 +1,185 @@
+//! What all verbs that change something have in common.
+
+use super::{Client, Failure, duration, output, progress::Progress};
+use crate::config::format_duration;
+use reqwest::Method;
+use serde_json::Value;
+use std::time::Duration;
+
+#[derive(clap::Args)]
+pub(super) struct ChangeArgs {
+    /// Why, for whoever looks at it later
+    #[arg(long, value_name = "TEXT")]
+    cause: Option<String>,
+    /// Say what would change, change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Return when what gets no new requests is idle, at the latest after DURATION
+    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1,
+        default_missing_value = "1h")]
+    wait: Option<Duration>,
+}
+
+/// For changes that give traffic to a pool.
+#[derive(clap::Args)]
+pub(super) struct TrafficArgs {
+    /// Go on although a pool that gets traffic has no healthy backend
+    #[arg(long)]
+    force: bool,
+    /// Wait this long for a healthy backend first
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait_healthy: Option<Duration>,
+}
+
+/// A change to ask for.
+pub(super) struct Request {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Option<Value>,
+    dry_run: bool,
+    /// How long the API is asked to wait for anything.
+    waits: Duration,
+    wait: bool,
+}
+
+impl Request {
+    pub(super) fn new(method: Method, path: String, body: Option<Value>, args: ChangeArgs) -> Self {
+        let mut query = Vec::new();
+        if let Some(wait) = args.wait {
+            query.push(("wait", format_duration(wait)));
+        }
+        if args.dry_run {
+            query.push(("dry_run", "true".to_owned()));
+        }
+        if let Some(cause) = args.cause {
+            query.push(("cause", cause));
+        }
+        Self {
+            method,
+            path,
+            query,
+            body,
+            dry_run: args.dry_run,
+            waits: args.wait.unwrap_or_default(),
+            wait: args.wait.is_some(),
+        }
+    }
+
+    pub(super) fn traffic(mut self, args: &TrafficArgs) -> Self {
+        if args.force {
+            self.query.push(("force", "true".to_owned()));
+        }
+        if let Some(wait) = args.wait_healthy {
+            self.query.push(("wait_healthy", format_duration(wait)));
+            self.waits = self.waits.saturating_add(wait);
+        }
+        self
+    }
+
+    /// Asks for it and prints the receipt. While the API waits, `progress` shows for what.
+    pub(super) async fn send(self, client: &Client, progress: Progress) -> Result<(), Failure> {
+        let asked =
+            client.change(self.method, &self.path, &self.query, self.body.as_ref(), self.waits);
+        let receipt = if self.wait { progress.during(client, asked).await? } else { asked.await? };
+        if client.json() {
+            output::print(&format!("{receipt:#}\n"));
+        } else {
+            output::print(&describe(&receipt, self.dry_run));
+            for warning in texts(&receipt["warnings"]) {
+                output::say(&format!("warning: {warning}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A receipt in words.
+fn describe(receipt: &Value, dry_run: bool) -> String {
+    let changed = receipt["changed"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut text = match (receipt["revision"].as_u64(), changed.is_empty()) {
+        (_, true) if dry_run => "nothing would change\n".to_owned(),
+        (_, false) if dry_run => "would change\n".to_owned(),
+        (Some(revision), true) => format!("nothing to change, still at revision {revision}\n"),
+        (Some(revision), false) => format!("revision {revision}\n"),
+        (None, _) => String::new(),
+    };
+    for change in changed {
+        let path = change["path"].as_str().unwrap_or_default();
+        text.push_str(&format!(
+            "  {path}: {} -> {}\n",
+            value(&change["from"]),
+            value(&change["to"])
+        ));
+    }
+    let left = receipt["in_flight"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for left in left {
+        let open = open(left);
+        if open > 0 {
+            let place = ["service", "pool", "backend"].map(|key| left[key].as_str());
+            let place: Vec<&str> = place.into_iter().flatten().collect();
+            text.push_str(&format!("  {open} in flight on {} at that moment\n", place.join("/")));
+        }
+    }
+    let drains = texts(&receipt["drains"]);
+    if !drains.is_empty() {
+        text.push_str(&format!("  draining: {}\n", drains.join(", ")));
+    }
+    text
+}
+
+/// Values of the configuration, short enough for a line.
+fn value(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = match value {
+        Value::Null => "nothing".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    text.chars().take(LONGEST).chain(['…']).collect()
+}
+
+/// Requests in flight of all kinds.
+pub(super) fn open(counts: &Value) -> u64 {
+    ["request", "stream", "tunnel"].iter().filter_map(|kind| counts[kind].as_u64()).sum()
+}
+
+fn texts(list: &Value) -> Vec<&str> {
+    list.as_array().map(|l| l.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn receipts_in_words() {
+        let receipt = json!({
+            "revision": 7,
+            "changed": [{"path": "services.shop.pools.blue.weight", "from": 95, "to": 0}],
+            "in_flight": [
+                {"service": "shop", "pool": "blue", "backend": null, "request": 2, "stream": 1, "tunnel": 0},
+                {"service": "shop", "pool": "red", "backend": "a:1", "request": 0, "stream": 0, "tunnel": 0},
+            ],
+            "drains": ["d-1", "d-2"],
+        });
+        assert_eq!(
+            describe(&receipt, false),
+            "revision 7\n  services.shop.pools.blue.weight: 95 -> 0\n  3 in flight on shop/blue at that \
+             moment\n  draining: d-1, d-2\n"
+        );
+        let same = json!({"revision": 7, "changed": []});
+        assert_eq!(describe(&same, false), "nothing to change, still at revision 7\n");
+        assert_eq!(describe(&json!({"changed": []}), true), "nothing would change\n");
+    }
+
+    #[test]
+    fn long_values_are_cut() {
+        assert_eq!(value(&json!("x".repeat(100))).chars().count(), 61);
+        assert_eq!(value(&json!(null)), "nothing");
+    }
+}

@@ -1,0 +1,147 @@
+//! The command line: one file a verb. Most of them talk to the admin API of a running crossfade.
+
+mod backend;
+mod change;
+mod check;
+mod client;
+mod cutover;
+mod demo;
+pub mod demo_app;
+mod drain;
+mod failure;
+mod healthcheck;
+mod output;
+mod path;
+mod progress;
+mod reload;
+mod schema;
+mod serve;
+mod status;
+mod weights;
+
+use crate::config::parse_duration;
+use clap::{Parser, Subcommand, ValueEnum};
+use client::Client;
+use failure::Failure;
+use std::{process::ExitCode, time::Duration};
+
+/// A layer-7 traffic-splitting reverse proxy: releases a new version of a service without a gap.
+#[derive(Parser)]
+#[command(name = "crossfade", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Args)]
+struct Global {
+    /// The admin API: http://HOST:PORT or unix:PATH
+    #[arg(
+        long,
+        global = true,
+        env = "CROSSFADE_ADMIN",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9900"
+    )]
+    admin: String,
+    /// What to print: text for people, json is what the API said
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+    /// Longest wait for an answer of the admin API, besides what --wait asks for
+    #[arg(long, global = true, value_parser = duration, value_name = "DURATION", default_value = "30s")]
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// See it work: two versions of a service, the proxy and live traffic in one process
+    Demo(demo::Args),
+    /// Run the proxy
+    Serve(serve::Args),
+    /// Say what is wrong with a configuration file
+    Check(check::Args),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Show services, pools, health and traffic
+    Status(status::Args),
+    /// Change how a service's traffic is shared
+    Weights(weights::Args),
+    /// Move all traffic of a service to one pool at once
+    Cutover(cutover::Args),
+    /// No new requests for a pool or a backend; what is in flight finishes
+    Drain(drain::Args),
+    /// New requests for a pool or a backend again
+    Undrain(drain::Args),
+    /// Add or remove a backend
+    Backend(backend::Args),
+    /// Read the configuration file again
+    Reload(reload::Args),
+    /// Succeed if crossfade lives, for container health checks
+    Healthcheck(healthcheck::Args),
+    /// Run a small backend to try crossfade with
+    #[command(hide = true)]
+    DemoApp(demo_app::Args),
+}
+
+/// Does what the command line asks for. The exit code: 0 done, 1 failed or refused, 2 wrong usage or invalid
+/// configuration, 4 gave up waiting, 5 admin API out of reach.
+pub fn run() -> ExitCode {
+    let Cli { global, verb } = Cli::parse();
+    let result = match verb {
+        Verb::Demo(args) => return demo::run(args),
+        Verb::Serve(args) => return serve::run(args),
+        Verb::Check(args) => check::run(&args),
+        Verb::Schema => schema::run(),
+        verb => asynchronously(talk(&global, verb)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Verbs that wait for somebody.
+async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
+    let client = Client::new(global)?;
+    match verb {
+        Verb::Status(args) => status::run(&client, args).await,
+        Verb::Weights(args) => weights::run(&client, args).await,
+        Verb::Cutover(args) => cutover::run(&client, args).await,
+        Verb::Drain(args) => drain::run(&client, args, "drain").await,
+        Verb::Undrain(args) => drain::run(&client, args, "undrain").await,
+        Verb::Backend(args) => backend::run(&client, args).await,
+        Verb::Reload(args) => reload::run(&client, args).await,
+        Verb::Healthcheck(args) => healthcheck::run(&client, args).await,
+        Verb::DemoApp(args) => demo_app::run(args).await,
+        Verb::Demo(_) | Verb::Serve(_) | Verb::Check(_) | Verb::Schema => Ok(()),
+    }
+}
+
+fn asynchronously(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?.block_on(work)
+}
+
+/// For arguments.
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "use a duration such as 500ms, 30s or 5m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,96 @@
+use super::{Client, change::open};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use std::{pin::pin, time::Duration};
+
+/// Between two looks at what is still open.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a waiting command shows on a terminal: how much is still in flight.
+pub(super) struct Progress {
+    /// What to look at.
+    path: String,
+    /// How much of it is still open.
+    open: Box<dyn Fn(&Value) -> u64>,
+}
+
+impl Progress {
+    /// Of the pools of a service for which `left` holds.
+    pub(super) fn pools(service: &str, left: impl Fn(&Value) -> bool + 'static) -> Self {
+        let open = move |view: &Value| {
+            let pools = view["pools"].as_array().map(Vec::as_slice).unwrap_or_default();
+            pools.iter().filter(|pool| left(pool)).map(|pool| open(&pool["in_flight"])).sum()
+        };
+        Self { path: super::path::service(service), open: Box::new(open) }
+    }
+
+    /// Of everything that is on its way out.
+    pub(super) fn drains() -> Self {
+        Self::of_drains(|_| true)
+    }
+
+    /// Of one backend of a pool, be it drained or removed.
+    pub(super) fn backend(service: &str, pool: &str, address: &str) -> Self {
+        let wanted = [("service", service), ("pool", pool), ("backend", address)]
+            .map(|(key, name)| (key, name.to_owned()));
+        Self::of_drains(move |drain| wanted.iter().all(|(key, name)| drain[*key] == **name))
+    }
+
+    fn of_drains(wanted: impl Fn(&Value) -> bool + 'static) -> Self {
+        let open = move |drains: &Value| {
+            let drains = drains.as_array().map(Vec::as_slice).unwrap_or_default();
+            drains.iter().filter(|drain| wanted(drain)).map(|drain| open(&drain["in_flight"])).sum()
+        };
+        Self { path: "/v1/drains".to_owned(), open: Box::new(open) }
+    }
+
+    /// Shows it until `work` is done. Not on a terminal: nothing is shown.
+    pub(super) async fn during<T>(self, client: &Client, work: impl Future<Output = T>) -> T {
+        let bar = ProgressBar::new_spinner();
+        if bar.is_hidden() {
+            return work.await;
+        }
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let mut work = pin!(work);
+        let result = loop {
+            tokio::select! {
+                result = work.as_mut() => break result,
+                () = self.look(client, &bar) => {}
+            }
+        };
+        bar.finish_and_clear();
+        result
+    }
+
+    async fn look(&self, client: &Client, bar: &ProgressBar) {
+        if let Ok(view) = client.get(&self.path).await {
+            bar.set_message(format!("waiting, {} in flight", (self.open)(&view)));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn counts_what_is_waited_for() {
+        let view = json!({"pools": [
+            {"name": "blue", "in_flight": {"request": 1, "stream": 2, "tunnel": 3}},
+            {"name": "green", "in_flight": {"request": 100, "stream": 0, "tunnel": 0}},
+        ]});
+        let progress = Progress::pools("shop", |pool| pool["name"] != "green");
+        assert_eq!((progress.open)(&view), 6);
+
+        let drains = json!([
+            {"service": "shop", "pool": "blue", "backend": "a:1", "in_flight": {"request": 4}},
+            {"service": "shop", "pool": "blue", "backend": "b:1", "in_flight": {"request": 8}},
+        ]);
+        assert_eq!((Progress::backend("shop", "blue", "a:1").open)(&drains), 4);
+    }
+}
