@@ -10,6 +10,8 @@ mod leaving;
 mod listeners;
 mod merge;
 mod parts;
+mod probe;
+mod prober;
 mod task;
 #[cfg(test)]
 mod testing;

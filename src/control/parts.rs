@@ -7,6 +7,7 @@ use crate::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +19,8 @@ pub(super) struct Parts {
     backend_slots: Slots,
     services: Vec<LiveService>,
     placed: Vec<Placed>,
+    /// Where those of each service and pool are.
+    places: HashMap<(Name, Name), Range<usize>>,
     pools: HashMap<PoolKey, KnownPool>,
 }
 
@@ -68,10 +71,6 @@ impl Placed {
     pub(super) fn serves(&self) -> bool {
         self.in_service() && self.backend.health.is_available()
     }
-
-    fn is_of(&self, service: &Name, pool: &Name) -> bool {
-        self.service == *service && self.pool == *pool
-    }
 }
 
 /// What the next snapshot is made of.
@@ -90,6 +89,7 @@ impl Parts {
             backend_slots: Slots::default(),
             services: Vec::new(),
             placed: Vec::new(),
+            places: HashMap::new(),
             pools: HashMap::new(),
         }
     }
@@ -99,10 +99,21 @@ impl Parts {
         &self.placed
     }
 
+    /// The backends in the table of one pool.
+    pub(super) fn placed_in(&self, service: &Name, pool: &Name) -> &[Placed] {
+        let range = self.places.get(&(service.clone(), pool.clone()));
+        range.map_or(&[], |range| &self.placed[range.clone()])
+    }
+
     /// A backend of the pool that stays is healthy and gets requests.
     pub(super) fn has_healthy(&self, service: &Name, pool: &Name) -> bool {
-        (self.placed.iter())
-            .any(|p| p.is_of(service, pool) && p.lingers_until.is_none() && p.serves())
+        let mut placed = self.placed_in(service, pool).iter();
+        placed.any(|p| p.lingers_until.is_none() && p.serves())
+    }
+
+    /// What was removed but still gets requests.
+    pub(super) fn lingering(&self) -> impl Iterator<Item = &Placed> {
+        self.placed.iter().filter(|placed| placed.lingers_until.is_some())
     }
 
     /// What is in the table or in `draining` and wanted is carried over. `now_millis` is of the process's
@@ -114,10 +125,6 @@ impl Parts {
         now: Instant,
         now_millis: u64,
     ) -> Plan {
-        let mut before: HashMap<(&Name, &Name), Vec<&Placed>> = HashMap::new();
-        for placed in &self.placed {
-            before.entry((&placed.service, &placed.pool)).or_default().push(placed);
-        }
         let carried: Carried<'_> = draining
             .chain(self.placed.iter().map(|placed| &placed.backend))
             .map(|backend| ((Arc::as_ptr(&backend.pool), &backend.address), backend))
@@ -126,7 +133,7 @@ impl Parts {
         for (name, service) in &spec.services {
             let mut pools = Vec::with_capacity(service.pools.len());
             for (pool_name, pool) in &service.pools {
-                let before = before.get(&(name, pool_name)).map_or(&[][..], Vec::as_slice);
+                let before = self.placed_in(name, pool_name);
                 let site = Site { service_name: name, service, pool_name, pool, before };
                 let live = self.pool(name, pool_name, &pool.version);
                 let mut placed = self.place(&site, &live, &carried, now_millis);
@@ -167,6 +174,11 @@ impl Parts {
         }
         self.services = plan.services;
         self.placed = plan.placed;
+        self.places.clear();
+        for (index, placed) in self.placed.iter().enumerate() {
+            let place = (placed.service.clone(), placed.pool.clone());
+            self.places.entry(place).or_insert(index..index).end = index + 1;
+        }
         self.series()
     }
 
@@ -199,10 +211,10 @@ impl Parts {
 
     /// Something lingers that need not any more, or may not.
     pub(super) fn linger_is_over(&self, now: Instant) -> bool {
-        self.placed.iter().any(|p| {
+        self.lingering().any(|p| {
             p.lingers_until.is_some_and(|until| now >= until)
-                || (p.lingers_until.is_some()
-                    && (!p.serves() || self.has_healthy(&p.service, &p.pool)))
+                || !p.serves()
+                || self.has_healthy(&p.service, &p.pool)
         })
     }
 
@@ -278,7 +290,7 @@ struct Site<'a> {
     service: &'a Service,
     pool_name: &'a Name,
     pool: &'a Pool,
-    before: &'a [&'a Placed],
+    before: &'a [Placed],
 }
 
 impl Site<'_> {
@@ -293,17 +305,17 @@ impl Site<'_> {
             return Vec::new();
         }
         let addresses: HashSet<_> = wanted.iter().map(|p| &p.backend.address).collect();
-        let stays = |p: &&&Placed| {
+        let stays = |p: &&Placed| {
             p.serves()
                 && p.lingers_until.is_none_or(|until| now < until)
                 && !addresses.contains(&p.backend.address)
         };
         let until = later(now, self.service.timeouts.drain);
-        let linger = |p: &&Placed| Placed {
+        let linger = |p: &Placed| Placed {
             lingers_until: p.lingers_until.or(Some(until)),
             pool_weight: self.pool.weight,
             pool_drained: false,
-            ..Placed::clone(p)
+            ..p.clone()
         };
         self.before.iter().filter(stays).map(linger).collect()
     }

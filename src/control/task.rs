@@ -9,10 +9,11 @@ use super::{
     leaving::{Left, in_flight, left},
     listeners,
     parts::{Parts, Plan, later},
-    traffic::{gaining, why_not},
+    prober::{Prober, Report},
+    traffic::{gaining, unserved, warnings, why_not},
 };
 use crate::{
-    live::{Live, LiveBackend, LiveListener, Phase, Snapshot},
+    live::{Live, LiveListener, Phase, Snapshot},
     routing::{self, Salts},
     spec::{Name, Spec},
 };
@@ -32,6 +33,9 @@ const QUEUE: usize = 64;
 
 /// Changes that wait for a healthy backend.
 const MAX_WAITING: usize = 64;
+
+/// Said of every change of the API as long as nothing is stored.
+const NOT_KEPT: &str = "no state directory: a restart returns to the file";
 
 /// A running control plane.
 pub struct Started {
@@ -85,7 +89,8 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         drains: Vec::new(),
         publishes,
     }));
-    let control = Control {
+    let (prober, reports) = Prober::new();
+    let mut control = Control {
         live: live.clone(),
         ready_by: later(now, desired.spec.startup_wait),
         desired,
@@ -93,6 +98,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         listeners,
         parts,
         drains: Drains::default(),
+        prober,
         waiting: Vec::new(),
         recheck: true,
         file,
@@ -101,7 +107,8 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         view,
     };
     let handle = Handle::new(sender, control.view.subscribe());
-    let task = tokio::spawn(control.run(messages));
+    control.watch();
+    let task = tokio::spawn(control.run(messages, reports));
     Ok(Started { live, handle, task })
 }
 
@@ -121,6 +128,7 @@ struct Control {
     listeners: Vec<LiveListener>,
     parts: Parts,
     drains: Drains,
+    prober: Prober,
     waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
     recheck: bool,
@@ -161,7 +169,12 @@ impl From<ChangeError> for Refused {
 }
 
 impl Control {
-    async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+    async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        mut reports: mpsc::Receiver<Report>,
+    ) {
+        let live = self.live.clone();
         loop {
             self.keep_house().await;
             let wake = self.next_deadline();
@@ -170,6 +183,11 @@ impl Control {
                     Some(message) => self.receive(message).await,
                     None => return,
                 },
+                Some(report) = reports.recv() => {
+                    self.prober.judge(&report, self.live.clock.now_millis());
+                    self.recheck = true;
+                }
+                () = live.ejected.notified() => self.watch(),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
         }
@@ -302,8 +320,11 @@ impl Control {
             receipt.in_flight = published.in_flight;
             receipt.drains = published.drains;
             receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
-            receipt.lingering = self.lingering();
-            receipt.warnings.extend(self.warnings(change, &before));
+            receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
+            if change.source == Source::Api {
+                receipt.warnings.push(NOT_KEPT.to_owned());
+            }
+            receipt.warnings.extend(warnings(&self.parts, &before, &self.desired.spec));
             self.recheck = true;
         }
         if let Some(keys) = applied.needs_restart {
@@ -352,37 +373,8 @@ impl Control {
         Err(Refused::Wait(ChangeError::Conflict(format!(
             "pool `{pool}` of service `{service}` has no healthy backend: {}; wait for one \
              (--wait-healthy 30s) or force the change (--force)",
-            why_not(self.parts.placed(), &service, &pool)
+            why_not(&self.parts, &service, &pool)
         ))))
-    }
-
-    /// What the author of a change that is in force should know.
-    fn warnings(&self, change: &Change, before: &Spec) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if change.source == Source::Api {
-            warnings.push("no state directory: a restart returns to the file".to_owned());
-        }
-        for (service, pool) in gaining(before, &self.desired.spec) {
-            if !self.parts.has_healthy(&service, &pool) {
-                warnings.push(format!(
-                    "pool `{pool}` of service `{service}` gets traffic without a healthy backend: {}",
-                    why_not(self.parts.placed(), &service, &pool)
-                ));
-            }
-        }
-        for placed in self.parts.placed().iter().filter(|p| p.lingers_until.is_some()) {
-            warnings.push(format!(
-                "backend {} keeps serving until another one of pool `{}` is proven, or \
-                 `timeouts.drain` has passed",
-                placed.backend.address, placed.pool
-            ));
-        }
-        warnings
-    }
-
-    fn lingering(&self) -> Vec<Arc<LiveBackend>> {
-        let lingering = self.parts.placed().iter().filter(|p| p.lingers_until.is_some());
-        lingering.map(|p| p.backend.clone()).collect()
     }
 
     /// Swap, quiesce, count, drain: in this order.
@@ -414,6 +406,7 @@ impl Control {
         self.live.set_pools(self.parts.adopt(plan));
         let drains = self.drain(&left, &before);
         self.live.published.announce();
+        self.watch();
         Swapped { left, in_flight, drains }
     }
 
@@ -430,11 +423,16 @@ impl Control {
         ids
     }
 
+    fn watch(&mut self) {
+        let now = self.live.clock.now_millis();
+        self.prober.follow(self.parts.placed(), &self.desired.spec, now);
+    }
+
     fn look_if_ready(&self, now: Instant) {
         if self.live.lifecycle.phase() != Phase::Starting {
             return;
         }
-        let without = self.pools_without_backend();
+        let without = unserved(&self.parts, &self.desired.spec);
         if without.is_empty() {
             tracing::info!("ready");
         } else if now >= self.ready_by {
@@ -446,20 +444,6 @@ impl Control {
             return;
         }
         self.live.lifecycle.advance(Phase::Ready);
-    }
-
-    /// The pools with weight that nobody serves, and why.
-    fn pools_without_backend(&self) -> Vec<String> {
-        let mut without = Vec::new();
-        for (name, service) in &self.desired.spec.services {
-            for (pool_name, pool) in &service.pools {
-                if pool.weight.get() > 0 && !self.parts.has_healthy(name, pool_name) {
-                    let why = why_not(self.parts.placed(), name, pool_name);
-                    without.push(format!("{name}/{pool_name}: {why}"));
-                }
-            }
-        }
-        without
     }
 
     fn show(&self) {

@@ -1,6 +1,6 @@
-//! Which pools a change gives traffic to, and why they could not serve it. PURE.
+//! Which pools a change gives traffic to, and whether they can serve it.
 
-use super::parts::Placed;
+use super::parts::{Parts, Placed};
 use crate::{
     live::HealthState,
     spec::{Name, Spec, Weight},
@@ -25,10 +25,45 @@ pub(super) fn gaining(before: &Spec, after: &Spec) -> Vec<(Name, Name)> {
     gaining
 }
 
+/// What the author of a change from `before` to `after`, now in force, should know.
+pub(super) fn warnings(parts: &Parts, before: &Spec, after: &Spec) -> Vec<String> {
+    let gaining = gaining(before, after).into_iter();
+    let unserved = gaining.filter(|(service, pool)| !parts.has_healthy(service, pool));
+    let mut warnings: Vec<String> = unserved
+        .map(|(service, pool)| {
+            let why = why_not(parts, &service, &pool);
+            format!(
+                "pool `{pool}` of service `{service}` gets traffic without a healthy backend: {why}"
+            )
+        })
+        .collect();
+    warnings.extend(parts.lingering().map(|Placed { service, pool, backend, .. }| {
+        format!(
+            "backend {} of pool `{pool}` of service `{service}` keeps serving until another one is \
+             proven, at most for `timeouts.drain`",
+            backend.address
+        )
+    }));
+    warnings
+}
+
+/// The pools with weight that nobody serves, and why.
+pub(super) fn unserved(parts: &Parts, spec: &Spec) -> Vec<String> {
+    let pools = spec.services.iter().flat_map(|(service, settings)| {
+        settings.pools.iter().map(move |(pool, settings)| (service, pool, settings.weight))
+    });
+    pools
+        .filter(|(service, pool, weight)| {
+            *weight > Weight::ZERO && !parts.has_healthy(service, pool)
+        })
+        .map(|(service, pool, _)| format!("{service}/{pool}: {}", why_not(parts, service, pool)))
+        .collect()
+}
+
 /// Why no backend of a pool serves: a word for each.
-pub(super) fn why_not(placed: &[Placed], service: &Name, pool: &Name) -> String {
-    let backends = placed.iter().filter(|p| p.service == *service && p.pool == *pool);
-    let reasons: Vec<_> = backends.map(|p| format!("{} {}", p.backend.address, state(p))).collect();
+pub(super) fn why_not(parts: &Parts, service: &Name, pool: &Name) -> String {
+    let placed = parts.placed_in(service, pool).iter();
+    let reasons: Vec<_> = placed.map(|p| format!("{} {}", p.backend.address, state(p))).collect();
     if reasons.is_empty() { "it has no backends".to_owned() } else { reasons.join(", ") }
 }
 

@@ -3,6 +3,8 @@
 mod changes;
 mod commands;
 mod drains;
+mod health;
+mod lingering;
 mod merging;
 
 use super::{testing::*, *};
@@ -10,8 +12,20 @@ use crate::{
     live::{Live, LiveBackend},
     spec::{Name, Spec},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::{task::JoinHandle, time::timeout};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
 
 /// A control plane without a data plane: the tests take the tickets.
 struct Rig {
@@ -63,4 +77,81 @@ async fn eventually(holds: impl Fn() -> bool) {
         }
     };
     timeout(PATIENCE, wait).await.expect("in time");
+}
+
+/// A backend that only answers probes.
+struct Probed {
+    port: u16,
+    /// What it answers; 0: nothing.
+    status: Arc<AtomicU16>,
+    heads: Arc<Mutex<Vec<String>>>,
+    server: JoinHandle<()>,
+}
+
+impl Probed {
+    async fn start(status: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (status, heads) = (Arc::new(AtomicU16::new(status)), Arc::default());
+        let server = tokio::spawn(Self::serve(listener, status.clone(), Arc::clone(&heads)));
+        Self { port, status, heads, server }
+    }
+
+    async fn serve(listener: TcpListener, status: Arc<AtomicU16>, heads: Arc<Mutex<Vec<String>>>) {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (status, heads) = (status.clone(), heads.clone());
+            tokio::spawn(async move {
+                // A probe that gave up has closed its connection.
+                let _ = Self::answer(stream, &status, &heads).await;
+            });
+        }
+    }
+
+    async fn answer(
+        mut stream: TcpStream,
+        status: &AtomicU16,
+        heads: &Mutex<Vec<String>>,
+    ) -> std::io::Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await?);
+        }
+        heads.lock().unwrap().push(String::from_utf8(head).unwrap());
+        let status = status.load(Ordering::SeqCst);
+        if status == 0 {
+            std::future::pending::<()>().await;
+        }
+        // More is announced than ever comes: nobody may wait for the body.
+        let reply = format!("HTTP/1.1 {status} X\r\ncontent-length: 1000000\r\n\r\n");
+        stream.write_all(reply.as_bytes()).await?;
+        stream.read_u8().await.map(drop)
+    }
+
+    fn set(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
+    }
+
+    fn probes(&self) -> usize {
+        self.heads.lock().unwrap().len()
+    }
+}
+
+fn quick_check() -> crate::spec::HealthCheck {
+    crate::spec::HealthCheck {
+        interval: Duration::from_millis(10),
+        timeout: Duration::from_secs(5),
+        healthy_after: 2,
+        unhealthy_after: 2,
+        ..crate::spec::HealthCheck::new("/up?deep=1")
+    }
+}
+
+/// A shop whose pools are checked: blue at weight 100, green at 0.
+fn checked(blue: &[u16], green: &[u16]) -> crate::spec::Service {
+    let pools = [("blue", pool("v1", 100, blue)), ("green", pool("v2", 0, green))];
+    let mut shop = service(&pools);
+    shop.health_check = Some(quick_check());
+    shop.timeouts.drain = Duration::from_secs(60);
+    shop
 }

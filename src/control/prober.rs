@@ -1,0 +1,266 @@
+//! Which backends are watched, and what the findings mean for their health. The probes only report: the
+//! control task alone judges, so a check that was taken away cannot speak any more.
+
+use super::{
+    parts::Placed,
+    probe::{jittered, part_of, probe, reconnect},
+};
+use crate::{
+    live::{HealthState, LiveBackend},
+    spec::{HealthCheck, ServiceTimeouts, Spec},
+};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
+
+/// Findings that wait to be judged; probes wait when there are more.
+const QUEUE: usize = 1024;
+
+pub(super) struct Prober {
+    /// By the backend's address in memory, which nobody else has while it is watched.
+    watches: HashMap<usize, Watch>,
+    tasks: u64,
+    reports: mpsc::Sender<Report>,
+}
+
+/// What a probe found, or that an ejected backend can be reached again.
+pub(super) struct Report {
+    backend: usize,
+    task: u64,
+    result: Result<(), String>,
+}
+
+struct Watch {
+    backend: Arc<LiveBackend>,
+    check: Option<HealthCheck>,
+    streak: Streak,
+    task: Option<Task>,
+}
+
+/// A task that ends with its watch.
+struct Task {
+    number: u64,
+    handle: JoinHandle<()>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+impl Prober {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Report>) {
+        let (reports, receiver) = mpsc::channel(QUEUE);
+        (Self { watches: HashMap::new(), tasks: 0, reports }, receiver)
+    }
+
+    /// Watches the backends in the table, and no others, as `spec` says: with its health check, or, when
+    /// it has none and the backend was ejected, until it can be reached again. `now_millis` is of the
+    /// process's clock.
+    pub(super) fn follow(&mut self, placed: &[Placed], spec: &Spec, now_millis: u64) {
+        let mut before = std::mem::take(&mut self.watches);
+        for Placed { service, backend, .. } in placed {
+            let service = spec.services.get(service);
+            let check = service.and_then(|service| service.health_check.as_ref());
+            let connect = service.map_or(ServiceTimeouts::default(), |s| s.timeouts).connect;
+            let key = key(backend);
+            let mut watch = before.remove(&key).unwrap_or_else(|| Watch::new(backend.clone()));
+            if watch.check.as_ref() != check {
+                watch.check = check.cloned();
+                watch.streak = Streak::default();
+                watch.task = check.map(|check| self.begin_probes(&watch, check));
+                if check.is_none() {
+                    trust(backend, now_millis);
+                }
+            }
+            self.look_after_ejected(&mut watch, connect);
+            self.watches.insert(key, watch);
+        }
+    }
+
+    /// Judges a finding.
+    pub(super) fn judge(&mut self, report: &Report, now_millis: u64) {
+        let Some(watch) = self.watches.get_mut(&report.backend) else { return };
+        if watch.task.as_ref().is_none_or(|task| task.number != report.task) {
+            return;
+        }
+        let backend = &watch.backend;
+        if report.result.is_ok() && backend.health.is_ejected() {
+            backend.health.readmit(now_millis);
+            log(backend, "backend readmitted", "it can be reached again");
+        }
+        match &watch.check {
+            None => watch.task = None,
+            Some(check) => watch.streak.judge(backend, check, &report.result, now_millis),
+        }
+    }
+
+    fn look_after_ejected(&mut self, watch: &mut Watch, connect: Duration) {
+        if watch.check.is_some() || watch.task.is_some() || !watch.backend.health.is_ejected() {
+            return;
+        }
+        let address = watch.backend.address.clone();
+        watch.task = Some(self.spawn(key(&watch.backend), |report| async move {
+            reconnect(&address, connect).await;
+            report.send(Ok(())).await;
+        }));
+    }
+
+    /// A newcomer is asked at once, the others at a time of their own.
+    fn begin_probes(&mut self, watch: &Watch, check: &HealthCheck) -> Task {
+        let newcomer = watch.backend.health.state() == HealthState::Unproven;
+        let (address, check) = (watch.backend.address.clone(), check.clone());
+        self.spawn(key(&watch.backend), move |report| async move {
+            if newcomer {
+                report.send(probe(&address, &check).await).await;
+            }
+            sleep(part_of(check.interval)).await;
+            loop {
+                let next = Instant::now() + jittered(check.interval);
+                report.send(probe(&address, &check).await).await;
+                sleep_until(next).await;
+            }
+        })
+    }
+
+    fn spawn<F>(&mut self, backend: usize, work: impl FnOnce(Reporter) -> F) -> Task
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks += 1;
+        let reporter = Reporter { backend, task: self.tasks, reports: self.reports.clone() };
+        Task { number: self.tasks, handle: tokio::spawn(work(reporter)) }
+    }
+}
+
+impl Watch {
+    fn new(backend: Arc<LiveBackend>) -> Self {
+        Self { backend, check: None, streak: Streak::default(), task: None }
+    }
+}
+
+struct Reporter {
+    backend: usize,
+    task: u64,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Reporter {
+    async fn send(&self, result: Result<(), String>) {
+        let report = Report { backend: self.backend, task: self.task, result };
+        // It fails when the control task has ended, which ends this one too.
+        let _ = self.reports.send(report).await;
+    }
+}
+
+fn key(backend: &Arc<LiveBackend>) -> usize {
+    Arc::as_ptr(backend).addr()
+}
+
+/// Without a health check a backend is healthy as long as it can be connected to.
+fn trust(backend: &LiveBackend, now_millis: u64) {
+    if backend.health.state() != HealthState::Healthy {
+        backend.health.set_state(HealthState::Healthy, now_millis);
+        log(backend, "backend healthy", "it is not checked any more");
+    }
+}
+
+/// Findings in a row.
+#[derive(Debug, Default)]
+struct Streak {
+    good: u32,
+    bad: u32,
+}
+
+impl Streak {
+    fn judge(
+        &mut self,
+        backend: &LiveBackend,
+        check: &HealthCheck,
+        result: &Result<(), String>,
+        now_millis: u64,
+    ) {
+        let state = backend.health.state();
+        let next = self.next(state, check, result.is_ok());
+        if next != state {
+            backend.health.set_state(next, now_millis);
+        }
+        match (state, next, result) {
+            (HealthState::Unproven, HealthState::Healthy, _) => {
+                log(backend, "backend proven", "its first probe was good");
+            }
+            (HealthState::Unhealthy, HealthState::Healthy, _) => {
+                log(backend, "backend healthy", "its probes are good again");
+            }
+            (HealthState::Healthy, HealthState::Unhealthy, Err(why)) => {
+                warn(backend, "backend unhealthy", why);
+            }
+            (HealthState::Unproven, HealthState::Unproven, Err(why)) if self.bad == 1 => {
+                warn(backend, "newcomer not proven yet", why);
+            }
+            _ => {}
+        }
+    }
+
+    fn next(&mut self, state: HealthState, check: &HealthCheck, good: bool) -> HealthState {
+        if good {
+            *self = Self { good: self.good.saturating_add(1), bad: 0 };
+        } else {
+            *self = Self { good: 0, bad: self.bad.saturating_add(1) };
+        }
+        match state {
+            HealthState::Unproven if good => HealthState::Healthy,
+            HealthState::Unhealthy if self.good >= check.healthy_after && good => {
+                HealthState::Healthy
+            }
+            HealthState::Healthy if self.bad >= check.unhealthy_after && !good => {
+                HealthState::Unhealthy
+            }
+            same => same,
+        }
+    }
+}
+
+fn log(backend: &LiveBackend, what: &str, why: &str) {
+    let pool = &backend.pool;
+    let (service, pool) = (&pool.service, &pool.name);
+    tracing::info!(%service, %pool, backend = %backend.address, why, "{what}");
+}
+
+fn warn(backend: &LiveBackend, what: &str, why: &str) {
+    let pool = &backend.pool;
+    let (service, pool) = (&pool.service, &pool.name);
+    tracing::warn!(%service, %pool, backend = %backend.address, why, "{what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_changes_after_findings_in_a_row() {
+        use HealthState::{Healthy, Unhealthy, Unproven};
+        let check = HealthCheck { healthy_after: 2, unhealthy_after: 3, ..HealthCheck::new("/") };
+        for (from, findings, to) in [
+            (Unproven, "x", Unproven),
+            (Unproven, "xxxxx", Unproven),
+            (Unproven, "xxo", Healthy),
+            (Unproven, "oxx", Healthy),
+            (Unproven, "oxxx", Unhealthy),
+            (Healthy, "xxoxxoxx", Healthy),
+            (Healthy, "oxxx", Unhealthy),
+            (Healthy, "xxxo", Unhealthy),
+            (Healthy, "xxxoxo", Unhealthy),
+            (Healthy, "xxxoo", Healthy),
+            (Healthy, "xxxooxx", Healthy),
+        ] {
+            let mut streak = Streak::default();
+            let judged = findings.chars().fold(from, |s, f| streak.next(s, &check, f == 'o'));
+            assert_eq!(judged, to, "{from:?} {findings}");
+        }
+    }
+}
