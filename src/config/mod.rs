@@ -8,6 +8,7 @@ mod changes;
 mod document;
 mod keys;
 mod kinds;
+mod load;
 mod problem;
 mod read;
 mod reader;
@@ -20,14 +21,17 @@ mod suggest;
 mod tests;
 mod tree;
 mod variables;
+mod watch;
 
 pub use body::{parse_backend, parse_pool, parse_value};
 pub use changes::{Change, changes};
 pub use document::document;
+pub use load::{Loaded, load};
 pub use problem::Problem;
 pub use reference::reference;
 pub use scalar::{format_duration, parse_duration};
 pub use schema::schema;
+pub use watch::{Reloader, watch};
 
 use crate::spec::Spec;
 use problem::Problems;

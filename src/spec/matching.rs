@@ -59,7 +59,10 @@ impl Pattern {
     /// # Errors
     /// When `source` is no regular expression or compiles to more than 64 KiB.
     pub fn new(source: &str) -> Result<Self, regex::Error> {
-        let regex = regex::RegexBuilder::new(&anchored(source)).size_limit(64 << 10).build()?;
+        let build = |text: &str| regex::RegexBuilder::new(text).size_limit(64 << 10).build();
+        // On its own too: `a)|(b` would close the group of the anchors and match parts of texts.
+        build(source)?;
+        let regex = build(&anchored(source))?;
         Ok(Self { source: source.into(), regex })
     }
 
@@ -100,6 +103,7 @@ mod tests {
         assert!(pattern.is_match("/a") && pattern.is_match("/b12"));
         assert!(!pattern.is_match("/ab") && !pattern.is_match("x/a") && !pattern.is_match("/b1\n"));
         assert!(Pattern::new("(").is_err());
+        assert!(Pattern::new("a)|(b").is_err());
         assert!(Pattern::new("(a{1000}){1000}").is_err(), "too large");
     }
 }

@@ -144,7 +144,7 @@ macro_rules! matching_section {
                     "Exactly this path.";
                 path_prefix: $crate::config::kinds::UrlPath, Absent("any path"), example "/api",
                     "This path or below, by whole segments: `/a` holds for `/a/b`, not for `/ab`.";
-                path_regex: $crate::config::kinds::Regex, Absent("any path"), example "/v[0-9]+/.*",
+                path_regex: $crate::config::kinds::Regex, Absent("any path"), example "\"/v[0-9]+/.*\"",
                     "The whole path matches this regular expression.";
                 methods: $crate::config::kinds::SetOf<$crate::config::kinds::Method, 1>,
                     Absent("any method"), example "[GET, HEAD]",

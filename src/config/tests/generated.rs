@@ -1,0 +1,318 @@
+//! Any spec comes back from its document.
+
+use super::*;
+use crate::spec::*;
+use indexmap::IndexMap;
+use ipnet::IpNet;
+use proptest::{collection::vec, option, prelude::*};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc};
+
+fn duration(least: u64) -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        (least..120_000).prop_map(Duration::from_millis),
+        (1u64..366 * 86_400).prop_map(Duration::from_secs),
+    ]
+}
+
+fn name() -> impl Strategy<Value = Arc<str>> {
+    "[a-zA-Z0-9][a-zA-Z0-9._-]{0,6}|true|null|1e3|0x1f|\\.\\.\\."
+        .prop_filter("a letter or digit first", |it| it.starts_with(|c: char| c.is_alphanumeric()))
+        .prop_map(Arc::from)
+}
+
+fn label() -> impl Strategy<Value = Arc<str>> {
+    r#"[a-z$\{\}:"'\\#&*!|>% é日-]{1,12}"#
+        .prop_map(|text| Arc::from(text.trim()))
+        .prop_filter("not empty", |text: &Arc<str>| !text.is_empty())
+}
+
+fn weight() -> impl Strategy<Value = Weight> {
+    (0..=u64::from(Weight::MAX)).prop_map(|it| Weight::new(it).unwrap())
+}
+
+fn backend_address() -> impl Strategy<Value = BackendAddress> {
+    prop_oneof![
+        any::<SocketAddr>().prop_map(|it| it.to_string()),
+        ("[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?", 1u16..)
+            .prop_map(|(host, port)| format!("{host}:{port}")),
+    ]
+    .prop_filter_map("not an address", |text| text.parse().ok())
+}
+
+fn backends() -> impl Strategy<Value = IndexMap<BackendAddress, Backend>> {
+    let backend = prop_oneof![
+        Just(Backend::default()),
+        (weight(), any::<bool>()).prop_map(|(weight, drained)| Backend { weight, drained }),
+    ];
+    vec((backend_address(), backend), 1..4)
+        .prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>())
+        .prop_filter("the weights sum to 0", |all| all.values().any(|it| it.weight != Weight::ZERO))
+}
+
+fn pool() -> impl Strategy<Value = (Name, Pool)> {
+    (name(), option::of(label()), weight(), backends(), duration(0), any::<bool>()).prop_map(
+        |(name, version, weight, backends, slow_start, drained)| {
+            let version = version.unwrap_or_else(|| name.clone());
+            (name, Pool { version, weight, backends, slow_start, drained })
+        },
+    )
+}
+
+fn pattern() -> impl Strategy<Value = Pattern> {
+    prop::sample::select(vec![".*", "a|b", "^/v[0-9]+$", "x{2}\\$", "\\d+\"'", "$${2}", "(?i)é"])
+        .prop_map(|source| Pattern::new(source).unwrap())
+}
+
+fn fields(names: &'static str) -> impl Strategy<Value = Vec<FieldMatch>> {
+    let value = prop_oneof![
+        r#"|true|2\.0|~|[a-z$\{\}:"'\\#]{1,8}"#.prop_map(|text| ValueMatch::Exact(text.into())),
+        pattern().prop_map(ValueMatch::Regex),
+        Just(ValueMatch::Present),
+    ];
+    vec((names, value), 0..3).prop_map(|all| {
+        let all: IndexMap<String, ValueMatch> = all.into_iter().collect();
+        all.into_iter().map(|(name, value)| FieldMatch { name: name.into(), value }).collect()
+    })
+}
+
+fn host() -> impl Strategy<Value = HostPattern> {
+    prop_oneof![
+        "[a-z0-9]{1,4}(\\.[a-z]{1,4}){0,2}|\\[::1\\]|127\\.0\\.0\\.1"
+            .prop_map(|it| HostPattern::Exact(it.into())),
+        "[a-z0-9]{1,4}(\\.[a-z]{1,4}){0,2}".prop_map(|it| HostPattern::Suffix(it.into())),
+    ]
+}
+
+fn path() -> impl Strategy<Value = PathMatch> {
+    prop_oneof![
+        Just(PathMatch::Any),
+        "(/[a-z$\\{\\}%~]{0,4}){1,3}".prop_map(|it| PathMatch::Exact(it.into())),
+        "((/[a-z$\\{\\}%~]{1,4}){1,3})?".prop_map(|it| PathMatch::Prefix(it.into())),
+        pattern().prop_map(PathMatch::Regex),
+    ]
+}
+
+fn unique<T: PartialEq>(all: Vec<T>) -> Vec<T> {
+    all.into_iter().fold(Vec::new(), |mut kept, it| {
+        if !kept.contains(&it) {
+            kept.push(it);
+        }
+        kept
+    })
+}
+
+fn matches() -> impl Strategy<Value = Match> {
+    (
+        vec(host(), 0..3),
+        path(),
+        vec("[A-Z]{1,4}|M-SEARCH|purge", 0..3),
+        fields("[a-z$][a-z0-9-]{0,4}"),
+        fields("[a-zA-Z_$][a-zA-Z0-9_-]{0,4}"),
+        fields(r#"[a-zA-Z$\{\} é"':]{1,5}"#),
+    )
+        .prop_map(|(hosts, path, methods, headers, cookies, query)| Match {
+            hosts: unique(hosts),
+            path,
+            methods: unique(methods).into_iter().map(Arc::from).collect(),
+            headers,
+            cookies,
+            query,
+        })
+}
+
+fn sticky() -> impl Strategy<Value = Sticky> {
+    let key = prop_oneof![
+        "[a-zA-Z_$]{1,5}".prop_map(|it| StickyKey::Cookie(it.into())),
+        "[a-z-]{1,5}".prop_map(|it| StickyKey::Header(it.into())),
+        Just(StickyKey::ClientAddress),
+    ];
+    (key, any::<bool>(), option::of(duration(1)), option::of(label())).prop_map(
+        |(key, issue, max_age, salt)| {
+            let issue = issue && matches!(key, StickyKey::Cookie(_));
+            Sticky { key, issue, max_age: max_age.filter(|_| issue), salt }
+        },
+    )
+}
+
+fn health_check() -> impl Strategy<Value = HealthCheck> {
+    ("/[a-z?=&$\\{\\}]{0,9}", duration(1), duration(1), 1u32..=1000, 1u32..=1000).prop_map(
+        |(path, interval, timeout, healthy_after, unhealthy_after)| HealthCheck {
+            path: path.into(),
+            interval,
+            timeout,
+            healthy_after,
+            unhealthy_after,
+        },
+    )
+}
+
+fn timeouts() -> impl Strategy<Value = ServiceTimeouts> {
+    let above = || duration(1);
+    (above(), above(), above(), duration(0), duration(0), above(), duration(0)).prop_map(
+        |(connect, response, body, request, upstream_idle, tunnel_idle, drain)| ServiceTimeouts {
+            connect,
+            response,
+            body,
+            request,
+            upstream_idle,
+            tunnel_idle,
+            drain,
+        },
+    )
+}
+
+fn retries() -> impl Strategy<Value = Retries> {
+    (1u32..=10, 0u32..=100, any::<bool>(), any::<bool>(), 0u32..=16 << 20).prop_map(
+        |(attempts, budget_percent, connect, reset, buffer)| Retries {
+            attempts,
+            budget_percent,
+            on: RetryOn { connect, reset },
+            buffer,
+        },
+    )
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let balance = prop::sample::select(vec![
+        Balance::RoundRobin,
+        Balance::LeastRequest,
+        Balance::Random,
+        Balance::Hash,
+    ]);
+    let pools = vec(pool(), 1..4)
+        .prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>())
+        .prop_filter("the weights sum to 0", |all| {
+            all.values().any(|it| it.weight != Weight::ZERO)
+        });
+    let pins = vec((matches(), any::<prop::sample::Index>()), 0..3);
+    let first = (pools, pins, option::of(sticky()), balance, option::of(health_check()));
+    let second = (
+        1u32..=1000,
+        option::of(timeouts()),
+        1u64..=1 << 50,
+        option::of(retries()),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
+        let (consecutive, timeouts, body_bytes, retries, fail, expose_version) = more;
+        let pins = pins.into_iter().filter(|(matches, _)| *matches != Match::default());
+        let pins = pins
+            .map(|(matches, at)| Pin {
+                matches,
+                pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
+            })
+            .collect();
+        Service {
+            pins,
+            sticky,
+            balance,
+            health_check,
+            ejection: Ejection { consecutive },
+            timeouts: timeouts.unwrap_or_default(),
+            limits: ServiceLimits { body_bytes },
+            retries: retries.unwrap_or_default(),
+            unhealthy_pool: if fail { UnhealthyPool::Fail } else { UnhealthyPool::Redistribute },
+            expose_version,
+            ..Service::new(pools)
+        }
+    })
+}
+
+fn network() -> impl Strategy<Value = IpNet> {
+    (any::<std::net::IpAddr>(), 0u8..=32)
+        .prop_map(|(address, bits)| IpNet::new(address, bits).unwrap().trunc())
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    let protocols = prop::sample::select(vec![(true, true), (true, false), (false, true)]);
+    let timeouts = (duration(1), duration(1), duration(1))
+        .prop_map(|(headers, body, keep_alive)| ListenerTimeouts { headers, body, keep_alive });
+    let limits = (8u32 << 10..=1 << 20, 1u32..=1000, 1u32..=10_000_000, 1u32..=1_000_000).prop_map(
+        |(header_bytes, header_count, connections, http2_streams)| ListenerLimits {
+            header_bytes,
+            header_count,
+            connections,
+            http2_streams,
+        },
+    );
+    let some = (option::of(timeouts), option::of(limits), vec(network(), 0..3));
+    (any::<SocketAddr>(), protocols, some).prop_map(
+        |(address, (h1, h2), (timeouts, limits, trusted_proxies))| Listener {
+            address: plain(address),
+            protocols: Protocols { h1, h2 },
+            timeouts: timeouts.unwrap_or_default(),
+            limits: limits.unwrap_or_default(),
+            trusted_proxies,
+        },
+    )
+}
+
+/// Without what the text of an address does not keep.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
+}
+
+fn admin() -> impl Strategy<Value = Admin> {
+    let address = prop_oneof![
+        Just(Admin::default().address),
+        any::<SocketAddr>().prop_map(|it| AdminAddress::Tcp(plain(it))),
+        "/[a-z $\\{\\}]{1,20}".prop_map(|it| AdminAddress::Unix(it.into())),
+    ];
+    (address, vec("[a-z]{1,5}(\\.[a-z]{1,3})?", 0..3))
+        .prop_map(|(address, hosts)| Admin { address, hosts: unique(hosts) })
+}
+
+fn spec() -> impl Strategy<Value = Spec> {
+    let services =
+        vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
+    let listeners = vec(listener(), 1..3);
+    let routes = vec((name(), matches(), any::<prop::sample::Index>()), 1..4);
+    let settings = (option::of(1usize..=1024), duration(0), duration(0), duration(0), duration(0));
+    (services, listeners, routes, admin(), settings)
+        .prop_map(|(services, listeners, routes, admin, settings)| {
+            let (threads, delay, drain, startup_wait, metrics_linger) = settings;
+            let routes: IndexMap<Name, Route> = routes
+                .into_iter()
+                .map(|(name, matches, at)| {
+                    let service = services.get_index(at.index(services.len())).unwrap().0.clone();
+                    (name.clone(), Route { name, matches, service })
+                })
+                .collect();
+            Spec {
+                threads: threads.and_then(NonZeroUsize::new),
+                shutdown: Shutdown { delay, drain },
+                startup_wait,
+                listeners,
+                admin,
+                metrics_linger,
+                services,
+                routes: routes.into_values().collect(),
+            }
+        })
+        .prop_filter("an address twice", |spec| {
+            let mut addresses: Vec<SocketAddr> =
+                spec.listeners.iter().map(|it| it.address).collect();
+            if let AdminAddress::Tcp(address) = spec.admin.address {
+                addresses.push(address);
+            }
+            unique(addresses.clone()).len() == addresses.len()
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn a_spec_comes_back_from_its_document(spec in spec()) {
+        assert_comes_back(&spec);
+    }
+
+    #[test]
+    fn changes_are_there_if_and_only_if_specs_differ(old in spec(), new in spec()) {
+        prop_assert_eq!(changes(&old, &new).is_empty(), old == new);
+        for change in changes(&old, &new) {
+            prop_assert_ne!(change.from, change.to, "{}", change.path);
+        }
+    }
+}

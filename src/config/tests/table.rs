@@ -1,0 +1,182 @@
+//! That the table says what the reader does, key by key.
+
+use super::*;
+use crate::config::{
+    keys::File,
+    shape::{Key, Presence, Section, Shape, Status},
+};
+
+/// Texts `KEY: YAML` of one mapping.
+type Entries = Vec<(String, String)>;
+
+/// What the other keys of a section must be, so that `key` may stand there.
+fn company(section: &Section, key: &str) -> Entries {
+    let more: &[(&str, &str)] = match (section.name, key) {
+        ("Pin", "methods") => &[("path", "/x")],
+        ("Pin", _) => &[("methods", "[PUT]")],
+        ("Sticky", "issue" | "salt") => &[("cookie", "user")],
+        ("Sticky", "max_age") => &[("cookie", "user"), ("issue", "true")],
+        _ => &[],
+    };
+    let required = section.keys.iter().filter(|it| it.presence == Presence::Required);
+    required
+        .map(|it| (it.name, it.example))
+        .chain(more.iter().copied())
+        .filter(|(name, _)| *name != key)
+        .map(|(name, yaml)| (name.to_owned(), yaml.to_owned()))
+        .collect()
+}
+
+fn mapping(entries: &Entries) -> String {
+    let entries: Vec<String> =
+        entries.iter().map(|(key, yaml)| format!("\"{key}\": {yaml}")).collect();
+    format!("{{ {} }}", entries.join(", "))
+}
+
+/// A value of an inert key.
+fn sample(shape: &Shape) -> String {
+    match shape {
+        Shape::Whole { min, .. } => min.to_string(),
+        Shape::Duration { .. } => "1s".into(),
+        Shape::Percent => "10%".into(),
+        Shape::Text { .. } => "x".into(),
+        Shape::Choice(words) => words[0].into(),
+        _ => "{}".into(),
+    }
+}
+
+/// A key and a file around it.
+struct Spot {
+    section: &'static Section,
+    key: &'static Key,
+    path: String,
+    /// The file, with `@` where the mapping with the key belongs.
+    template: String,
+}
+
+impl Spot {
+    /// The file with this key (unless `value` is `None`) and what must stand beside it.
+    fn file(&self, value: Option<&str>) -> String {
+        self.file_with(self.key.name, value)
+    }
+
+    fn file_with(&self, key: &str, value: Option<&str>) -> String {
+        let mut entries = company(self.section, key);
+        entries.extend(value.map(|value| (key.to_owned(), value.to_owned())));
+        self.template.replace('@', &mapping(&entries))
+    }
+}
+
+/// Every key of the table, in each place where it may stand.
+fn spots() -> Vec<Spot> {
+    const FILE: &Section = &File::SECTION;
+    let mut spots = Vec::new();
+    add_section(FILE, "", "@", &mut spots);
+    spots
+}
+
+fn add_section(section: &'static Section, at: &str, template: &str, spots: &mut Vec<Spot>) {
+    for key in section.keys {
+        let path = if at.is_empty() { key.name.into() } else { format!("{at}.{}", key.name) };
+        if key.status == Status::Supported {
+            let mut entries = company(section, key.name);
+            entries.push((key.name.into(), "@".into()));
+            let within = template.replace('@', &mapping(&entries));
+            add_shape(&key.shape, &path, &within, spots);
+        }
+        spots.push(Spot { section, key, path, template: template.to_owned() });
+    }
+}
+
+fn add_shape(shape: &'static Shape, path: &str, template: &str, spots: &mut Vec<Spot>) {
+    match shape {
+        Shape::Section(section) => add_section(section, path, template, spots),
+        Shape::List { of, .. } => {
+            add_shape(of, &format!("{path}[0]"), &template.replace('@', "[@]"), spots);
+        }
+        Shape::Map { of, .. } => {
+            // The names that the examples refer to.
+            let name = if path == "services" { "shop" } else { "blue" };
+            let template = template.replace('@', &format!("{{ {name}: @ }}"));
+            add_shape(of, &format!("{path}.{name}"), &template, spots);
+        }
+        Shape::Either(shapes) => {
+            shapes.iter().for_each(|shape| add_shape(shape, path, template, spots));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn each_supported_key_has_an_effect() {
+    let mut count = 0;
+    for spot in spots().iter().filter(|it| it.key.status == Status::Supported) {
+        let Spot { section, key, path, .. } = spot;
+        count += 1;
+        let with = parsed(&spot.file(Some(key.example)));
+        let without = read_text(&spot.file(None));
+        // These are permissions and statements, not values.
+        if matches!((section.name, key.name), ("Admin", "insecure") | ("Pool", "protocol")) {
+            continue;
+        }
+        assert_ne!(Some(&with), without.spec.as_ref(), "{path} does nothing");
+        if key.presence == Presence::Required {
+            let [error] = &without.errors[..] else { panic!("{path}: {:?}", without.errors) };
+            assert_eq!(error.message, format!("the key `{}` is missing", key.name));
+            assert_eq!(&error.path, path);
+        }
+    }
+    assert!(count > 80, "{count}");
+}
+
+#[test]
+fn each_default_is_what_absence_means() {
+    let mut count = 0;
+    for spot in spots().iter().filter(|it| it.key.status == Status::Supported) {
+        let Presence::Default(default) = spot.key.presence else { continue };
+        count += 1;
+        let with = parsed(&spot.file(Some(default)));
+        assert_eq!(with, parsed(&spot.file(None)), "{}: {default}", spot.path);
+    }
+    assert!(count > 30, "{count}");
+}
+
+#[test]
+fn each_inert_key_is_accepted_with_a_warning() {
+    for spot in spots().iter().filter(|it| it.key.status == Status::Inert) {
+        let outcome = read_text(&spot.file(Some(&sample(&spot.key.shape))));
+        assert_eq!(lines(&outcome.errors), "", "{}", spot.path);
+        assert_eq!(outcome.spec, Some(parsed(&spot.file(None))));
+        let [warning] = &outcome.warnings[..] else { panic!("{:?}", outcome.warnings) };
+        assert_eq!(warning.path, spot.path);
+        assert!(warning.message.contains("no effect in this version"));
+    }
+}
+
+#[test]
+fn each_refused_key_is_an_error() {
+    for spot in spots().iter().filter(|it| it.key.status == Status::Refused) {
+        let outcome = read_text(&spot.file(Some("{}")));
+        let [error] = &outcome.errors[..] else { panic!("{:?}", outcome.errors) };
+        assert_eq!(error.path, spot.path);
+        assert!(error.message.contains("not supported by this version"));
+    }
+}
+
+#[test]
+fn any_other_key_is_an_error() {
+    for spot in &spots() {
+        let outcome = read_text(&spot.file_with("zzz", Some("1")));
+        let said = outcome.errors.iter().any(|it| it.message == "the key `zzz` is unknown");
+        assert!(said, "beside {}", spot.path);
+    }
+}
+
+#[test]
+fn what_is_inert_is_still_checked() {
+    let base = "listeners: [{ address: 127.0.0.1:1 }]\n\
+                services: { s: { pools: { p: { backends: [a:1] } } } }\n";
+    let outcome = read_text(&format!("{base}engine: steam\nstate: {{ directry: x }}\n"));
+    assert_eq!(outcome.errors.len(), 2, "{}", lines(&outcome.errors));
+    assert_eq!(outcome.warnings.len(), 2, "{}", lines(&outcome.warnings));
+}
