@@ -10,7 +10,7 @@ use std::{
     fs::File,
     hash::Hasher,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
@@ -97,36 +97,45 @@ fn failed(file: &Path, place: Place, message: String, fix: &str) -> Outcome {
     Outcome { spec: None, errors: errors.into_sorted(), warnings: Vec::new() }
 }
 
-/// The directories and names on the way to a file: when one of these changes, so may the file.
+/// The symbolic links on the way to a file, and where they end: when one of these changes, so may the file.
+/// Each directory has one spelling, without links and `..`.
 pub(super) fn way_to(file: &Path) -> Vec<PathBuf> {
     /// As many as Linux follows (path_resolution(7)).
     const MOST_LINKS: usize = 40;
     let mut way = Vec::new();
     let Ok(mut rest) = std::path::absolute(file) else { return way };
-    for _ in 0..=MOST_LINKS {
-        let Some((link, target, after)) = first_link(&rest) else {
-            way.push(rest);
-            break;
-        };
-        let directory = link.parent().unwrap_or(Path::new("/"));
-        let next = directory.join(target).join(after);
-        way.push(link);
-        rest = next;
+    while way.len() <= MOST_LINKS {
+        match first_link(&rest) {
+            Ok((link, next)) => {
+                way.push(link);
+                rest = next;
+            }
+            Err(end) => {
+                way.push(end);
+                break;
+            }
+        }
     }
     way
 }
 
-/// The first symbolic link of a path, where it leads, and the components after it.
-fn first_link(path: &Path) -> Option<(PathBuf, PathBuf, PathBuf)> {
+/// The first symbolic link of an absolute path, and the path once it is followed; or the path without `..`.
+fn first_link(path: &Path) -> Result<(PathBuf, PathBuf), PathBuf> {
     let mut walked = PathBuf::new();
     let mut components = path.components();
     while let Some(component) = components.next() {
+        if component == Component::ParentDir {
+            // No link was walked, so this is where `..` leads.
+            walked.pop();
+            continue;
+        }
+        let directory = walked.clone();
         walked.push(component);
         if let Ok(target) = std::fs::read_link(&walked) {
-            return Some((walked, target, components.as_path().to_owned()));
+            return Ok((walked, directory.join(target).join(components.as_path())));
         }
     }
-    None
+    Err(walked)
 }
 
 #[cfg(test)]
@@ -181,6 +190,11 @@ mod tests {
         assert_eq!(
             way_to(&root.join("c.yaml")),
             [root.join("c.yaml"), root.join("..data"), root.join("v1/c.yaml")]
+        );
+        symlink("v1/../..data/c.yaml", root.join("d.yaml")).unwrap();
+        assert_eq!(
+            way_to(&root.join("d.yaml")),
+            [root.join("d.yaml"), root.join("..data"), root.join("v1/c.yaml")]
         );
         symlink("loop", root.join("loop")).unwrap();
         assert_eq!(way_to(&root.join("loop")).len(), 41);
