@@ -85,3 +85,33 @@ fn state(placed: &Placed) -> &'static str {
         "is healthy"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing::{name, pool, service, spec};
+
+    #[test]
+    fn a_pool_gains_when_its_share_grows() {
+        let split = |weights: &[(&str, u64)]| {
+            let pools: Vec<_> =
+                weights.iter().map(|&(name, weight)| (name, pool("v", weight, &[]))).collect();
+            spec(&[("shop", service(&pools))])
+        };
+        for (before, after, gains) in [
+            (&[("a", 95), ("b", 5)][..], &[("a", 95), ("b", 5)][..], &[][..]),
+            (&[("a", 95), ("b", 5)], &[("a", 190), ("b", 10)], &[]),
+            (&[("a", 95), ("b", 5)], &[("a", 10), ("b", 5)], &["b"]),
+            (&[("a", 95), ("b", 5)], &[("a", 0), ("b", 5)], &["b"]),
+            (&[("a", 1)], &[("a", 1), ("b", 0)], &[]),
+            (&[("a", 1)], &[("a", 1), ("b", 1)], &["b"]),
+            (&[("a", 1_000_000), ("b", 1)], &[("a", 999_999), ("b", 1)], &["b"]),
+        ] {
+            let gaining = gaining(&split(before), &split(after));
+            let expected: Vec<_> = gains.iter().map(|gain| (name("shop"), name(gain))).collect();
+            assert_eq!(gaining, expected, "{before:?} {after:?}");
+        }
+        let new = gaining(&spec(&[]), &split(&[("a", 1), ("b", 0)]));
+        assert_eq!(new, [(name("shop"), name("a"))], "all of a new service");
+    }
+}

@@ -24,6 +24,18 @@ async fn a_removed_backend_drains_until_its_last_request_has_ended() {
 }
 
 #[tokio::test]
+async fn a_backend_without_weight_is_left_but_not_drained() {
+    let rig = rig(spec(&[("shop", shop())])).await;
+    let one = rig.backend(1);
+    let backend = crate::spec::Backend { weight: weight(0), drained: false };
+    let (service, pool) = (name("shop"), name("blue"));
+    let command = Command::PutBackend { service, pool, address: address(1), backend };
+    let receipt = rig.apply(command).await.unwrap();
+    assert!(Arc::ptr_eq(&receipt.leaving[0], &one) && receipt.leaving.len() == 1);
+    assert!(receipt.drains.is_empty() && !one.is_closing());
+}
+
+#[tokio::test]
 async fn what_is_in_flight_at_the_deadline_is_cut() {
     let mut shop = shop();
     shop.timeouts.drain = Duration::from_millis(30);
