@@ -3,7 +3,7 @@
 use super::parts::{Parts, Placed};
 use crate::{
     live::HealthState,
-    spec::{Name, Spec, Weight},
+    spec::{Backend, Name, Service, Spec, Weight},
 };
 
 /// Service and pool of every pool whose share of its service is larger in `after`.
@@ -37,6 +37,13 @@ pub(super) fn warnings(parts: &Parts, before: &Spec, after: &Spec) -> Vec<String
             )
         })
         .collect();
+    for (name, service) in &after.services {
+        if !takes_requests(service) && before.services.get(name).is_none_or(takes_requests) {
+            warnings.push(format!(
+                "no pool of service `{name}` takes requests any more: it answers 503"
+            ));
+        }
+    }
     warnings.extend(parts.lingering().map(|Placed { service, pool, backend, .. }| {
         format!(
             "backend {} of pool `{pool}` of service `{service}` keeps serving until another one is \
@@ -45,6 +52,14 @@ pub(super) fn warnings(parts: &Parts, before: &Spec, after: &Spec) -> Vec<String
         )
     }));
     warnings
+}
+
+/// A pool with weight has a backend with weight, and neither is drained.
+fn takes_requests(service: &Service) -> bool {
+    let in_service = |backend: &Backend| !backend.drained && backend.weight > Weight::ZERO;
+    service.pools.values().any(|pool| {
+        pool.weight > Weight::ZERO && !pool.drained && pool.backends.values().any(in_service)
+    })
 }
 
 /// The pools with weight that nobody serves, and why.

@@ -72,6 +72,16 @@ async fn a_drained_backend_keeps_its_place_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_drain_that_leaves_nobody_is_made_with_a_warning() {
+    let rig = rig(spec(&[("shop", shop())])).await;
+    let warned = |receipt: &Receipt| receipt.warnings.iter().any(|w| w.contains("it answers 503"));
+    assert!(!warned(&rig.apply(drain("green", None)).await.unwrap()));
+    assert!(!warned(&rig.apply(drain("blue", Some(1))).await.unwrap()));
+    assert!(warned(&rig.apply(drain("blue", Some(2))).await.unwrap()));
+    assert!(!warned(&rig.apply(undrain("green", None)).await.unwrap()));
+}
+
+#[tokio::test]
 async fn an_undrain_after_the_cut_starts_afresh() {
     let mut shop = shop();
     shop.timeouts.drain = Duration::ZERO;
