@@ -5,12 +5,14 @@ mod apportion;
 mod balance;
 mod hash;
 mod index;
+mod leash;
 mod matcher;
 mod place;
 mod request;
 mod split;
 mod sticky;
 mod table;
+mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
 pub use request::{Fields, RequestView};

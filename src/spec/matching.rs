@@ -59,6 +59,8 @@ impl Pattern {
     /// # Errors
     /// When `source` is no regular expression or compiles to more than 64 KiB.
     pub fn new(source: &str) -> Result<Self, regex::Error> {
+        // By itself first: `a)|(b` would be made whole by what is put around it.
+        regex::RegexBuilder::new(source).size_limit(64 << 10).build()?;
         let regex = regex::RegexBuilder::new(&anchored(source)).size_limit(64 << 10).build()?;
         Ok(Self { source: source.into(), regex })
     }
@@ -100,6 +102,7 @@ mod tests {
         assert!(pattern.is_match("/a") && pattern.is_match("/b12"));
         assert!(!pattern.is_match("/ab") && !pattern.is_match("x/a") && !pattern.is_match("/b1\n"));
         assert!(Pattern::new("(").is_err());
+        assert!(Pattern::new("a)|(b").is_err(), "not a pattern by itself");
         assert!(Pattern::new("(a{1000}){1000}").is_err(), "too large");
     }
 }
