@@ -12,6 +12,8 @@ mod request;
 mod split;
 mod sticky;
 mod table;
+#[cfg(test)]
+mod testing;
 mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
