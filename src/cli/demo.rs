@@ -162,16 +162,17 @@ async fn keep_asking(
     seen: Rc<RefCell<Seen>>,
     mut phases: watch::Receiver<Phase>,
 ) {
-    let is_ready = phases.wait_for(|phase| *phase >= Phase::Ready).await.is_ok();
+    if phases.wait_for(|phase| *phase >= Phase::Ready).await.is_err() {
+        return;
+    }
     let asking = async {
-        while is_ready {
+        loop {
             if ask(proxy, &seen).await.is_err() {
                 seen.borrow_mut().lost += 1;
                 sleep(Duration::from_millis(200)).await;
             }
         }
     };
-    let mut phases = phases.clone();
     tokio::select! {
         () = asking => {}
         _ = phases.wait_for(|phase| *phase > Phase::Ready) => {}
