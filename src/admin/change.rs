@@ -31,9 +31,10 @@ pub(super) async fn apply(
     conditions: Conditions,
 ) -> Result<control::Receipt, Problem> {
     let if_match = conditions.if_match.revision(admin.handle.view().revision)?;
+    let source = if matches!(command, Command::Load { .. }) { Source::File } else { Source::Api };
     let change = Change {
         command,
-        source: Source::Api,
+        source,
         author: AUTHOR.into(),
         cause: conditions.cause,
         force: conditions.force,

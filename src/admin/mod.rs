@@ -14,15 +14,17 @@ mod metrics;
 mod problem;
 mod quantile;
 mod receipt;
+mod reload;
 mod segments;
 mod server;
 mod steer;
 mod traffic;
 mod views;
 
+pub use reload::{follow, refuse};
 pub use server::{Socket, bind, serve};
 
-use crate::{control::Handle, live::Live};
+use crate::{config::Reloader, control::Handle, live::Live};
 use std::sync::Arc;
 use traffic::Traffic;
 
@@ -30,6 +32,8 @@ use traffic::Traffic;
 struct Admin {
     live: Arc<Live>,
     handle: Handle,
+    /// `None`: there is no configuration file.
+    reloader: Option<Reloader>,
     traffic: Traffic,
     process: metrics::Process,
 }

@@ -76,7 +76,7 @@ impl Problem {
         )
     }
 
-    fn conflict(detail: impl Into<String>) -> Self {
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "/problems/conflict", "Not possible in this state", detail)
     }
 

@@ -1,7 +1,7 @@
 //! The admin listener: one socket, HTTP/1.1, on the control plane's runtime.
 
 use super::{Admin, api, guard::Local, metrics, traffic::Traffic};
-use crate::{control::Handle, live::Live, spec::AdminAddress};
+use crate::{config::Reloader, control::Handle, live::Live, spec::AdminAddress};
 use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -113,11 +113,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 pub async fn serve(
     live: Arc<Live>,
     handle: Handle,
+    reloader: Option<Reloader>,
     socket: Socket,
     end: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let process = metrics::Process::new();
-    let admin = Arc::new(Admin { live, handle, traffic: Traffic::default(), process });
+    let admin = Arc::new(Admin { live, handle, reloader, traffic: Traffic::default(), process });
     let router = api::router(&admin);
     let watching = watch_traffic(&admin);
     match socket.0 {

@@ -7,6 +7,7 @@ use super::{
     conditions::{Asked, Common, Conditions, Errors},
     problem::Problem,
     receipt::Receipt,
+    reload,
     segments::Segments,
 };
 use crate::{
@@ -266,8 +267,21 @@ pub(super) async fn reload(
     Body(body): Body<Common>,
 ) -> Answer {
     let conditions = plain(asked, body)?;
-    let _ = (admin, conditions);
-    Err(Problem::not_found("there is no configuration file"))
+    // What was read must be put in force or shown, also when the caller leaves meanwhile.
+    let reloading = tokio::spawn(async move {
+        let Some(reloader) = &admin.reloader else {
+            return Err(Problem::conflict("crossfade was started without a configuration file"));
+        };
+        let outcome = reloader.reload().await.outcome;
+        match outcome.spec {
+            Some(spec) => make(&admin, Command::Load { file: Box::new(spec) }, conditions).await,
+            None => {
+                reload::refuse(&admin.handle, &outcome).await;
+                Err(Problem::invalid(outcome.errors.iter().map(ToString::to_string).collect()))
+            }
+        }
+    });
+    reloading.await.unwrap_or_else(|error| Err(Problem::unavailable(error.to_string())))
 }
 
 /// No new requests for a pool, until it is undrained.

@@ -1,5 +1,29 @@
-use super::output::complain;
-use std::{path::PathBuf, process::ExitCode};
+use super::output::{complain, say};
+use crate::{
+    admin,
+    config::{self, Loaded},
+    control::FileStatus,
+    live::Phase,
+    process::Process,
+    spec::Spec,
+};
+use jiff::Timestamp;
+use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Invalid configuration (CONTRACT: exit codes of the command line).
+const INVALID: u8 = 2;
+
+/// Where the configuration is looked for when none is named.
+const PLACES: [&str; 2] = ["crossfade.yaml", "/etc/crossfade/crossfade.yaml"];
+
+/// How often the file's content is looked at, in case the system tells nothing of its changes.
+const POLL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -8,7 +32,170 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    let _ = args.config;
-    complain("this build cannot serve yet");
-    ExitCode::FAILURE
+    log_to_stderr();
+    let Some(path) = args.config.or_else(|| PLACES.iter().map(PathBuf::from).find(|p| p.exists()))
+    else {
+        complain(&format!("no configuration: name a file, or put it at {}", PLACES.join(" or ")));
+        return ExitCode::from(INVALID);
+    };
+    let loaded = config::load(&path);
+    for warning in &loaded.outcome.warnings {
+        tracing::warn!("{warning}");
+    }
+    let Some(spec) = loaded.outcome.spec.clone() else {
+        loaded.outcome.errors.iter().for_each(|error| say(&error.to_string()));
+        return ExitCode::from(INVALID);
+    };
+    let options = LocalOptions::default();
+    let runtime = match Builder::new_current_thread().enable_all().build_local(options) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("no runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(serve(spec, loaded));
+    // Blocking work that is left (a name being resolved) must not hold up the end.
+    runtime.shutdown_background();
+    code
+}
+
+/// To people as text, to machines as JSON; CROSSFADE_LOG_FORMAT (text, json) and RUST_LOG decide otherwise.
+pub(super) fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let to_people = match env::var("CROSSFADE_LOG_FORMAT").as_deref() {
+        Ok("json") => false,
+        Ok("text") => true,
+        _ => std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The first to set it up wins; tests do it more than once.
+    let _ = if to_people { builder.try_init() } else { builder.json().try_init() };
+}
+
+async fn serve(spec: Spec, loaded: Loaded) -> ExitCode {
+    match Served::start(spec, loaded).await {
+        Ok(served) => served.until_the_end().await,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that runs.
+struct Served {
+    process: Process,
+    signals: Signals,
+    end_admin: oneshot::Sender<()>,
+    admin: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    async fn start(spec: Spec, loaded: Loaded) -> Result<Self, String> {
+        // From here on no signal ends the process unasked.
+        let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
+        let address = spec.admin.address.clone();
+        let socket = admin::bind(&address)
+            .map_err(|error| format!("the admin API cannot listen on {address}: {error}"))?;
+        let file = FileStatus {
+            path: Some(loaded.file.to_path_buf()),
+            loaded_at: Timestamp::try_from(loaded.at).ok(),
+            error: None,
+        };
+        let process = Process::start(spec, file).await.map_err(|error| error.to_string())?;
+        let handle = process.handle.clone();
+        let (reloader, mut changes) = config::watch(&loaded, POLL);
+        let steering = handle.clone();
+        tokio::spawn(async move {
+            while let Some(loaded) = changes.recv().await {
+                admin::follow(&steering, loaded.outcome).await;
+            }
+        });
+        tokio::spawn({
+            let mut hangup = signals.hangup.take();
+            let (reloader, handle) = (reloader.clone(), handle.clone());
+            async move {
+                while let Some(hangup) = &mut hangup {
+                    if hangup.recv().await.is_none() {
+                        return;
+                    }
+                    admin::follow(&handle, reloader.reload().await.outcome).await;
+                }
+            }
+        });
+        let (end_admin, ended) = oneshot::channel();
+        let end = async {
+            // A dropped sender is an end too.
+            let _ = ended.await;
+        };
+        let live = process.live.clone();
+        let admin =
+            tokio::task::spawn_local(admin::serve(live, handle, Some(reloader), socket, end));
+        process.live.published.read(|snapshot| {
+            for listener in &snapshot.listeners {
+                tracing::info!(address = %listener.bound.address, "listening");
+            }
+        });
+        tracing::info!(%address, "admin API");
+        Ok(Self { process, signals, end_admin, admin })
+    }
+
+    /// Serves until it is asked to end, then drains.
+    async fn until_the_end(mut self) -> ExitCode {
+        let mut code = ExitCode::SUCCESS;
+        tokio::select! {
+            () = self.signals.end() => {}
+            what = self.process.broken() => {
+                tracing::error!("{what}; draining");
+                code = ExitCode::FAILURE;
+            }
+        }
+        let shutdown = self.process.handle.view().spec.shutdown;
+        tokio::select! {
+            () = self.signals.end() => {
+                tracing::warn!("asked to end twice: ending at once");
+                return ExitCode::FAILURE;
+            }
+            () = leave(&self.process, shutdown) => {}
+        }
+        // Whoever asked the admin API to drain sees the end of it.
+        let _ = self.end_admin.send(());
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.admin).await;
+        tracing::info!("ended");
+        code
+    }
+}
+
+async fn leave(process: &Process, shutdown: crate::spec::Shutdown) {
+    process.live.lifecycle.advance(Phase::Leaving);
+    tracing::info!(delay = ?shutdown.delay, drain = ?shutdown.drain, "asked to end");
+    tokio::time::sleep(shutdown.delay).await;
+    if !process.drain(shutdown.drain).await {
+        tracing::warn!("the drain's deadline has passed: requests in flight were cancelled");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: Some(signal(SignalKind::hangup())?),
+        })
+    }
+
+    /// SIGTERM or SIGINT.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }

@@ -1,0 +1,41 @@
+//! The file's way into force, whether it changed by itself or somebody asked for it.
+
+use crate::{
+    config::Outcome,
+    control::{Change, ChangeError, Command, Handle, Source},
+};
+
+/// Puts the file's new content in force, or shows why it cannot be.
+pub async fn follow(handle: &Handle, outcome: Outcome) {
+    let Some(file) = outcome.spec else {
+        refuse(handle, &outcome).await;
+        return;
+    };
+    for warning in &outcome.warnings {
+        tracing::warn!("{warning}");
+    }
+    let change = Change {
+        command: Command::Load { file: Box::new(file) },
+        source: Source::File,
+        author: "file".into(),
+        cause: None,
+        force: false,
+        if_match: None,
+        dry_run: false,
+        wait_healthy: None,
+    };
+    match handle.apply(change).await {
+        Ok(receipt) => tracing::info!(revision = receipt.revision, "configuration loaded"),
+        // Told by the control plane, or nobody is left to tell.
+        Err(ChangeError::Ended | ChangeError::Invalid(_)) => {}
+        Err(error) => tracing::error!(%error, "the configuration is not loaded"),
+    }
+}
+
+/// Shows every error of a file that cannot be loaded; what is in force stays.
+pub async fn refuse(handle: &Handle, outcome: &Outcome) {
+    let lines: Vec<_> = outcome.errors.iter().map(ToString::to_string).collect();
+    let lines = lines.join("\n");
+    tracing::error!("the configuration is not loaded:\n{lines}");
+    handle.file_failed(lines).await;
+}
