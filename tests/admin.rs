@@ -6,11 +6,11 @@ mod support;
 #[path = "support/admin.rs"]
 mod api;
 
-use api::{Api, assert_problem, json};
+use api::{Api, assert_problem, eventually, json};
 use crossfade::spec::{HostPattern, Match, Pin, Route, Spec, UnhealthyPool};
 use http::Request;
 use serde_json::{Value, json};
-use std::{io::Write, process::Stdio, sync::Arc};
+use std::{io::Write, process::Stdio, sync::Arc, time::Duration};
 use support::*;
 use tokio::sync::Notify;
 
@@ -91,8 +91,10 @@ async fn everything_promised_is_mounted_and_described() {
             assert_eq!(operation["responses"][status].is_object(), has_body, "{method} {path}");
         }
         // Mounted: whatever it answers, it is not "no such path" or "no such method".
-        let path = path.replace("{service}", "x").replace("{pool}", "x").replace("{address}", "x:1");
-        let answer = api.ask(Request::builder().method(&*method.to_uppercase()).uri(path), "").await;
+        let path =
+            path.replace("{service}", "x").replace("{pool}", "x").replace("{address}", "x:1");
+        let answer =
+            api.ask(Request::builder().method(&*method.to_uppercase()).uri(path), "").await;
         let problem = serde_json::from_str::<Value>(&answer.text).unwrap_or_default();
         let detail = problem["detail"].as_str().unwrap_or_default();
         assert!(!detail.contains("/v1/openapi.json"), "{detail}");
@@ -171,9 +173,11 @@ async fn the_share_of_an_unhealthy_pool_is_seen_to_move() {
         shop.health_check = Some(health_check());
         let api = Api::start(spec).await;
         let mut seen = Value::Null;
-        while seen[0]["backends"][0]["healthy"] != true {
+        eventually("blue is healthy", async || {
             seen = api.service().await["pools"].clone();
-        }
+            seen[0]["backends"][0]["healthy"] == true
+        })
+        .await;
         for (pool, share) in shares.into_iter().enumerate() {
             assert_eq!(seen[pool]["effective_weight"], share, "{unhealthy:?}");
         }
@@ -181,7 +185,9 @@ async fn the_share_of_an_unhealthy_pool_is_seen_to_move() {
         let page = api.get("/metrics").await.text;
         let labels = "service=\"shop\",pool=\"green\",version=\"v2\"";
         let share = shares[1];
-        assert!(page.contains(&format!("crossfade_weight{{{labels},kind=\"effective\"}} {share}\n")));
+        assert!(
+            page.contains(&format!("crossfade_weight{{{labels},kind=\"effective\"}} {share}\n"))
+        );
         assert!(page.contains(&format!("crossfade_weight{{{labels},kind=\"configured\"}} 1\n")));
     }
 }
@@ -225,7 +231,11 @@ async fn what_is_wrong_with_a_change_is_told_at_once() {
     let errors = answer.json()["errors"].clone();
     let keys: Vec<&str> = errors.as_array().unwrap().iter().map(|e| e.as_str().unwrap()).collect();
     for key in ["wiat", "couse", "weights.blue", "weights.green", "weights.red", "force"] {
-        assert_eq!(keys.iter().filter(|e| e.starts_with(&format!("{key}:"))).count(), 1, "{keys:?}");
+        assert_eq!(
+            keys.iter().filter(|e| e.starts_with(&format!("{key}:"))).count(),
+            1,
+            "{keys:?}"
+        );
     }
     for (path, body, status) in [
         ("/v1/services/shop/weights", json!({}), 422),
@@ -240,7 +250,10 @@ async fn what_is_wrong_with_a_change_is_told_at_once() {
     assert_eq!(api.post(cutover, json!({})).await.status, 422);
     assert_eq!(api.post(cutover, json!({"to": 3})).await.status, 422);
     assert_eq!(api.post(cutover, json!({"to": "red"})).await.status, 404);
-    assert_eq!(api.post("/v1/services/shop/pools/blue/drain?dry_run=1", json!({})).await.status, 422);
+    assert_eq!(
+        api.post("/v1/services/shop/pools/blue/drain?dry_run=1", json!({})).await.status,
+        422
+    );
     assert_eq!(api.service().await["revision"], 1, "nothing of it was done");
 }
 
@@ -321,8 +334,8 @@ async fn a_cutover_waits_for_what_it_left() {
     until("a request is in flight", || api.proxy.open() == 1).await;
     let path = format!("{cutover}?wait=1m");
     let (waited, ()) = tokio::join!(api.post(&path, json!({"to": "green"})), async {
-        let weight = async || api.service().await["pools"][1]["weight"].clone();
-        while weight().await != 1 {}
+        eventually("green has the weight", async || api.service().await["pools"][1]["weight"] == 1)
+            .await;
         word.notify_one();
     });
     assert_eq!(waited.status, 200);
@@ -433,7 +446,7 @@ async fn a_drain_is_seen_until_it_is_over() {
 
     word.notify_one();
     assert_eq!(slow.await.unwrap(), "blue");
-    while api.get("/v1/drains").await.json() != json!([]) {}
+    eventually("the drain is over", async || api.get("/v1/drains").await.json() == json!([])).await;
     assert_eq!(state().await, "drained");
     assert_eq!(api.post(&format!("{backend}/undrain"), json!({})).await.status, 200);
     assert_eq!(state().await, "active");
@@ -466,6 +479,47 @@ async fn the_config_comes_back_as_it_was_given() {
     assert!(refused.json()["errors"].as_array().unwrap().len() >= 3, "{}", refused.text);
     assert!(!refused.text.contains(&std::env::var("HOME").unwrap()), "{}", refused.text);
     assert_eq!(api.ask(json(Request::put("/v1/config")), "").await.status, 422);
+}
+
+#[tokio::test]
+async fn a_reload_puts_the_file_in_force_or_says_why_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("crossfade.yaml");
+    let write = |weight: &str| {
+        let text = format!(
+            "listeners: [{{address: 127.0.0.1:0}}]\nservices: {{shop: {{pools: {{blue: {{version: v1, \
+             weight: {weight}, backends: [127.0.0.1:1]}}}}}}}}\n\
+             routes: [{{name: all, match: {{path_prefix: /}}, service: shop}}]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    write("1");
+    let loaded = crossfade::config::load(&file);
+    let spec = loaded.outcome.spec.clone().unwrap();
+    // Nobody takes what the watch sees by itself: the test reloads when it wants to.
+    let (reloader, _changes) = crossfade::config::watch(&loaded, Duration::from_secs(3600));
+    let api = Api::with(spec, Some(reloader)).await;
+    write("7");
+    let receipt = api.ask(Request::post("/v1/reload"), "").await.json();
+    assert_eq!(receipt["revision"], 2);
+    assert_eq!(receipt["changed"][0]["path"], "services.shop.pools.blue.weight");
+    assert_eq!(api.service().await["pools"][0]["weight"], 7);
+
+    write("heavy");
+    let refused = api.post("/v1/reload", json!({})).await;
+    assert_eq!(refused.status, 422);
+    assert!(refused.text.contains("crossfade.yaml:2:"), "{}", refused.text);
+    assert_eq!(api.service().await["pools"][0]["weight"], 7);
+    eventually("the error is shown", async || {
+        let status = api.get("/v1/status").await.json();
+        status["config"]["error"].as_str().is_some_and(|error| error.contains("heavy"))
+    })
+    .await;
+    let page = api.get("/metrics").await.text;
+    assert!(page.contains("crossfade_config_last_reload_successful 0\n"));
+
+    let (_b, _g, without) = shop().await;
+    assert_eq!(without.post("/v1/reload", json!({})).await.status, 409);
 }
 
 #[tokio::test]
@@ -531,13 +585,14 @@ async fn the_end_waits_for_answers() {
     );
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     waiting.write_all(request.as_bytes()).await.unwrap();
-    while api.service().await["pools"][1]["weight"] != 1 {}
+    eventually("it is made", async || api.service().await["pools"][1]["weight"] == 1).await;
     let address = api.address;
     let (_proxy, answer) = tokio::join!(api.end(), async {
         // Once nobody listens the end has begun, and the answer is still to come.
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+        eventually("nobody listens", async || {
+            tokio::net::TcpStream::connect(address).await.is_err()
+        })
+        .await;
         word.notify_one();
         let mut answer = String::new();
         waiting.read_to_string(&mut answer).await.unwrap();
@@ -572,9 +627,11 @@ async fn metrics_are_sound_and_tell_the_versions_apart() {
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>()
     };
     let mut answer = api.get("/metrics").await;
-    while requests(&answer.text, "shop") < 100 || requests(&answer.text, "") < 1 {
+    eventually("all are counted", async || {
         answer = api.get("/metrics").await;
-    }
+        requests(&answer.text, "shop") == 100 && requests(&answer.text, "") == 1
+    })
+    .await;
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let page = answer.text;
     page_is_sound(&page);
@@ -592,11 +649,15 @@ async fn metrics_are_sound_and_tell_the_versions_apart() {
             "crossfade_backend_healthy{{service=\"shop\",pool=\"blue\",version=\"v1\",backend=\"{}\"}} 1",
             blue.address
         ),
-        &format!("crossfade_open_connections{{listener=\"{}\",protocol=\"h1\"}} 1", api.proxy.address),
+        &format!(
+            "crossfade_open_connections{{listener=\"{}\",protocol=\"h1\"}} 1",
+            api.proxy.address
+        ),
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is missing in\n{page}");
     }
-    for name in ["crossfade_build_info{version=", "process_cpu_seconds_total ", "process_open_fds "] {
+    for name in ["crossfade_build_info{version=", "process_cpu_seconds_total ", "process_open_fds "]
+    {
         assert!(page.lines().any(|l| l.starts_with(name)), "{name}");
     }
     lint(&page);

@@ -98,7 +98,8 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
 }
 
 /// Where to look.
-#[utoipa::path(get, path = "/", tag = "look", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/", tag = "look",
+    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8")))]
 async fn index() -> &'static str {
     concat!(
         "crossfade ",

@@ -1,4 +1,5 @@
 //! The admin API of a proxy under test, and a client that holds it to its own description.
+#![allow(dead_code, unreachable_pub)]
 
 use super::{PATIENCE, Proxy};
 use crossfade::{
@@ -153,4 +154,14 @@ pub fn assert_problem(answer: &Answer) {
     for key in ["type", "title", "detail"] {
         assert!(problem[key].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
     }
+}
+
+/// Waits for a condition that must be asked for.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
 }
