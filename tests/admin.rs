@@ -496,8 +496,9 @@ async fn a_reload_puts_the_file_in_force_or_says_why_not() {
     write("1");
     let loaded = crossfade::config::load(&file);
     let spec = loaded.outcome.spec.clone().unwrap();
-    // Nobody takes what the watch sees by itself: the test reloads when it wants to.
-    let (reloader, _changes) = crossfade::config::watch(&loaded, Duration::from_secs(3600));
+    let (reloader, mut changes) = crossfade::config::watch(&loaded, Duration::from_secs(3600));
+    // What the watch sees by itself is let go: the test reloads when it wants to.
+    tokio::spawn(async move { while changes.recv().await.is_some() {} });
     let api = Api::with(spec, Some(reloader)).await;
     write("7");
     let receipt = api.ask(Request::post("/v1/reload"), "").await.json();
@@ -568,6 +569,27 @@ async fn a_web_page_gets_nowhere() {
     assert_eq!(api.ask(from("null".into()), "").await.status, 403);
     assert_eq!(api.service().await["pools"][1]["state"], "active");
     assert_eq!(api.ask(from(format!("http://{}", api.address)), "").await.status, 200);
+}
+
+#[tokio::test]
+async fn too_many_at_once_are_refused_but_probes_are_not() {
+    use tokio::{io::AsyncWriteExt, net::TcpStream};
+    let (_b, _g, api) = shop().await;
+    let mut stuck = Vec::new();
+    let head = "POST /v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        Content-Length: 9\r\n\r\n";
+    for _ in 0..128 {
+        let mut stream = TcpStream::connect(api.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stuck.push(stream);
+    }
+    eventually("it is full", async || api.get("/v1/status").await.status == 503).await;
+    assert_eq!(api.get("/v1/status").await.header("retry-after"), "1");
+    for path in ["/healthz", "/metrics"] {
+        assert_eq!(api.get(path).await.status, 200, "{path}");
+    }
+    drop(stuck);
+    eventually("it has room", async || api.get("/v1/status").await.status == 200).await;
 }
 
 #[tokio::test]
