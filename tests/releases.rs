@@ -388,7 +388,7 @@ async fn the_share_of_a_dead_pool_goes_to_the_others_or_is_refused() {
         proxy.ready().await;
         let pools = proxy.live.pools();
         green.kill();
-        let dead = pools[1].backends();
+        let dead = pools.iter().find(|pool| &*pool.name == "green").unwrap().backends();
         until("green is unhealthy", || !dead[0].health.is_available()).await;
         let mut client = proxy.h1().await;
         let mut codes = HashMap::new();

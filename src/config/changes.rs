@@ -1,9 +1,10 @@
 //! What differs between two specs, value by value.
 
 use super::document::{Detail, write};
-use crate::spec::{Name, Spec};
+use crate::spec::{Name, Route, Spec};
 use indexmap::{IndexMap, IndexSet};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 /// One value that differs. `null` is absent.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,9 @@ pub struct Change {
 
 /// The differences in the order of the file; what only the old one has comes last.
 pub fn changes(old: &Spec, new: &Spec) -> Vec<Change> {
+    let reordered = route_order(old, new);
+    // Most changes are of one service among many.
+    let (old, new) = (&without_common(old, new), &without_common(new, old));
     // What is by default in both is in neither of these; what a default stands against is in the full ones.
     let mut paths = flat(new, Detail::Brief);
     for (path, value) in flat(old, Detail::Brief) {
@@ -31,8 +35,22 @@ pub fn changes(old: &Spec, new: &Spec) -> Vec<Change> {
             (from != to).then_some(Change { path, from, to })
         })
         .collect();
-    changes.extend(route_order(old, new));
+    changes.extend(reordered);
     changes
+}
+
+/// `spec` without the services and routes that are the same in `other`.
+fn without_common(spec: &Spec, other: &Spec) -> Spec {
+    let theirs: HashMap<&Name, &Route> = other.routes.iter().map(|it| (&it.name, it)).collect();
+    let services = spec.services.iter().filter(|(name, it)| other.services.get(*name) != Some(it));
+    let routes = spec.routes.iter().filter(|it| theirs.get(&it.name) != Some(it));
+    Spec {
+        services: services.map(|(name, it)| (name.clone(), it.clone())).collect(),
+        routes: routes.cloned().collect(),
+        listeners: spec.listeners.clone(),
+        admin: spec.admin.clone(),
+        ..*spec
+    }
 }
 
 /// Between equally specific routes the first wins, so their order counts.

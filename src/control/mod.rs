@@ -1,5 +1,13 @@
 //! One task owns the desired state; every change goes through it, one at a time: apply, validate, compile,
 //! publish, quiesce, answer, drain.
+//!
+//! - `command`, `handle`: what others say to it and hear from it
+//! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
+//! - `parts`, `listeners`: from a spec to the live parts and sockets of its snapshot
+//! - `leaving`, `drain`: what a publish leaves behind, and its way out
+//! - `prober`, `probe`: which backends are well
+//! - `traffic`: which pools gain traffic, and whether they can serve it
+//! - `task`: the loop that holds it all together
 
 mod command;
 mod desired;

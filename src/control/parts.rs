@@ -2,7 +2,7 @@
 //! speaks of, carrying over all that stays.
 
 use crate::{
-    live::{HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
+    live::{HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slot, Slots},
     spec::{Backend, BackendAddress, Name, Pool, Service, Spec, Weight},
 };
 use std::{
@@ -129,6 +129,8 @@ impl Parts {
             .chain(self.placed.iter().map(|placed| &placed.backend))
             .map(|backend| ((Arc::as_ptr(&backend.pool), &backend.address), backend))
             .collect();
+        let slots: HashMap<&Name, &Arc<Slot>> =
+            self.services.iter().map(|service| (&service.name, &service.slot)).collect();
         let mut plan = Plan { effective: spec.clone(), services: Vec::new(), placed: Vec::new() };
         for (name, service) in &spec.services {
             let mut pools = Vec::with_capacity(service.pools.len());
@@ -150,9 +152,8 @@ impl Parts {
                 pools.push(PoolEntry { pool: live, backends });
                 plan.placed.extend(placed);
             }
-            let known = self.services.iter().find(|known| known.name == *name);
-            let slot = known
-                .map_or_else(|| Arc::new(self.service_slots.take()), |known| known.slot.clone());
+            let slot = slots.get(name).copied().cloned();
+            let slot = slot.unwrap_or_else(|| Arc::new(self.service_slots.take()));
             plan.services.push(LiveService { name: name.clone(), slot, pools });
         }
         plan

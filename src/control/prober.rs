@@ -240,6 +240,10 @@ fn warn(backend: &LiveBackend, what: &str, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::{
+        parts::Parts,
+        testing::{name, pool, service, spec},
+    };
 
     #[test]
     fn a_state_changes_after_findings_in_a_row() {
@@ -262,5 +266,31 @@ mod tests {
             let judged = findings.chars().fold(from, |s, f| streak.next(s, &check, f == 'o'));
             assert_eq!(judged, to, "{from:?} {findings}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_check_that_was_replaced_cannot_speak_any_more() {
+        let mut shop = service(&[("blue", pool("v1", 1, &[1]))]);
+        let hour = Duration::from_secs(3600);
+        shop.health_check = Some(HealthCheck { interval: hour, ..HealthCheck::new("/") });
+        let mut spec = Arc::new(spec(&[("shop", shop)]));
+        let mut parts = Parts::new(1);
+        parts.adopt(parts.plan(&spec, std::iter::empty(), std::time::Instant::now(), 0));
+        let (mut prober, _reports) = Prober::new();
+        prober.follow(parts.placed(), &spec, 0);
+        let report = |prober: &Prober| {
+            let backend = &parts.placed()[0].backend;
+            let task = prober.watches[&key(backend)].task.as_ref().unwrap().number;
+            Report { backend: key(backend), task, result: Ok(()) }
+        };
+        let stale = report(&prober);
+        let services = &mut Arc::make_mut(&mut spec).services;
+        services["shop"].health_check.as_mut().unwrap().path = name("/other");
+        prober.follow(parts.placed(), &spec, 0);
+        let health = &parts.placed()[0].backend.health;
+        prober.judge(&stale, 0);
+        assert_eq!(health.state(), HealthState::Unproven);
+        prober.judge(&report(&prober), 0);
+        assert_eq!(health.state(), HealthState::Healthy);
     }
 }

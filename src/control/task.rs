@@ -121,6 +121,10 @@ fn snapshot(revision: u64, plan: &Plan, salts: &Salts, listeners: &[LiveListener
     }
 }
 
+fn is_load(change: &Change) -> bool {
+    matches!(change.command, Command::Load { .. })
+}
+
 struct Control {
     live: Arc<Live>,
     desired: Desired,
@@ -233,7 +237,8 @@ impl Control {
         let now = Instant::now();
         let drains = (!self.drains.is_empty()).then(|| now + drain::TICK);
         let starting = self.live.lifecycle.phase() == Phase::Starting;
-        let waiting = self.waiting.iter().map(|waiting| waiting.until);
+        let due = self.recheck.then_some(now);
+        let waiting = self.waiting.iter().map(|waiting| due.unwrap_or(waiting.until));
         waiting
             .chain(drains)
             .chain(starting.then_some(self.ready_by))
@@ -273,18 +278,18 @@ impl Control {
 
     /// Logs what became of a change and shows what it did.
     fn settle(&mut self, change: &Change, result: &Result<Receipt, ChangeError>) {
-        let Change { author, cause, .. } = change;
+        let Change { source, author, cause, .. } = change;
         let cause = cause.as_deref().unwrap_or("");
         match result {
             Ok(Receipt { revision: Some(revision), warnings, before, after, .. })
                 if before != after =>
             {
-                tracing::info!(revision, %author, cause, ?warnings, "change made");
+                tracing::info!(revision, ?source, %author, cause, ?warnings, "change made");
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%author, cause, %error, "change refused");
-                if matches!(change.command, Command::Load { .. }) && !change.dry_run {
+                tracing::info!(?source, %author, cause, %error, "change refused");
+                if is_load(change) && !change.dry_run {
                     self.file.error = Some(error.to_string());
                 }
             }
@@ -321,7 +326,7 @@ impl Control {
             receipt.drains = published.drains;
             receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
             receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
-            if change.source == Source::Api {
+            if change.source == Source::Api && !is_load(change) {
                 receipt.warnings.push(NOT_KEPT.to_owned());
             }
             receipt.warnings.extend(warnings(&self.parts, &before, &self.desired.spec));

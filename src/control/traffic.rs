@@ -3,7 +3,7 @@
 use super::parts::{Parts, Placed};
 use crate::{
     live::HealthState,
-    spec::{Name, Spec, Weight},
+    spec::{Backend, Name, Service, Spec, Weight},
 };
 
 /// Service and pool of every pool whose share of its service is larger in `after`.
@@ -37,6 +37,13 @@ pub(super) fn warnings(parts: &Parts, before: &Spec, after: &Spec) -> Vec<String
             )
         })
         .collect();
+    for (name, service) in &after.services {
+        if !takes_requests(service) && before.services.get(name).is_none_or(takes_requests) {
+            warnings.push(format!(
+                "no pool of service `{name}` takes requests any more: it answers 503"
+            ));
+        }
+    }
     warnings.extend(parts.lingering().map(|Placed { service, pool, backend, .. }| {
         format!(
             "backend {} of pool `{pool}` of service `{service}` keeps serving until another one is \
@@ -45,6 +52,14 @@ pub(super) fn warnings(parts: &Parts, before: &Spec, after: &Spec) -> Vec<String
         )
     }));
     warnings
+}
+
+/// A pool with weight has a backend with weight, and neither is drained.
+fn takes_requests(service: &Service) -> bool {
+    let in_service = |backend: &Backend| !backend.drained && backend.weight > Weight::ZERO;
+    service.pools.values().any(|pool| {
+        pool.weight > Weight::ZERO && !pool.drained && pool.backends.values().any(in_service)
+    })
 }
 
 /// The pools with weight that nobody serves, and why.
@@ -83,5 +98,35 @@ fn state(placed: &Placed) -> &'static str {
         "cannot be connected to"
     } else {
         "is healthy"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::testing::{name, pool, service, spec};
+
+    #[test]
+    fn a_pool_gains_when_its_share_grows() {
+        let split = |weights: &[(&str, u64)]| {
+            let pools: Vec<_> =
+                weights.iter().map(|&(name, weight)| (name, pool("v", weight, &[]))).collect();
+            spec(&[("shop", service(&pools))])
+        };
+        for (before, after, gains) in [
+            (&[("a", 95), ("b", 5)][..], &[("a", 95), ("b", 5)][..], &[][..]),
+            (&[("a", 95), ("b", 5)], &[("a", 190), ("b", 10)], &[]),
+            (&[("a", 95), ("b", 5)], &[("a", 10), ("b", 5)], &["b"]),
+            (&[("a", 95), ("b", 5)], &[("a", 0), ("b", 5)], &["b"]),
+            (&[("a", 1)], &[("a", 1), ("b", 0)], &[]),
+            (&[("a", 1)], &[("a", 1), ("b", 1)], &["b"]),
+            (&[("a", 1_000_000), ("b", 1)], &[("a", 999_999), ("b", 1)], &["b"]),
+        ] {
+            let gaining = gaining(&split(before), &split(after));
+            let expected: Vec<_> = gains.iter().map(|gain| (name("shop"), name(gain))).collect();
+            assert_eq!(gaining, expected, "{before:?} {after:?}");
+        }
+        let new = gaining(&spec(&[]), &split(&[("a", 1), ("b", 0)]));
+        assert_eq!(new, [(name("shop"), name("a"))], "all of a new service");
     }
 }

@@ -33,7 +33,8 @@ impl Apportion {
     /// The next draw: the index of a party.
     pub(super) fn draw<R: Rng + ?Sized>(&mut self, dice: &mut R) -> usize {
         let (w, total, f, odd) = (self.weights, self.total, self.due, self.odd);
-        let up = (f[0] + f[1] + f[2]) / total;
+        let due: u32 = f.iter().sum();
+        let up = usize::from(due >= total) + usize::from(due >= 2 * total);
         let next: [u32; 3] = std::array::from_fn(|j| f[j] + w[j]);
         // A party whose due passes a whole number must have had it: if it was not up, this draw is its own.
         let passes: [bool; 3] = next.map(|due| due >= total);

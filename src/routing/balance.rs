@@ -184,3 +184,254 @@ fn weighted<A: Fn(usize) -> u32, L: Fn(usize) -> u64, R: Rng + ?Sized>(
     // Weights fell between the two looks.
     last
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::testing::{heavy, pool};
+    use proptest::prelude::*;
+    use rand::{SeedableRng, rngs::SmallRng};
+    use std::cell::{Cell, RefCell};
+
+    const ALL: [Balance; 4] =
+        [Balance::RoundRobin, Balance::LeastRequest, Balance::Random, Balance::Hash];
+
+    fn table(weights: &[u32]) -> PoolTable {
+        PoolTable::new(&"blue".into(), &pool("v1", 1, weights))
+    }
+
+    /// How often each backend is chosen, idle as all are.
+    fn count(
+        balance: Balance,
+        table: &PoolTable,
+        readiness: &[u32],
+        exclude: &[usize],
+        number: u64,
+    ) -> Vec<u64> {
+        let candidates = Candidates {
+            pool: table,
+            readiness: |at: usize| readiness[at],
+            load: |_: usize| 0,
+            exclude,
+        };
+        let (mut state, mut dice) = (BalanceState::default(), SmallRng::seed_from_u64(4));
+        let mut counts = vec![0; table.backends.len()];
+        for _ in 0..number {
+            let key = dice.next_u64();
+            if let Some(at) = choose(balance, &candidates, &mut state, &mut dice, key) {
+                counts[at] += 1;
+            }
+        }
+        counts
+    }
+
+    fn assert_shares(counts: &[u64], weights: &[u64]) {
+        let (n, total): (u64, u64) = (counts.iter().sum(), weights.iter().sum());
+        for (&count, &weight) in counts.iter().zip(weights) {
+            let share = weight as f64 / total as f64;
+            let sigma = (n as f64 * share * (1.0 - share)).sqrt();
+            let off = (count as f64 - n as f64 * share).abs();
+            assert!(off <= 4.5 * sigma, "{counts:?} by {weights:?}");
+        }
+    }
+
+    #[test]
+    fn shares_follow_the_weights() {
+        for weights in [&[1, 1, 1][..], &[1, 2, 3], &[100, 1], &[5], &[1, 0, 7, 2]] {
+            let table = table(weights);
+            let all: Vec<u64> = weights.iter().map(|&w| u64::from(w)).collect();
+            for balance in ALL {
+                assert_shares(&count(balance, &table, &[FULL; 4], &[], 20_000), &all);
+            }
+        }
+    }
+
+    #[test]
+    fn shares_follow_what_is_ready_and_not_excluded() {
+        let table = table(&[4, 4, 2, 2]);
+        for balance in ALL {
+            let counts = count(balance, &table, &[FULL, 0, 500, FULL], &[], 20_000);
+            assert_shares(&counts, &[4, 0, 1, 2]);
+            let counts = count(balance, &table, &[FULL; 4], &[0, 2], 20_000);
+            assert_shares(&counts, &[0, 4, 0, 2]);
+            assert_eq!(count(balance, &table, &[0; 4], &[], 9), [0; 4]);
+            assert_eq!(count(balance, &table, &[FULL, 0, 0, 0], &[0], 9), [0; 4]);
+        }
+    }
+
+    #[test]
+    fn round_robin_is_exact() {
+        let equal = count(Balance::RoundRobin, &table(&[3, 3, 3]), &[FULL; 3], &[], 300);
+        assert_eq!(equal, [100; 3]);
+        let weighted = count(Balance::RoundRobin, &table(&[5, 1, 1]), &[FULL; 3], &[], 700);
+        assert_eq!(weighted, [500, 100, 100]);
+        // The heaviest is away, so nobody can pay the price in one round.
+        let light =
+            count(Balance::RoundRobin, &table(&[1_000_000, 1, 3]), &[0, FULL, FULL], &[], 400);
+        assert_eq!(light, [0, 100, 300]);
+    }
+
+    /// Every stretch of as many choices as there are turns in a cycle is off by one at most.
+    #[test]
+    fn round_robin_spreads_turns_over_the_cycle() {
+        let table = table(&[3, 2, 1]);
+        let candidates = Candidates {
+            pool: &table,
+            readiness: |_: usize| FULL,
+            load: |_: usize| 0,
+            exclude: &[],
+        };
+        let (mut state, mut dice) = (BalanceState::default(), SmallRng::seed_from_u64(1));
+        let chosen: Vec<usize> = (0..600)
+            .map(|_| choose(Balance::RoundRobin, &candidates, &mut state, &mut dice, 0).unwrap())
+            .collect();
+        for window in chosen.windows(6) {
+            for (at, due) in [(0, 3), (1, 2), (2, 1)] {
+                let count = window.iter().filter(|&&chosen| chosen == at).count();
+                assert!(count.abs_diff(due) <= 1, "{window:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn cores_begin_their_round_at_different_places() {
+        let table = table(&[1; 8]);
+        let candidates = Candidates {
+            pool: &table,
+            readiness: |_: usize| FULL,
+            load: |_: usize| 0,
+            exclude: &[],
+        };
+        let first = |seed| {
+            let mut dice = SmallRng::seed_from_u64(seed);
+            choose(Balance::RoundRobin, &candidates, &mut BalanceState::default(), &mut dice, 0)
+        };
+        let seen: std::collections::HashSet<_> = (0..100).map(first).collect();
+        assert_eq!(seen.len(), 8);
+    }
+
+    #[test]
+    fn least_request_prefers_the_less_loaded_and_asks_two() {
+        let table = table(&[2, 1, 1, 1]);
+        let asked = RefCell::new(Vec::new());
+        let loads = [2, 9, 0, 9];
+        let candidates = Candidates {
+            pool: &table,
+            readiness: |_: usize| FULL,
+            load: |at: usize| {
+                asked.borrow_mut().push(at);
+                loads[at]
+            },
+            exclude: &[],
+        };
+        let mut dice = SmallRng::seed_from_u64(3);
+        for _ in 0..1000 {
+            asked.borrow_mut().clear();
+            let chosen = least_request(&candidates, &mut dice).unwrap();
+            let asked = asked.borrow();
+            assert!(asked.len() == 2 && asked[0] != asked[1], "{asked:?}");
+            assert!(chosen != 1 || !asked.contains(&0), "2 of weight 2 is less than 9 of weight 1");
+            assert!(!asked.contains(&2) || chosen == 2);
+        }
+    }
+
+    /// Each request stays for ten more: the busier of two never gets the next one.
+    #[test]
+    fn least_request_levels_loads_by_weight() {
+        let table = table(&[2, 1]);
+        let loads = [Cell::new(0_u64), Cell::new(0_u64)];
+        let candidates = Candidates {
+            pool: &table,
+            readiness: |_: usize| FULL,
+            load: |at: usize| loads[at].get(),
+            exclude: &[],
+        };
+        let mut dice = SmallRng::seed_from_u64(3);
+        let mut open = std::collections::VecDeque::new();
+        let mut counts = [0_u32; 2];
+        for _ in 0..30_000 {
+            let at = least_request(&candidates, &mut dice).unwrap();
+            counts[at] += 1;
+            loads[at].update(|load| load + 1);
+            open.push_back(at);
+            if open.len() > 30 {
+                let done: usize = open.pop_front().unwrap();
+                loads[done].update(|load| load - 1);
+            }
+        }
+        assert!((18_500..21_500).contains(&counts[0]), "{counts:?}");
+    }
+
+    #[test]
+    fn a_hash_moves_only_what_it_must() {
+        let choice = |table: &PoolTable, readiness: [u32; 4], key: u64| {
+            let candidates = Candidates {
+                pool: table,
+                readiness: |at: usize| readiness[at],
+                load: |_: usize| 0,
+                exclude: &[],
+            };
+            let mut dice = SmallRng::seed_from_u64(0);
+            choose(Balance::Hash, &candidates, &mut BalanceState::default(), &mut dice, key)
+                .unwrap()
+        };
+        let (four, three) = (table(&[1, 2, 1, 3]), table(&[1, 2, 1]));
+        let mut keys = SmallRng::seed_from_u64(6);
+        for _ in 0..5000 {
+            let key = keys.next_u64();
+            let all = choice(&four, [FULL; 4], key);
+            let without = choice(&four, [FULL, 0, FULL, FULL], key);
+            assert!(if all == 1 { without != 1 } else { without == all });
+            assert!(all == 3 || choice(&three, [FULL; 4], key) == all, "another one in the table");
+            let slow = choice(&four, [FULL, 100, FULL, FULL], key);
+            assert!(slow == all || all == 1);
+        }
+    }
+
+    #[test]
+    fn slow_start_rises_from_a_tenth() {
+        let window = Duration::from_secs(10);
+        for (seconds, part) in [(0, 100), (1, 190), (5, 550), (10, 1000), (99, 1000)] {
+            assert_eq!(slow_start(Duration::from_secs(seconds), window), part);
+        }
+        assert_eq!(slow_start(Duration::ZERO, Duration::ZERO), FULL);
+    }
+
+    #[test]
+    fn drained_backends_are_no_candidates() {
+        let mut blue = pool("v1", 1, &[1_000_000, 2]);
+        blue.backends[0].drained = true;
+        let table = PoolTable::new(&"blue".into(), &blue);
+        assert_eq!(table.heaviest, heavy(2));
+        for balance in ALL {
+            assert_eq!(count(balance, &table, &[FULL; 2], &[], 10), [0, 10]);
+        }
+    }
+
+    proptest! {
+        /// Whatever happens between choices, no backend is chosen that must not be, and one is if any may.
+        #[test]
+        fn only_candidates_are_chosen(
+            weights in prop::collection::vec(prop_oneof![Just(0), 1..5_u32, Just(1_000_000)], 0..6),
+            steps in prop::collection::vec((any::<[u16; 6]>(), prop::collection::vec(0..6_usize, 0..3)), 1..30),
+            seed: u64,
+        ) {
+            let table = table(&weights);
+            let mut dice = SmallRng::seed_from_u64(seed);
+            let mut states = [(); 4].map(|()| BalanceState::default());
+            for (readiness, exclude) in &steps {
+                let ready = |at: usize| if readiness[at] % 3 == 0 { 0 } else { u32::from(readiness[at]) };
+                let candidates = Candidates {
+                    pool: &table, readiness: ready, load: |at: usize| u64::from(readiness[at]), exclude,
+                };
+                let may = |at: usize| weights[at] > 0 && ready(at) > 0 && !exclude.contains(&at);
+                for (balance, state) in ALL.into_iter().zip(&mut states) {
+                    match choose(balance, &candidates, state, &mut dice, seed) {
+                        Some(at) => prop_assert!(may(at), "{balance:?} {at}"),
+                        None => prop_assert!(!(0..weights.len()).any(may), "{balance:?}"),
+                    }
+                }
+            }
+        }
+    }
+}

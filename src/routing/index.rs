@@ -211,3 +211,207 @@ impl Prefixes {
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').skip(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        routing::matcher::{host_holds, path_holds, rest_holds},
+        spec::{FieldMatch, Match, ValueMatch},
+    };
+    use proptest::{prelude::*, sample::select};
+    use std::net::Ipv4Addr;
+
+    fn route(matches: Match) -> CompiledRoute {
+        CompiledRoute { name: "".into(), matches, service: 0 }
+    }
+
+    fn find(routes: &[Match], host: Option<&str>, path: &str) -> Option<usize> {
+        find_with(routes, host, path, &[])
+    }
+
+    fn find_with(
+        routes: &[Match],
+        host: Option<&str>,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Option<usize> {
+        let routes: Vec<CompiledRoute> = routes.iter().cloned().map(route).collect();
+        let view = RequestView::new("GET", host, path, None, fields, Ipv4Addr::LOCALHOST.into());
+        Index::new(&routes).find(&routes, &view)
+    }
+
+    fn hosts(hosts: &[&str]) -> Vec<HostPattern> {
+        let host = |host: &&str| match host.strip_prefix("*.") {
+            Some(suffix) => HostPattern::Suffix(suffix.into()),
+            None => HostPattern::Exact((*host).into()),
+        };
+        hosts.iter().map(host).collect()
+    }
+
+    /// All routes, one after the other.
+    fn scan<F: Fields + ?Sized>(
+        routes: &[CompiledRoute],
+        view: &RequestView<'_, F>,
+    ) -> Option<usize> {
+        let ways = routes.iter().enumerate().flat_map(|(number, route)| {
+            let matches = &route.matches;
+            let named = matches.hosts.iter().filter(|host| host_holds(host, view.host())).map(Some);
+            let any = matches.hosts.is_empty().then_some(None);
+            named.chain(any).map(move |host| (Rank::new(matches, host, number), number))
+        });
+        ways.filter(|&(_, number)| {
+            let matches = &routes[number].matches;
+            path_holds(&matches.path, view.path) && rest_holds(matches, view)
+        })
+        .max()
+        .map(|(_, number)| number)
+    }
+
+    fn a_value() -> impl Strategy<Value = ValueMatch> {
+        prop_oneof![
+            4 => select(&["1", "2", "3"][..]).prop_map(|value| ValueMatch::Exact(value.into())),
+            1 => Just(ValueMatch::Regex(Pattern::new("[12]").unwrap())),
+            1 => Just(ValueMatch::Present),
+        ]
+    }
+
+    fn some_fields() -> impl Strategy<Value = Vec<FieldMatch>> {
+        let field = (select(&["x-a", "x-b"][..]), a_value())
+            .prop_map(|(name, value)| FieldMatch { name: name.into(), value });
+        prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(field, 1..3)]
+    }
+
+    fn a_path() -> impl Strategy<Value = PathMatch> {
+        prop_oneof![
+            Just(PathMatch::Any),
+            select(&["/", "/a", "/a/b", "/a/", "//"][..])
+                .prop_map(|path| PathMatch::Exact(path.into())),
+            select(&["", "/a", "/a/b", "/b", "/a//b", "/a/b/c"][..])
+                .prop_map(|path| PathMatch::Prefix(path.into())),
+            select(&["/a.*", "/[ab](/b)?", ".*/c", "/"][..])
+                .prop_map(|path| PathMatch::Regex(Pattern::new(path).unwrap())),
+        ]
+    }
+
+    fn a_match() -> impl Strategy<Value = Match> {
+        const HOSTS: &[&str] = &["a.com", "b.a.com", "*.a.com", "*.b.a.com", "*.com"];
+        const METHODS: &[&[&str]] = &[&[], &[], &["GET"], &["GET", "PUT"]];
+        let hosts_of = prop::collection::vec(select(HOSTS), 0..3).prop_map(|names| hosts(&names));
+        (hosts_of, a_path(), select(METHODS), some_fields(), some_fields(), some_fields()).prop_map(
+            |(hosts, path, methods, headers, cookies, query)| Match {
+                hosts,
+                path,
+                methods: methods.iter().map(|&method| method.into()).collect(),
+                headers,
+                cookies,
+                query,
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn finds_what_a_scan_of_all_routes_finds(
+            matches in prop::collection::vec(a_match(), 0..40),
+            requests in prop::collection::vec((
+                select(&[None, Some("a.com"), Some("B.a.com:1"), Some("c.b.a.com."), Some("x.com"), Some("com"), Some("y")][..]),
+                select(&["/", "/a", "/a/", "/a/b", "/a/b/c", "/a//b", "//", "/b", "/ab", "*", ""][..]),
+                select(&["GET", "PUT", "POST"][..]),
+                select(&[None, Some("x-a=1"), Some("x-b=2&x-a=3&x-a=1")][..]),
+                prop::collection::vec(select(&[
+                    ("x-a", "1"), ("X-A", "2"), ("x-b", "3"), ("x-b", "2"),
+                    ("cookie", "x-a=1; x-b=2"), ("Cookie", "x-b=1"), ("x-a", "\u{e9}"),
+                ][..]), 0..5),
+            ), 1..20),
+        ) {
+            let routes: Vec<CompiledRoute> = matches.into_iter().map(route).collect();
+            let index = Index::new(&routes);
+            for (host, path, method, query, fields) in &requests {
+                let view = RequestView::new(
+                    method, *host, path, *query, &fields[..], Ipv4Addr::LOCALHOST.into(),
+                );
+                prop_assert_eq!(index.find(&routes, &view), scan(&routes, &view));
+            }
+        }
+    }
+
+    #[test]
+    fn falls_through_to_wider_hosts_and_shorter_prefixes() {
+        let of = |names, path: &str| Match {
+            hosts: hosts(names),
+            path: PathMatch::Prefix(path.into()),
+            ..Match::default()
+        };
+        let routes = [
+            of(&["a.example.com"], "/x"),
+            of(&["*.example.com"], "/y"),
+            of(&[], "/y/z"),
+            of(&[], ""),
+        ];
+        assert_eq!(find(&routes, Some("a.example.com"), "/x/1"), Some(0));
+        assert_eq!(find(&routes, Some("a.example.com"), "/y/z"), Some(1));
+        assert_eq!(find(&routes, Some("example.com"), "/y/z"), Some(2));
+        assert_eq!(find(&routes, None, "/y"), Some(3));
+        assert_eq!(find(&routes[..2], None, "/y"), None, "no host, no route with hosts");
+    }
+
+    #[test]
+    fn regular_expressions_are_found_alike_with_and_without_a_set() {
+        let regex = |source: &str| Match {
+            path: PathMatch::Regex(Pattern::new(source).unwrap()),
+            ..Match::default()
+        };
+        let method = Match { methods: vec!["GET".into()], ..regex("/c.*") };
+        let routes = ["/a.*", "/b", "/[ac].*", "/a.*"].map(regex).into_iter().chain([method]);
+        let routes: Vec<CompiledRoute> = routes.map(route).collect();
+        let with = Index::new(&routes);
+        let mut without = Index::new(&routes);
+        assert!(with.any.set.is_some());
+        without.any.set = None;
+        for (path, found) in [("/a1", Some(0)), ("/b", Some(1)), ("/c", Some(4)), ("/d", None)] {
+            let view =
+                RequestView::new("GET", None, path, None, &[][..], Ipv4Addr::LOCALHOST.into());
+            assert_eq!(with.find(&routes, &view), found, "{path}");
+            assert_eq!(without.find(&routes, &view), found, "{path}");
+        }
+    }
+
+    #[test]
+    fn thousands_of_tenants_on_one_path_are_told_apart_by_a_header() {
+        let tenant = |n: usize| Match {
+            path: PathMatch::Prefix("".into()),
+            headers: vec![FieldMatch {
+                name: "x-tenant".into(),
+                value: ValueMatch::Exact(format!("t{n}").into()),
+            }],
+            ..Match::default()
+        };
+        let mut routes: Vec<Match> = (0..10_000).map(tenant).collect();
+        routes.push(Match::default());
+        assert_eq!(find_with(&routes, None, "/a", &[("X-Tenant", "t9999")]), Some(9999));
+        assert_eq!(find_with(&routes, None, "/a", &[("x-tenant", "t10000")]), Some(10_000));
+        assert_eq!(
+            find_with(&routes, None, "/a", &[("x-tenant", "t8"), ("x-tenant", "t3")]),
+            Some(3),
+            "of two that hold the first in the file"
+        );
+    }
+
+    #[test]
+    fn hostile_names_and_paths_cost_no_more_than_their_length() {
+        let routes = [Match {
+            hosts: hosts(&["*.com"]),
+            path: PathMatch::Prefix("/a/b".into()),
+            ..Match::default()
+        }];
+        let slashes = "/".repeat(1 << 20);
+        let dots = format!("{}com", ".".repeat(1 << 20));
+        assert_eq!(find(&routes, Some("a.com"), &slashes), None);
+        assert_eq!(find(&routes, Some("a.com"), &format!("/a/b{slashes}")), Some(0));
+        assert_eq!(find(&routes, Some(&dots), "/a/b"), None);
+        assert_eq!(find(&routes, Some(&format!("{}.com", "a".repeat(300))), "/a/b"), None);
+    }
+}

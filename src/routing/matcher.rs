@@ -116,3 +116,122 @@ fn value_holds(field: &FieldMatch, value: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Pattern;
+    use std::net::Ipv4Addr;
+
+    fn prefix(prefix: &str) -> PathMatch {
+        PathMatch::Prefix(prefix.into())
+    }
+
+    fn field(name: &str, value: &str) -> FieldMatch {
+        FieldMatch { name: name.into(), value: ValueMatch::Exact(value.into()) }
+    }
+
+    #[test]
+    fn prefixes_hold_by_segment() {
+        for (pattern, path, holds) in [
+            ("/a", "/a", true),
+            ("/a", "/a/", true),
+            ("/a", "/a/b", true),
+            ("/a", "/ab", false),
+            ("/a", "/A", false),
+            ("/a/b", "/a", false),
+            ("", "/", true),
+            ("", "/x", true),
+            ("", "*", false),
+            ("", "", false),
+        ] {
+            assert_eq!(path_holds(&prefix(pattern), path), holds, "{pattern} {path}");
+        }
+        assert!(path_holds(&PathMatch::Any, "*"));
+        assert!(!path_holds(&PathMatch::Exact("/a".into()), "/a/"));
+        assert!(path_holds(&PathMatch::Regex(Pattern::new("/[ab]").unwrap()), "/b"));
+    }
+
+    #[test]
+    fn wildcards_hold_for_one_or_more_labels() {
+        let suffix = HostPattern::Suffix("example.com".into());
+        for (host, holds) in [
+            ("a.example.com", true),
+            ("a.b.example.com", true),
+            ("example.com", false),
+            (".example.com", false),
+            ("badexample.com", false),
+            ("example.com.evil", false),
+        ] {
+            assert_eq!(host_holds(&suffix, Some(host)), holds, "{host}");
+        }
+        assert!(!host_holds(&suffix, None));
+        assert!(!host_holds(&HostPattern::Exact("a".into()), None));
+    }
+
+    #[test]
+    fn everything_named_must_hold() {
+        let matches = Match {
+            hosts: vec![HostPattern::Exact("a.com".into()), HostPattern::Exact("b.com".into())],
+            path: prefix("/a"),
+            methods: vec!["GET".into(), "HEAD".into()],
+            headers: vec![
+                field("x-a", "1"),
+                FieldMatch { name: "x-b".into(), value: ValueMatch::Present },
+            ],
+            cookies: vec![field("c", "2")],
+            query: vec![FieldMatch {
+                name: "q".into(),
+                value: ValueMatch::Regex(Pattern::new("[0-9]+").unwrap()),
+            }],
+        };
+        let good = [("X-A", "0"), ("x-a", "1"), ("X-B", ""), ("cookie", "c=2")];
+        let holds = |host, path, method, query, fields: &[(&str, &str)]| {
+            let view =
+                RequestView::new(method, host, path, query, fields, Ipv4Addr::LOCALHOST.into());
+            holds(&matches, &view)
+        };
+        assert!(holds(Some("B.com:1"), "/a/x", "HEAD", Some("q=12"), &good));
+        assert!(!holds(Some("c.com"), "/a/x", "HEAD", Some("q=12"), &good));
+        assert!(!holds(None, "/a/x", "HEAD", Some("q=12"), &good));
+        assert!(!holds(Some("a.com"), "/b", "HEAD", Some("q=12"), &good));
+        assert!(!holds(Some("a.com"), "/a", "get", Some("q=12"), &good));
+        assert!(!holds(Some("a.com"), "/a", "GET", Some("q=a&q=1"), &good), "the first q counts");
+        assert!(!holds(Some("a.com"), "/a", "GET", None, &good));
+        for without in 1..good.len() {
+            let mut fields = good.to_vec();
+            fields.remove(without);
+            assert!(!holds(Some("a.com"), "/a", "GET", Some("q=1"), &fields), "{without}");
+        }
+    }
+
+    #[test]
+    fn ranks_follow_the_gateway_api() {
+        let exact = HostPattern::Exact("a.example.com".into());
+        let (long, short) =
+            (HostPattern::Suffix("example.com".into()), HostPattern::Suffix("com".into()));
+        let path = |path| Match { path, ..Match::default() };
+        let regex = path(PathMatch::Regex(Pattern::new(".*").unwrap()));
+        let method = Match { methods: vec!["GET".into()], ..path(prefix("/a")) };
+        let header = Match { headers: vec![field("a", "1")], ..path(prefix("/a")) };
+        let both = Match { cookies: vec![field("c", "1")], ..header.clone() };
+        let query = Match { query: vec![field("q", "1"), field("r", "1")], ..path(prefix("/a")) };
+        let in_order = [
+            Rank::new(&path(PathMatch::Any), Some(&exact), 99),
+            Rank::new(&path(PathMatch::Exact("/".into())), Some(&long), 99),
+            Rank::new(&path(PathMatch::Exact("/".into())), Some(&short), 99),
+            Rank::new(&path(PathMatch::Exact("/".into())), None, 99),
+            Rank::new(&regex, None, 99),
+            Rank::new(&path(prefix("/a/b")), None, 99),
+            Rank::new(&method, None, 99),
+            Rank::new(&both, None, 99),
+            Rank::new(&header, None, 99),
+            Rank::new(&query, None, 99),
+            Rank::new(&path(prefix("/a")), None, 1),
+            Rank::new(&path(prefix("/a")), None, 2),
+            Rank::new(&path(prefix("")), None, 0),
+            Rank::new(&path(PathMatch::Any), None, 0),
+        ];
+        assert!(in_order.is_sorted_by(|a, b| a > b), "{in_order:#?}");
+    }
+}

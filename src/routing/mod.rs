@@ -5,12 +5,16 @@ mod apportion;
 mod balance;
 mod hash;
 mod index;
+mod leash;
 mod matcher;
 mod place;
 mod request;
 mod split;
 mod sticky;
 mod table;
+#[cfg(test)]
+mod testing;
+mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
 pub use request::{Fields, RequestView};

@@ -150,7 +150,7 @@ impl ServiceTable {
 }
 
 impl PoolTable {
-    fn new(name: &Name, pool: &Pool) -> Self {
+    pub(super) fn new(name: &Name, pool: &Pool) -> Self {
         let hash = KeyedHash::new("backend");
         let backends = pool.backends.iter().map(|(address, backend)| BackendTable {
             address: address.clone(),
@@ -188,4 +188,106 @@ fn header_names(spec: &Spec) -> BTreeSet<Name> {
         };
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        routing::testing::{pool, service, spec, sticky},
+        spec::{FieldMatch, HostPattern, Pin, Route, ValueMatch},
+    };
+    use std::net::Ipv4Addr;
+
+    fn header(name: &str, value: &str) -> Match {
+        let field = FieldMatch { name: name.into(), value: ValueMatch::Exact(value.into()) };
+        Match { headers: vec![field], ..Match::default() }
+    }
+
+    fn view<'a>(
+        host: Option<&'a str>,
+        fields: &'a [(&'a str, &'a str)],
+    ) -> RequestView<'a, [(&'a str, &'a str)]> {
+        RequestView::new("GET", host, "/", None, fields, Ipv4Addr::LOCALHOST.into())
+    }
+
+    #[test]
+    fn a_table_mirrors_the_spec() {
+        let mut shop = service(&[]);
+        shop.pools.insert("blue".into(), pool("v1", 95, &[1, 2]));
+        shop.pools.insert("green".into(), Pool { drained: true, ..pool("v2", 5, &[1]) });
+        shop.expose_version = true;
+        let routes = [("other", "z.com"), ("shop", "a.com")].map(|(service, host)| Route {
+            name: host.into(),
+            matches: Match { hosts: vec![HostPattern::Exact(host.into())], ..Match::default() },
+            service: service.into(),
+        });
+        let spec = spec(vec![("shop", shop), ("other", service(&[("a", "1", 1)]))], routes.into());
+        let table = compile(&spec, &Salts::default());
+
+        let route = table.find(&view(Some("z.com"), &[])).unwrap();
+        assert_eq!((&*route.name, route.service), ("z.com", 1));
+        assert!(table.find(&view(Some("y.com"), &[])).is_none());
+        assert!(RoutingTable::default().find(&view(None, &[])).is_none());
+
+        let shop = &table.services[0];
+        assert!(shop.policy.expose_version && !table.services[1].policy.expose_version);
+        assert_eq!(shop.split, Split::new([19, 1]));
+        assert_eq!(shop.undrained(), [0].into_iter().collect());
+        assert_eq!(shop.pools[0].backends[1].address.to_string(), "test:9001");
+        assert_eq!(shop.pools[0].heaviest.get(), 2);
+        let [one, two] = &shop.pools[0].backends[..] else { panic!() };
+        assert_ne!(one.hash, two.hash);
+        assert_eq!(one.hash, shop.pools[1].backends[0].hash, "the same address");
+    }
+
+    #[test]
+    fn the_first_pin_that_holds_names_the_pool() {
+        let mut shop = service(&[("blue", "v1", 100), ("green", "v2", 0), ("red", "v3", 0)]);
+        for (matches, pool) in [(header("canary", "true"), "green"), (header("x-red", "1"), "red")]
+        {
+            shop.pins.push(Pin { matches, pool: pool.into() });
+        }
+        let table = compile(&spec(vec![("shop", shop)], Vec::new()), &Salts::default());
+        let pin = |fields: &[(&str, &str)]| table.services[0].pin(&view(None, fields));
+        assert_eq!(pin(&[("Canary", "true")]), Some(1));
+        assert_eq!(pin(&[("x-red", "1")]), Some(2));
+        assert_eq!(pin(&[("x-red", "1"), ("canary", "true")]), Some(1));
+        assert_eq!(pin(&[("canary", "false")]), None);
+    }
+
+    #[test]
+    fn the_names_of_all_headers_that_are_read_are_known() {
+        let mut shop = service(&[("blue", "v1", 1)]);
+        shop.sticky = Some(sticky(StickyKey::Header("x-user".into())));
+        shop.pins.push(Pin { matches: header("canary", "1"), pool: "blue".into() });
+        let mut other = service(&[("a", "1", 1)]);
+        let route =
+            Route { name: "r".into(), matches: header("x-tenant", "1"), service: "shop".into() };
+        let names = |spec: &Spec| {
+            let names = compile(spec, &Salts::default()).header_names;
+            names.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let base = spec(vec![("shop", shop), ("other", other.clone())], vec![route]);
+        assert_eq!(names(&base), ["canary", "x-tenant", "x-user"]);
+        other.sticky = Some(sticky(StickyKey::Cookie("user".into())));
+        assert_eq!(names(&spec(vec![("other", other)], Vec::new())), ["cookie"]);
+    }
+
+    #[test]
+    fn a_salt_decides_who_goes_first() {
+        let mut shop = service(&[("blue", "v1", 1), ("green", "v2", 1)]);
+        shop.sticky = Some(sticky(StickyKey::ClientAddress));
+        let spec = spec(vec![("shop", shop)], Vec::new());
+        let pools = |salts: &Salts| {
+            let table = compile(&spec, salts);
+            let sticky = table.services[0].sticky.clone().unwrap();
+            (0..64_u8)
+                .map(|n| sticky.draw(super::super::Key::of(&[n]), PoolSet::ALL))
+                .collect::<Vec<_>>()
+        };
+        let salt = |salt: &str| [(Name::from("shop"), Name::from(salt))].into_iter().collect();
+        assert_eq!(pools(&Salts::default()), pools(&salt("shop:v1,v2")), "derived by default");
+        assert_ne!(pools(&Salts::default()), pools(&salt("another")));
+    }
 }

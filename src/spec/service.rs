@@ -21,6 +21,9 @@ pub struct Service {
 }
 
 impl Service {
+    /// Pools of one service at most: what a set of pools holds, which routing copies for each request.
+    pub const MAX_POOLS: usize = 64;
+
     pub fn new(pools: IndexMap<Name, Pool>) -> Self {
         Self {
             pools,

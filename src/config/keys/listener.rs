@@ -54,7 +54,7 @@ section! {
     planned {}
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::config) enum Protocol {
     H1,
     H2,

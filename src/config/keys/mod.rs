@@ -79,7 +79,6 @@ macro_rules! section {
                 reader: &mut $crate::config::reader::Reader<'_>,
                 node: $crate::config::tree::NodeId,
             ) -> Option<Self> {
-                #[allow(unused_variables, reason = "a section may have no key that is read")]
                 let members = reader.section(node, &Self::SECTION)?;
                 $(reader.planned::<$later_kind>(
                     &members,

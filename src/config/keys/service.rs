@@ -308,7 +308,7 @@ choice! {
     }
 }
 
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(in crate::config) enum RetryCause {
     Connect,
     Reset,

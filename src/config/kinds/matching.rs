@@ -163,6 +163,12 @@ impl ScalarKind for Regex {
     };
 
     fn parse(scalar: &Scalar<'_>) -> Result<Pattern, Wrong> {
+        // The limit on what it compiles to comes too late for the memory that parsing it takes.
+        const LONGEST: usize = 4096;
+        if scalar.text.len() > LONGEST {
+            let message = format!("{} has {} bytes", quote(&scalar.text), scalar.text.len());
+            return Err(Wrong::because(message, format!("use at most {LONGEST}")));
+        }
         Pattern::new(&scalar.text).map_err(|error| {
             let reason = match &error {
                 regex::Error::CompiledTooBig(limit) => {

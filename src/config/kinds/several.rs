@@ -4,7 +4,7 @@ use super::super::{
     shape::Shape,
     tree::NodeId,
 };
-use std::marker::PhantomData;
+use std::{collections::HashMap, hash::Hash, marker::PhantomData};
 
 /// A list of at least `MIN`. Its value has the good items.
 pub(in crate::config) struct ListOf<K, const MIN: usize>(PhantomData<K>);
@@ -27,23 +27,21 @@ impl<K: Kind, const MIN: usize> Kind for ListOf<K, MIN> {
 /// A list of at least `MIN` in which nothing is twice.
 pub(in crate::config) struct SetOf<K, const MIN: usize>(PhantomData<K>);
 
-impl<K: Kind<Value: PartialEq>, const MIN: usize> Kind for SetOf<K, MIN> {
+impl<K: Kind<Value: Eq + Hash + Clone>, const MIN: usize> Kind for SetOf<K, MIN> {
     type Value = Vec<K::Value>;
     const SHAPE: Shape = Shape::List { of: &K::SHAPE, min: MIN };
 
     fn read(reader: &mut Reader<'_>, node: NodeId) -> Option<Self::Value> {
-        let mut kept: Vec<At<K::Value>> = Vec::new();
-        for item in ListOf::<K, MIN>::read(reader, node)? {
-            match kept.iter().find(|before| before.value == item.value) {
-                None => kept.push(item),
-                Some(first) => {
-                    let line = reader.line(first.node);
-                    let fix = format!("keep one; the first is on line {line}");
-                    reader.problem(item.node, "this is in the list already", fix);
-                }
+        let mut firsts = HashMap::<K::Value, NodeId>::new();
+        let mut kept = Vec::new();
+        for At { value, node } in ListOf::<K, MIN>::read(reader, node)? {
+            if let Some(first) = firsts.insert(value.clone(), node) {
+                let fix = format!("keep one; the first is on line {}", reader.line(first));
+                reader.problem(node, "this is in the list already", fix);
             }
+            kept.push(value);
         }
-        Some(kept.into_iter().map(|at| at.value).collect())
+        Some(kept)
     }
 }
 
@@ -56,22 +54,20 @@ pub(in crate::config) struct Named<N, V> {
     pub(in crate::config) value: Option<At<V>>,
 }
 
-impl<N: ScalarKind<Value: PartialEq>, K: Kind, const MIN: usize> MapOf<N, K, MIN> {
+impl<N: ScalarKind, K: Kind, const MIN: usize> MapOf<N, K, MIN> {
     const NAMES: &'static str = match N::FORM {
         Shape::Text { what, .. } => what,
         _ => "a name",
     };
 }
 
-impl<N: ScalarKind<Value: Eq + std::hash::Hash + Clone>, K: Kind, const MIN: usize> Kind
-    for MapOf<N, K, MIN>
-{
+impl<N: ScalarKind<Value: Eq + Hash + Clone>, K: Kind, const MIN: usize> Kind for MapOf<N, K, MIN> {
     type Value = Vec<Named<N::Value, K::Value>>;
     const SHAPE: Shape = Shape::Map { names: Self::NAMES, of: &K::SHAPE, min: MIN };
 
     fn read(reader: &mut Reader<'_>, node: NodeId) -> Option<Self::Value> {
         let members = reader.members(node, &Self::SHAPE, MIN)?;
-        let mut firsts = std::collections::HashMap::<N::Value, Place>::new();
+        let mut firsts = HashMap::<N::Value, Place>::new();
         let mut all = Vec::with_capacity(members.len());
         for (key, member) in members {
             let name = reader.name::<N>(node, key, member.key);

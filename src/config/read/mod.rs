@@ -14,7 +14,7 @@ use crate::spec::{
     Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, Route,
     Shutdown, Spec,
 };
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -29,7 +29,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
     let file = File::read(reader, Tree::ROOT)?;
     let listeners = listeners(reader, file.listeners);
     let admin = admin(reader, file.admin.good(), &listeners);
-    let service_names: Option<Vec<&str>> =
+    let service_names: Option<IndexSet<&str>> =
         file.services.node().map(|node| reader.keys(node).collect());
     let services: IndexMap<Name, _> = file
         .services
@@ -37,7 +37,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
         .into_iter()
         .filter_map(|named| Some((named.name.clone(), service::service(reader, named)?)))
         .collect();
-    let routes = routes(reader, file.routes, service_names.as_deref());
+    let routes = routes(reader, file.routes, service_names.as_ref());
     let shutdown = file.shutdown.value();
     let defaults = Shutdown::default();
     Some(Spec {
@@ -166,28 +166,10 @@ fn unix_path(reader: &mut Reader<'_>, node: NodeId, path: &Path) -> PathBuf {
 fn routes(
     reader: &mut Reader<'_>,
     field: Field<Vec<At<keys::Route>>>,
-    services: Option<&[&str]>,
+    services: Option<&IndexSet<&str>>,
 ) -> Vec<Route> {
     if field.node().is_none() {
-        return match services {
-            Some([only]) => vec![Route {
-                name: "route-1".into(),
-                matches: Match::default(),
-                service: (*only).into(),
-            }],
-            Some(several) if several.len() > 1 => {
-                reader.key_problem(
-                    reader.place(Tree::ROOT),
-                    Tree::ROOT,
-                    "routes",
-                    "the key `routes` is missing, and there is more than one service",
-                    "say which requests each service is for, such as \
-                     `routes: [{ match: { hosts: [shop.example.com] }, service: shop }]`",
-                );
-                Vec::new()
-            }
-            _ => Vec::new(),
-        };
+        return services.map_or(Vec::new(), |services| no_routes(reader, services));
     }
     let mut names: HashMap<Name, NodeId> = HashMap::new();
     let mut all = Vec::new();
@@ -211,15 +193,45 @@ fn routes(
     all
 }
 
+/// Without `routes`, everything goes to the only service.
+fn no_routes(reader: &mut Reader<'_>, services: &IndexSet<&str>) -> Vec<Route> {
+    if services.len() > 1 {
+        reader.key_problem(
+            reader.place(Tree::ROOT),
+            Tree::ROOT,
+            "routes",
+            "the key `routes` is missing, and there is more than one service",
+            "say which requests each service is for, such as \
+             `routes: [{ match: { hosts: [shop.example.com] }, service: shop }]`",
+        );
+        return Vec::new();
+    }
+    let everything = |service: &&str| Route {
+        name: "route-1".into(),
+        matches: Match::default(),
+        service: (*service).into(),
+    };
+    services.iter().map(everything).collect()
+}
+
 /// Reports a name that is not among `known`; `None`: nothing is known, which was reported.
-fn check_reference(reader: &mut Reader<'_>, name: &At<Name>, known: Option<&[&str]>, what: &str) {
+fn check_reference(
+    reader: &mut Reader<'_>,
+    name: &At<Name>,
+    known: Option<&IndexSet<&str>>,
+    what: &str,
+) {
+    /// Beyond these a search for the nearest name costs too much, were each reference wrong.
+    const MANY: usize = 200;
     let Some(known) = known else { return };
-    if known.contains(&&*name.value) {
+    if known.contains(&*name.value) {
         return;
     }
-    let fix = match suggest::nearest(&name.value, known.iter().copied()) {
+    let words = || known.iter().copied();
+    let near = (known.len() <= MANY).then(|| suggest::nearest(&name.value, words())).flatten();
+    let fix = match near {
         Some(near) => format!("did you mean `{near}`?"),
-        None if known.len() <= 20 => format!("use one of {}", suggest::list(known.iter().copied())),
+        None if known.len() <= 20 => format!("use one of {}", suggest::list(words())),
         None => format!("use one of the {} that there are", known.len()),
     };
     reader.problem(name.node, format!("there is no {what} {}", quote(&name.value)), fix);

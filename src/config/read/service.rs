@@ -12,7 +12,7 @@ use crate::spec::{
     Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Retries, RetryOn,
     Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
 };
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, time::Duration};
 
 pub(super) fn service(
@@ -20,10 +20,11 @@ pub(super) fn service(
     named: Named<Name, keys::Service>,
 ) -> Option<Service> {
     let At { value: keys, .. } = named.value?;
-    let pool_names: Option<Vec<&str>> = keys.pools.node().map(|node| reader.keys(node).collect());
+    let pool_names: Option<IndexSet<&str>> =
+        keys.pools.node().map(|node| reader.keys(node).collect());
     let pools = pools(reader, keys.pools);
     let mut service = Service::new(pools);
-    service.pins = pins(reader, keys.pins, pool_names.as_deref());
+    service.pins = pins(reader, keys.pins, pool_names.as_ref());
     service.sticky = keys.sticky.good().and_then(|at| sticky(reader, at));
     service.balance = keys.balance.or(service.balance);
     service.health_check = keys.health_check.value().and_then(health_check);
@@ -141,7 +142,7 @@ pub(in crate::config) fn backend(keys: keys::BackendSection) -> Option<(BackendA
 fn pins(
     reader: &mut Reader<'_>,
     field: Field<Vec<At<keys::Pin>>>,
-    pools: Option<&[&str]>,
+    pools: Option<&IndexSet<&str>>,
 ) -> Vec<Pin> {
     let mut pins = Vec::new();
     for At { value: mut keys, node } in field.or(Vec::new()) {

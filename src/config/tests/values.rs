@@ -104,6 +104,8 @@ fn field_matches() {
     assert!(refused_pin("headers: { 'a b': 1 }").starts_with("`a b` is not a header name"));
     assert!(refused_pin("cookies: { a: \"x\\ny\" }").starts_with("`x\\ny` is not a text"));
     assert!(refused_pin("path_regex: 'a)|(b'").contains("not a regular expression"));
+    let long = format!("path_regex: {}", "a".repeat(4097));
+    assert!(refused_pin(&long).ends_with("has 4097 bytes; use at most 4096"));
     assert!(refused_pin("path_regex: '(a{1000}){1000}'").contains("more than 64 KiB"));
 }
 

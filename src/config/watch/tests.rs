@@ -6,6 +6,8 @@ use tokio::time::timeout;
 
 /// So rare that a test which passes was told by the file system.
 const NEVER: Duration = Duration::from_secs(3600);
+/// Until a test fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 const OFTEN: Duration = Duration::from_millis(20);
 
 fn text(threads: u32) -> String {
@@ -28,12 +30,12 @@ impl Watched {
         prepare(directory.path());
         let (reloader, stream) = spawn(&load(&directory.path().join("c.yaml")), poll, places);
         // It answers after its first look, which begins the watching.
-        reloader.reload().await;
+        timeout(PATIENCE, reloader.reload()).await.expect("an answer");
         Self { directory, reloader, stream }
     }
 
     async fn next(&mut self) -> Loaded {
-        let next = timeout(Duration::from_secs(60), self.stream.recv()).await;
+        let next = timeout(PATIENCE, self.stream.recv()).await;
         next.expect("a change is noticed").expect("the task lives")
     }
 
@@ -95,8 +97,8 @@ async fn a_link_that_is_swapped_as_kubernetes_does() {
         fs::write(version.join("c.yaml"), text(n)).unwrap();
         symlink(format!("..{n}"), watched.path("..data_tmp")).unwrap();
         fs::rename(watched.path("..data_tmp"), watched.path("..data")).unwrap();
-        fs::remove_dir_all(watched.path(&format!("..{}", n - 1))).unwrap();
         assert_eq!(watched.next_threads().await, n as usize);
+        fs::remove_dir_all(watched.path(&format!("..{}", n - 1))).unwrap();
     }
 }
 
@@ -180,6 +182,6 @@ async fn the_task_ends_with_its_stream() {
     let Watched { directory: _directory, reloader, stream } =
         Watched::new(NEVER, Places::new(), plain).await;
     drop(stream);
-    timeout(Duration::from_secs(60), reloader.requests.closed()).await.expect("it ends");
+    timeout(PATIENCE, reloader.requests.closed()).await.expect("it ends");
     assert_eq!(threads(&reloader.reload().await), 1);
 }

@@ -107,6 +107,7 @@ async fn listeners_keep_their_sockets_and_new_ones_are_bound_first() {
     rig.apply(load(&file)).await.unwrap();
     let second = bound(&rig);
     assert_eq!(second.len(), 2);
+    assert_ne!(second[0].address, second[1].address, "each with sockets of its own");
     assert!(Arc::ptr_eq(&first[0], &second[0]), "changed settings, same sockets");
     rig.live.published.read(|s| assert_eq!(s.listeners[0].spec.limits.connections, 7));
 

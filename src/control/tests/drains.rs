@@ -24,6 +24,18 @@ async fn a_removed_backend_drains_until_its_last_request_has_ended() {
 }
 
 #[tokio::test]
+async fn a_backend_without_weight_is_left_but_not_drained() {
+    let rig = rig(spec(&[("shop", shop())])).await;
+    let one = rig.backend(1);
+    let backend = crate::spec::Backend { weight: weight(0), drained: false };
+    let (service, pool) = (name("shop"), name("blue"));
+    let command = Command::PutBackend { service, pool, address: address(1), backend };
+    let receipt = rig.apply(command).await.unwrap();
+    assert!(Arc::ptr_eq(&receipt.leaving[0], &one) && receipt.leaving.len() == 1);
+    assert!(receipt.drains.is_empty() && !one.is_closing());
+}
+
+#[tokio::test]
 async fn what_is_in_flight_at_the_deadline_is_cut() {
     let mut shop = shop();
     shop.timeouts.drain = Duration::from_millis(30);
@@ -57,6 +69,16 @@ async fn a_drained_backend_keeps_its_place_and_comes_back() {
     assert!(receipt.drains.is_empty() && receipt.leaving.is_empty());
     assert!(!one.is_closing() && Arc::ptr_eq(&one, &rig.backend(1)));
     assert!(rig.handle.view().drains.is_empty());
+}
+
+#[tokio::test]
+async fn a_drain_that_leaves_nobody_is_made_with_a_warning() {
+    let rig = rig(spec(&[("shop", shop())])).await;
+    let warned = |receipt: &Receipt| receipt.warnings.iter().any(|w| w.contains("it answers 503"));
+    assert!(!warned(&rig.apply(drain("green", None)).await.unwrap()));
+    assert!(!warned(&rig.apply(drain("blue", Some(1))).await.unwrap()));
+    assert!(warned(&rig.apply(drain("blue", Some(2))).await.unwrap()));
+    assert!(!warned(&rig.apply(undrain("green", None)).await.unwrap()));
 }
 
 #[tokio::test]

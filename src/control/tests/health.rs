@@ -175,6 +175,25 @@ async fn a_change_waits_for_a_healthy_backend_and_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_change_is_not_made_when_who_waited_for_it_has_left() {
+    let (blue, green) = (Probed::start(200).await, Probed::start(503).await);
+    let rig = rig(spec(&[("shop", checked(&[blue.port], &[green.port]))])).await;
+    let patient = Change { wait_healthy: Some(PATIENCE * 2), ..change(cutover("green")) };
+    let handle = rig.handle.clone();
+    let cut = tokio::spawn(async move { handle.apply(patient).await });
+    // It was taken up before this one was answered, because it came first.
+    eventually(|| green.probes() > 1).await;
+    rig.apply(put_backend("blue", 1)).await.unwrap();
+    cut.abort();
+    assert!(cut.await.err().unwrap().is_cancelled());
+    green.set(200);
+    eventually(|| rig.backend(green.port).health.is_available()).await;
+    let receipt = rig.apply(put_backend("blue", 2)).await.unwrap();
+    assert_eq!(receipt.revision, Some(3));
+    assert_eq!(receipt.after.services["shop"].pools["green"].weight, weight(0));
+}
+
+#[tokio::test]
 async fn who_waits_in_vain_is_told_why() {
     let green = Probed::start(503).await;
     let rig = rig(spec(&[("shop", checked(&[], &[green.port]))])).await;

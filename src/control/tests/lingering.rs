@@ -126,6 +126,17 @@ async fn a_new_version_label_keeps_what_is_known_of_an_address() {
 }
 
 #[tokio::test]
+async fn an_address_has_one_place_although_its_old_version_could_linger() {
+    let (old, _, rig) = proven().await;
+    let new = Probed::start(503).await;
+    let mut settings = pool("v1.1", 100, &[old.port, new.port]);
+    settings.backends[&address(old.port)].drained = true;
+    let receipt = rig.apply(put_pool("blue", settings)).await.unwrap();
+    assert!(receipt.lingering.is_empty());
+    assert_eq!(&*rig.backend(old.port).pool.version, "v1.1");
+}
+
+#[tokio::test]
 async fn of_another_version_it_serves_until_the_new_one_is_proven() {
     let (old, mut file, rig) = proven().await;
     let new = Probed::start(503).await;
@@ -137,4 +148,26 @@ async fn of_another_version_it_serves_until_the_new_one_is_proven() {
     assert!(versions.contains(&"v1".to_owned()), "its series are shown: {versions:?}");
     new.set(200);
     eventually(|| !in_table(&rig, old.port)).await;
+}
+
+#[test]
+fn further_changes_do_not_prolong_it() {
+    use crate::{control::parts::Parts, live::HealthState};
+    use std::time::Instant;
+    let (began, mut parts) = (Instant::now(), Parts::new(1));
+    let mut publish = |port: u16, seconds: u64| {
+        let spec = Arc::new(spec(&[("shop", checked(&[port], &[]))]));
+        let now = began + Duration::from_secs(seconds);
+        parts.adopt(parts.plan(&spec, std::iter::empty(), now, 0));
+        if seconds == 0 {
+            parts.placed()[0].backend.health.set_state(HealthState::Healthy, 0);
+        }
+        let mut lingering = parts.lingering();
+        (lingering.next().and_then(|placed| placed.lingers_until), lingering.count())
+    };
+    assert_eq!(publish(1, 0), (None, 0));
+    let until = (Some(began + Duration::from_secs(61)), 0);
+    assert_eq!(publish(2, 1), until);
+    assert_eq!(publish(3, 20), until);
+    assert_eq!(publish(3, 61), (None, 0));
 }

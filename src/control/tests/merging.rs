@@ -207,6 +207,7 @@ const CASES: &[(&str, Edit, Edit, Edit)] = &[
         "what waits for a restart stays",
         |file| {
             file.threads = std::num::NonZeroUsize::new(3);
+            file.admin.address = crate::spec::AdminAddress::Unix("/run/admin".into());
             file.admin.hosts.push("proxy.internal".into());
         },
         nothing,

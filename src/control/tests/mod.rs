@@ -9,7 +9,7 @@ mod merging;
 
 use super::{testing::*, *};
 use crate::{
-    live::{Live, LiveBackend},
+    live::{Live, LiveBackend, Snapshot},
     spec::{Name, Spec},
 };
 use std::{
@@ -52,6 +52,7 @@ impl Rig {
 
     fn try_backend(&self, port: u16) -> Option<Arc<LiveBackend>> {
         self.live.published.read(|snapshot| {
+            assert_parallel(snapshot);
             let pools = snapshot.services.iter().flat_map(|service| &service.pools);
             let mut backends = pools.flat_map(|pool| &pool.backends);
             backends.find(|backend| backend.address == address(port)).cloned()
@@ -63,6 +64,21 @@ impl Rig {
         let mut views = self.handle.views();
         let view = timeout(PATIENCE, views.wait_for(|view| wanted(view)));
         view.await.expect("in time").expect("the task is there").clone()
+    }
+}
+
+/// The table and the live parts speak of the same things in the same order.
+fn assert_parallel(snapshot: &Snapshot) {
+    assert_eq!(snapshot.services.len(), snapshot.table.services.len());
+    for (live, table) in snapshot.services.iter().zip(&snapshot.table.services) {
+        assert_eq!(live.name, table.name);
+        assert_eq!(live.pools.len(), table.pools.len());
+        for (live, table) in live.pools.iter().zip(&table.pools) {
+            assert_eq!((&live.pool.name, &live.pool.version), (&table.name, &table.version));
+            let live: Vec<_> = live.backends.iter().map(|backend| &backend.address).collect();
+            let table: Vec<_> = table.backends.iter().map(|backend| &backend.address).collect();
+            assert_eq!(live, table);
+        }
     }
 }
 

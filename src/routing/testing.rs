@@ -1,0 +1,54 @@
+//! Specs for tests.
+
+use crate::spec::{
+    Admin, Backend, BackendAddress, Name, Pool, Route, Service, Shutdown, Spec, Sticky, StickyKey,
+    Weight,
+};
+use indexmap::IndexMap;
+use std::time::Duration;
+
+/// Each pool: name, version and weight. Without backends.
+pub(super) fn service(pools: &[(&str, &str, u32)]) -> Service {
+    let pool = |&(name, version, weight): &(&str, &str, u32)| {
+        (Name::from(name), pool(version, weight, &[]))
+    };
+    Service::new(pools.iter().map(pool).collect())
+}
+
+/// With backends of these weights, on ports from 9000.
+pub(super) fn pool(version: &str, weight: u32, backends: &[u32]) -> Pool {
+    let backend = |(port, &weight): (u16, &u32)| {
+        let address = BackendAddress::Host { host: "test".into(), port };
+        (address, Backend { weight: heavy(weight), drained: false })
+    };
+    Pool {
+        version: version.into(),
+        weight: heavy(weight),
+        backends: (9000..).zip(backends).map(backend).collect(),
+        slow_start: Duration::ZERO,
+        drained: false,
+    }
+}
+
+pub(super) fn heavy(weight: u32) -> Weight {
+    Weight::new(u64::from(weight)).unwrap()
+}
+
+pub(super) fn sticky(key: StickyKey) -> Sticky {
+    Sticky { key, issue: false, max_age: None, salt: None }
+}
+
+pub(super) fn spec(services: Vec<(&str, Service)>, routes: Vec<Route>) -> Spec {
+    let services: IndexMap<Name, Service> =
+        services.into_iter().map(|(name, service)| (name.into(), service)).collect();
+    Spec {
+        threads: None,
+        shutdown: Shutdown::default(),
+        startup_wait: Duration::ZERO,
+        listeners: Vec::new(),
+        admin: Admin::default(),
+        metrics_linger: Duration::ZERO,
+        services,
+        routes,
+    }
+}
