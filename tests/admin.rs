@@ -102,6 +102,38 @@ async fn everything_promised_is_mounted_and_described() {
 }
 
 #[tokio::test]
+async fn every_reference_of_the_description_leads_somewhere() {
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(keys) => {
+                found.extend(keys.get("$ref").and_then(Value::as_str));
+                keys.values().for_each(|value| references(value, found));
+            }
+            Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+    let (_b, _g, api) = shop().await;
+    let described = api.described();
+    let mut found = Vec::new();
+    references(described, &mut found);
+    for reference in &found {
+        let target = reference.strip_prefix('#').and_then(|path| described.pointer(path));
+        assert!(target.is_some(), "{reference}");
+    }
+    assert!(found.len() > 50, "{}", found.len());
+    let schemas = &described["components"]["schemas"];
+    for (body, has, has_not) in [
+        ("PoolBody", ["version", "force"], "weights"),
+        ("BackendBody", ["weight", "cause"], "address"),
+    ] {
+        let keys = schemas[body]["properties"].as_object().unwrap();
+        assert!(has.iter().all(|key| keys.contains_key(*key)), "{body}: {keys:?}");
+        assert!(!keys.contains_key(has_not), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_problems() {
     let (_b, _g, api) = shop().await;
     for path in ["/v2", "/v1/services/shop/", "/v1/services/shop/pools", "/metrics/x"] {

@@ -11,6 +11,7 @@ mod fixture;
 mod guard;
 mod look;
 mod metrics;
+mod openapi;
 mod problem;
 mod quantile;
 mod receipt;
