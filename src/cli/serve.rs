@@ -1,11 +1,11 @@
 use super::output::{complain, say};
 use crate::{
     admin,
-    config::{self, Loaded},
-    control::FileStatus,
+    config::{self, Loaded, Reloader},
+    control::{FileStatus, Handle},
     live::Phase,
     process::Process,
-    spec::Spec,
+    spec::{AdminAddress, Shutdown, Spec},
 };
 use jiff::Timestamp;
 use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
@@ -32,7 +32,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    log_to_stderr();
+    log_to_stderr("info");
     let Some(path) = args.config.or_else(|| PLACES.iter().map(PathBuf::from).find(|p| p.exists()))
     else {
         complain(&format!("no configuration: name a file, or put it at {}", PLACES.join(" or ")));
@@ -46,23 +46,29 @@ pub(super) fn run(args: Args) -> ExitCode {
         loaded.outcome.errors.iter().for_each(|error| say(&error.to_string()));
         return ExitCode::from(INVALID);
     };
+    run_here(serve(spec, loaded))
+}
+
+/// Runs the control side on this thread.
+pub(super) fn run_here(work: impl Future<Output = ExitCode>) -> ExitCode {
     let options = LocalOptions::default();
-    let runtime = match Builder::new_current_thread().enable_all().build_local(options) {
-        Ok(runtime) => runtime,
+    match Builder::new_current_thread().enable_all().build_local(options) {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // Blocking work that is left (a name being resolved) must not hold up the end.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             complain(&format!("no runtime: {error}"));
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let code = runtime.block_on(serve(spec, loaded));
-    // Blocking work that is left (a name being resolved) must not hold up the end.
-    runtime.shutdown_background();
-    code
+    }
 }
 
 /// To people as text, to machines as JSON; CROSSFADE_LOG_FORMAT (text, json) and RUST_LOG decide otherwise.
-pub(super) fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+pub(super) fn log_to_stderr(level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let to_people = match env::var("CROSSFADE_LOG_FORMAT").as_deref() {
         Ok("json") => false,
         Ok("text") => true,
@@ -74,7 +80,7 @@ pub(super) fn log_to_stderr() {
 }
 
 async fn serve(spec: Spec, loaded: Loaded) -> ExitCode {
-    match Served::start(spec, loaded).await {
+    match Served::start(spec, Some(loaded)).await {
         Ok(served) => served.until_the_end().await,
         Err(error) => {
             complain(&error);
@@ -84,65 +90,50 @@ async fn serve(spec: Spec, loaded: Loaded) -> ExitCode {
 }
 
 /// Everything that runs.
-struct Served {
-    process: Process,
+pub(super) struct Served {
+    pub(super) process: Process,
+    /// Where the admin API listens.
+    pub(super) admin_address: AdminAddress,
     signals: Signals,
     end_admin: oneshot::Sender<()>,
     admin: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
 impl Served {
-    async fn start(spec: Spec, loaded: Loaded) -> Result<Self, String> {
+    /// `loaded`: the file that is watched from then on, if there is one.
+    pub(super) async fn start(spec: Spec, loaded: Option<Loaded>) -> Result<Self, String> {
         // From here on no signal ends the process unasked.
         let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
         let address = spec.admin.address.clone();
         let socket = admin::bind(&address)
             .map_err(|error| format!("the admin API cannot listen on {address}: {error}"))?;
-        let file = FileStatus {
+        let admin_address = socket.address().unwrap_or(address);
+        let file = loaded.as_ref().map_or_else(FileStatus::default, |loaded| FileStatus {
             path: Some(loaded.file.to_path_buf()),
             loaded_at: Timestamp::try_from(loaded.at).ok(),
             error: None,
-        };
+        });
         let process = Process::start(spec, file).await.map_err(|error| error.to_string())?;
         let handle = process.handle.clone();
-        let (reloader, mut changes) = config::watch(&loaded, POLL);
-        let steering = handle.clone();
-        tokio::spawn(async move {
-            while let Some(loaded) = changes.recv().await {
-                admin::follow(&steering, loaded.outcome).await;
-            }
-        });
-        tokio::spawn({
-            let mut hangup = signals.hangup.take();
-            let (reloader, handle) = (reloader.clone(), handle.clone());
-            async move {
-                while let Some(hangup) = &mut hangup {
-                    if hangup.recv().await.is_none() {
-                        return;
-                    }
-                    admin::follow(&handle, reloader.reload().await.outcome).await;
-                }
-            }
-        });
+        let reloader = loaded.map(|loaded| follow_file(&loaded, &mut signals, &handle));
         let (end_admin, ended) = oneshot::channel();
         let end = async {
             // A dropped sender is an end too.
             let _ = ended.await;
         };
         let live = process.live.clone();
-        let admin =
-            tokio::task::spawn_local(admin::serve(live, handle, Some(reloader), socket, end));
+        let admin = tokio::task::spawn_local(admin::serve(live, handle, reloader, socket, end));
         process.live.published.read(|snapshot| {
             for listener in &snapshot.listeners {
                 tracing::info!(address = %listener.bound.address, "listening");
             }
         });
-        tracing::info!(%address, "admin API");
-        Ok(Self { process, signals, end_admin, admin })
+        tracing::info!(address = %admin_address, "admin API");
+        Ok(Self { process, admin_address, signals, end_admin, admin })
     }
 
     /// Serves until it is asked to end, then drains.
-    async fn until_the_end(mut self) -> ExitCode {
+    pub(super) async fn until_the_end(mut self) -> ExitCode {
         let mut code = ExitCode::SUCCESS;
         tokio::select! {
             () = self.signals.end() => {}
@@ -167,7 +158,27 @@ impl Served {
     }
 }
 
-async fn leave(process: &Process, shutdown: crate::spec::Shutdown) {
+/// Puts in force what the file says, when it changes and on SIGHUP.
+fn follow_file(loaded: &Loaded, signals: &mut Signals, handle: &Handle) -> Reloader {
+    let (reloader, mut changes) = config::watch(loaded, POLL);
+    let steering = handle.clone();
+    tokio::spawn(async move {
+        while let Some(loaded) = changes.recv().await {
+            admin::follow(&steering, loaded.outcome).await;
+        }
+    });
+    if let Some(mut hangup) = signals.hangup.take() {
+        let (reloader, handle) = (reloader.clone(), handle.clone());
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                admin::follow(&handle, reloader.reload().await.outcome).await;
+            }
+        });
+    }
+    reloader
+}
+
+async fn leave(process: &Process, shutdown: Shutdown) {
     process.live.lifecycle.advance(Phase::Leaving);
     tracing::info!(delay = ?shutdown.delay, drain = ?shutdown.drain, "asked to end");
     tokio::time::sleep(shutdown.delay).await;
