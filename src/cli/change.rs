@@ -86,6 +86,9 @@ impl Request {
             output::print(&format!("{receipt:#}\n"));
         } else {
             output::print(&describe(&receipt, self.dry_run));
+            if self.wait && !self.dry_run {
+                output::print("  nothing of before is in flight any more\n");
+            }
             for warning in texts(&receipt["warnings"]) {
                 output::say(&format!("warning: {warning}"));
             }

@@ -69,11 +69,11 @@ struct Backend {
 
 pub(super) async fn run(client: &Client, args: Args) -> Result<(), Failure> {
     let colours = output::colours();
+    // Without a terminal there is nothing to clear: one look after the other.
+    let clear = if args.watch && output::to_terminal() { HOME } else { "" };
     loop {
         let text = look(client, args.service.as_deref(), colours).await?;
-        // Without a terminal there is nothing to clear: one look after the other.
-        let text = if args.watch && colours { format!("{HOME}{text}") } else { text };
-        output::print(&text);
+        output::print(&format!("{clear}{text}"));
         if !args.watch {
             return Ok(());
         }
