@@ -169,7 +169,8 @@ async fn a_service_shows_what_is_in_force_and_what_it_does() {
     assert_eq!(blue["weight"], 95);
     assert_eq!(blue["effective_weight"], 0.95);
     assert_eq!(blue["state"], "active");
-    assert_eq!(blue["in_flight"], json!({"request": 0, "stream": 0, "tunnel": 0}));
+    assert_eq!(blue["in_flight"], 0);
+    assert_eq!(blue["in_flight_by_kind"], json!({"request": 0, "stream": 0, "tunnel": 0}));
     assert_eq!(blue["backends"][0]["healthy"], true);
     assert_eq!(blue["backends"][0]["state"], "active");
     assert_eq!(blue["error_rate"], 0.0);
@@ -354,7 +355,7 @@ async fn a_cutover_waits_for_what_it_left() {
     assert_eq!(left["pool"], "blue");
     assert_eq!(left["request"], 1);
     assert_eq!(api.service().await["pools"][1]["weight"], 1, "the change stands");
-    assert_eq!(api.service().await["pools"][0]["in_flight"]["request"], 1);
+    assert_eq!(api.service().await["pools"][0]["in_flight_by_kind"]["request"], 1);
 
     word.notify_one();
     assert_eq!(slow.await.unwrap(), "blue");

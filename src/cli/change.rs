@@ -147,7 +147,7 @@ fn value(value: &Value) -> String {
 
 /// Requests in flight of all kinds.
 pub(super) fn open(counts: &Value) -> u64 {
-    ["request", "stream", "tunnel"].iter().filter_map(|kind| counts[kind].as_u64()).sum()
+    ["request", "stream", "tunnel"].iter().filter_map(|kind| counts[*kind].as_u64()).sum()
 }
 
 fn texts(list: &Value) -> Vec<&str> {
