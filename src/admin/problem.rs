@@ -148,7 +148,7 @@ impl Problem {
     /// The change stands, but what it left is not idle yet.
     pub(super) fn still_open(receipt: Receipt, open: u64) -> Self {
         let detail = format!(
-            "the change is made, but {open} requests of before were still open when the wait was over"
+            "the change is made, but when the wait was over, {open} of what was in flight before was not done"
         );
         Self {
             receipt: Some(Box::new(receipt)),

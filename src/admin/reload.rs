@@ -32,10 +32,8 @@ pub async fn follow(handle: &Handle, outcome: Outcome) {
     }
 }
 
-/// Shows every error of a file that cannot be loaded; what is in force stays.
+/// Shows every error of a file that cannot be loaded; what is in force stays. The control plane logs them.
 pub async fn refuse(handle: &Handle, outcome: &Outcome) {
     let lines: Vec<_> = outcome.errors.iter().map(ToString::to_string).collect();
-    let lines = lines.join("\n");
-    tracing::error!("the configuration is not loaded:\n{lines}");
-    handle.file_failed(lines).await;
+    handle.file_failed(lines.join("\n")).await;
 }

@@ -4,6 +4,7 @@ use super::{
     path,
     progress::Progress,
 };
+use crate::spec::BackendAddress;
 use reqwest::Method;
 use serde_json::json;
 
@@ -41,7 +42,7 @@ struct Place {
     /// As named in the configuration
     pool: String,
     /// HOST:PORT
-    address: String,
+    address: BackendAddress,
 }
 
 pub(super) async fn run(client: &Client, args: Args) -> Result<(), Failure> {
@@ -52,6 +53,7 @@ pub(super) async fn run(client: &Client, args: Args) -> Result<(), Failure> {
         Verb::Remove { place, change } => (Method::DELETE, place, None, change),
     };
     let Place { service, pool, address } = place;
+    let address = address.to_string();
     let path = path::backend(&service, &pool, &address);
     let progress = Progress::backend(&service, &pool, &address);
     Request::new(method, path, body, change).send(client, progress).await

@@ -85,15 +85,20 @@ impl Request {
         if client.json() {
             output::print(&format!("{receipt:#}\n"));
         } else {
-            output::print(&describe(&receipt, self.dry_run));
+            show(&receipt, self.dry_run);
             if self.wait && !self.dry_run {
                 output::print("  nothing of before is in flight any more\n");
             }
-            for warning in texts(&receipt["warnings"]) {
-                output::say(&format!("warning: {warning}"));
-            }
         }
         Ok(())
+    }
+}
+
+/// Prints a receipt for people.
+pub(super) fn show(receipt: &Value, dry_run: bool) {
+    output::print(&describe(receipt, dry_run));
+    for warning in texts(&receipt["warnings"]) {
+        output::say(&format!("warning: {warning}"));
     }
 }
 

@@ -124,11 +124,12 @@ impl Client {
             [] | [_] => text("detail").to_owned(),
             several => format!("{}:\n  {}", text("title"), several.join("\n  ")),
         };
-        if problem.get("receipt").is_some() {
-            Failure::gave_up(message)
-        } else {
-            Failure::failed(message)
+        let Some(receipt) = problem.get("receipt") else { return Failure::failed(message) };
+        // The change stands.
+        if !self.json() {
+            super::change::show(receipt, false);
         }
+        Failure::gave_up(message)
     }
 }
 

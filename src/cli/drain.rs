@@ -4,6 +4,7 @@ use super::{
     path,
     progress::Progress,
 };
+use crate::spec::BackendAddress;
 use reqwest::Method;
 
 #[derive(clap::Args)]
@@ -13,7 +14,7 @@ pub(super) struct Args {
     /// As named in the configuration
     pool: String,
     /// One backend of the pool (HOST:PORT); else all of it
-    backend: Option<String>,
+    backend: Option<BackendAddress>,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -23,6 +24,7 @@ pub(super) async fn run(client: &Client, args: Args, verb: &str) -> Result<(), F
     let Args { service, pool, backend, change } = args;
     let (place, progress) = match backend {
         Some(address) => {
+            let address = address.to_string();
             (path::backend(&service, &pool, &address), Progress::backend(&service, &pool, &address))
         }
         None => {

@@ -47,7 +47,7 @@ struct Global {
     )]
     admin: String,
     /// What to print: text for people, json is what the API said
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
     /// Longest wait for an answer of the admin API, besides what --wait asks for
     #[arg(long, global = true, value_parser = duration, value_name = "DURATION", default_value = "30s")]

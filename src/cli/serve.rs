@@ -23,6 +23,10 @@ const INVALID: u8 = 2;
 /// Where the configuration is looked for when none is named.
 const PLACES: [&str; 2] = ["crossfade.yaml", "/etc/crossfade/crossfade.yaml"];
 
+/// What is logged unless RUST_LOG says otherwise. That a watched directory has gone is no news: the watching
+/// follows the file.
+const LOGGED: &str = "info,notify=warn";
+
 /// How often the file's content is looked at, in case the system tells nothing of its changes.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -33,7 +37,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    log_to_stderr("info");
+    log_to_stderr(LOGGED);
     let Some(path) = args.config.or_else(|| PLACES.iter().map(PathBuf::from).find(|p| p.exists()))
     else {
         complain(&format!("no configuration: name a file, or put it at {}", PLACES.join(" or ")));
@@ -47,6 +51,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         loaded.outcome.errors.iter().for_each(|error| say(&error.to_string()));
         return ExitCode::from(INVALID);
     };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), file = %path.display(), "crossfade starts");
     run_here(serve(spec, loaded))
 }
 
@@ -77,7 +82,8 @@ pub(super) fn log_to_stderr(level: &str) {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // The first to set it up wins; tests do it more than once.
-    let _ = if to_people { builder.try_init() } else { builder.json().try_init() };
+    let _ =
+        if to_people { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
 }
 
 /// Takes all the file descriptors that the system grants: each connection needs one, and the usual soft
@@ -194,7 +200,8 @@ fn follow_file(loaded: &Loaded, signals: &mut Signals, handle: &Handle) -> Reloa
 
 async fn leave(process: &Process, shutdown: Shutdown) {
     process.live.lifecycle.advance(Phase::Leaving);
-    tracing::info!(delay = ?shutdown.delay, drain = ?shutdown.drain, "asked to end");
+    let [delay, drain] = [shutdown.delay, shutdown.drain].map(config::format_duration);
+    tracing::info!(delay, drain, "asked to end");
     tokio::time::sleep(shutdown.delay).await;
     if !process.drain(shutdown.drain).await {
         tracing::warn!("the drain's deadline has passed: requests in flight were cancelled");

@@ -100,7 +100,8 @@ pub struct Receipt {
     /// The backend or pool did not exist before.
     pub created: bool,
     pub warnings: Vec<String>,
-    /// What stopped getting new requests; idle when none has a request open.
+    /// What stopped getting new requests, by this change or, when all was as asked already, before; idle
+    /// when none has a request open.
     pub leaving: Vec<Arc<LiveBackend>>,
     /// What was removed but gets requests until another backend of its pool is proven.
     pub lingering: Vec<Arc<LiveBackend>>,

@@ -1,9 +1,9 @@
 //! What a publish leaves behind. PURE.
 
-use super::{LeftInFlight, parts::Placed};
+use super::{Command, LeftInFlight, parts::Placed};
 use crate::{
     live::{LiveBackend, LivePool},
-    spec::Weight,
+    spec::{Name, Weight},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -39,6 +39,48 @@ pub(super) fn left(before: &[Placed], after: &[Placed]) -> Vec<Left> {
 
 fn lost(before: Weight, after: Weight) -> bool {
     before > Weight::ZERO && after == Weight::ZERO
+}
+
+/// For a command that changes nothing, because all is as it asks already: what of that gets no new requests,
+/// so that who asks again can wait for its end too. `draining` has left the table, or is drained in it.
+pub(super) fn left_before<'a>(
+    command: &Command,
+    placed: &'a [Placed],
+    draining: impl Iterator<Item = &'a Arc<LiveBackend>>,
+) -> Vec<Arc<LiveBackend>> {
+    let idle =
+        |p: &&Placed| p.drained() || [p.pool_weight, p.settings.weight].contains(&Weight::ZERO);
+    let mut left: Vec<Arc<LiveBackend>> = Vec::new();
+    for backend in placed.iter().filter(idle).map(|p| &p.backend).chain(draining) {
+        if speaks_of(command, backend) && !left.iter().any(|known| Arc::ptr_eq(known, backend)) {
+            left.push(backend.clone());
+        }
+    }
+    left
+}
+
+/// The command may take requests away from this backend.
+fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
+    let is_in = |service: &Name, pool: &Name| {
+        backend.pool.service == *service && backend.pool.name == *pool
+    };
+    match command {
+        Command::Load { .. } | Command::Replace { .. } => true,
+        Command::SetWeights { service, .. } | Command::Cutover { service, .. } => {
+            backend.pool.service == *service
+        }
+        Command::PutPool { service, name, .. } | Command::DeletePool { service, name } => {
+            is_in(service, name)
+        }
+        Command::PutBackend { service, pool, address, .. }
+        | Command::DeleteBackend { service, pool, address } => {
+            is_in(service, pool) && backend.address == *address
+        }
+        Command::Drain { service, pool, backend: one } => {
+            is_in(service, pool) && one.as_ref().is_none_or(|address| backend.address == *address)
+        }
+        Command::Undrain { .. } => false,
+    }
 }
 
 /// What is in flight on them, a pool that left as a whole in one entry.

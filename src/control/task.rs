@@ -6,7 +6,7 @@ use super::{
     desired::{Applied, Desired},
     drain::{self, Drains},
     handle::Message,
-    leaving::{Left, in_flight, left},
+    leaving::{Left, in_flight, left, left_before},
     listeners,
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
@@ -205,7 +205,7 @@ impl Control {
                 self.attempt(Waiting { change, answer, until }).await;
             }
             Message::FileFailed(error) => {
-                tracing::error!(%error, "the file cannot be loaded; what is in force stays");
+                tracing::error!("the file cannot be loaded; what is in force stays:\n{error}");
                 self.file.error = Some(error);
                 self.show();
             }
@@ -313,6 +313,8 @@ impl Control {
         }
         if unchanged {
             self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
+            receipt.leaving =
+                left_before(&change.command, self.parts.placed(), self.drains.backends());
         } else {
             let listeners =
                 listeners::bind(&self.listeners, &applied.desired.spec.listeners, self.live.cores)

@@ -24,6 +24,25 @@ async fn a_removed_backend_drains_until_its_last_request_has_ended() {
 }
 
 #[tokio::test]
+async fn who_asks_again_waits_for_the_same() {
+    let rig = rig(spec(&[("shop", shop())])).await;
+    let (blue, green) = (rig.backend(1), rig.backend(11));
+    let open = async |command| rig.apply(command).await.unwrap().open();
+    blue.begin(0);
+    green.begin(0);
+    assert_eq!(open(drain("blue", Some(1))).await, 1);
+    assert_eq!(open(drain("blue", Some(1))).await, 1);
+    assert_eq!(open(undrain("blue", Some(1))).await, 0);
+    assert_eq!(open(undrain("blue", Some(1))).await, 0, "nothing leaves by it");
+    assert_eq!(open(cutover("blue")).await, 1);
+    assert_eq!(open(cutover("blue")).await, 1);
+    blue.begin(0);
+    assert_eq!(open(cutover("blue")).await, 1, "blue gets requests");
+    green.end(0, Kind::Request, Outcome::Finished);
+    assert_eq!(open(cutover("blue")).await, 0);
+}
+
+#[tokio::test]
 async fn a_backend_without_weight_is_left_but_not_drained() {
     let rig = rig(spec(&[("shop", shop())])).await;
     let one = rig.backend(1);
