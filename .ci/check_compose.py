@@ -6,8 +6,8 @@ import sys
 import yaml
 
 SERVICE_KEYS = {
-    "build", "command", "depends_on", "healthcheck", "image", "network_mode", "ports", "read_only", "restart",
-    "stop_grace_period", "volumes",
+    "build", "command", "depends_on", "healthcheck", "image", "network_mode", "ports", "pull_policy", "read_only",
+    "restart", "stop_grace_period", "volumes",
 }  # fmt: skip
 
 
