@@ -1,6 +1,6 @@
 //! A small backend to try crossfade with: says which version it is, and fails when told to.
 
-use super::{Failure, duration};
+use super::{Failure, duration, serve::Signals};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -55,7 +55,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .await
         .map_err(|error| Failure::failed(format!("{}: {error}", args.address)))?;
     let Args { version_label: version, fail_percent, latency, .. } = args;
-    serve(listener, Options { version, fail_percent, latency }).await;
+    // As the first process of a container it would not even end on SIGTERM by itself.
+    let mut signals =
+        Signals::new().map_err(|error| Failure::failed(format!("no signals: {error}")))?;
+    tokio::select! {
+        () = serve(listener, Options { version, fail_percent, latency }) => {}
+        () = signals.end() => {}
+    }
     Ok(())
 }
 

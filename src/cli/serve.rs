@@ -208,14 +208,14 @@ async fn leave(process: &Process, shutdown: Shutdown) {
     }
 }
 
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Option<Signal>,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -224,7 +224,7 @@ impl Signals {
     }
 
     /// SIGTERM or SIGINT.
-    async fn end(&mut self) {
+    pub(super) async fn end(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
