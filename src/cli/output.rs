@@ -16,10 +16,19 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Colours are for people who have not said no (https://no-color.org).
+/// Whether stdout shows colours.
 pub(super) fn colours() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !refused && to_terminal()
+    to_terminal() && colours_wanted()
+}
+
+/// Whether the log, on stderr, shows colours.
+pub(super) fn log_colours() -> bool {
+    io::stderr().is_terminal() && colours_wanted()
+}
+
+/// People can say no (https://no-color.org).
+fn colours_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Somebody reads along.

@@ -1,4 +1,4 @@
-use super::output::{complain, say};
+use super::output::{complain, log_colours, say};
 use crate::{
     admin,
     config::{self, Loaded, Reloader},
@@ -80,7 +80,10 @@ pub(super) fn log_to_stderr(level: &str) {
         Ok("text") => true,
         _ => std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(log_colours())
+        .with_writer(std::io::stderr);
     // The first to set it up wins; tests do it more than once.
     let _ =
         if to_people { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
