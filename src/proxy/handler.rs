@@ -16,7 +16,8 @@ use super::{
 };
 use crate::live::{Fault, Kind, Reason, method_index};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{self, Entry},
     request::Parts,
 };
 use http_body::Body;
@@ -108,6 +109,9 @@ async fn forward(
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, incoming) = request.into_parts();
     headers::check(&parts)?;
+    if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
+        return Err(Reason::HeadersTooLarge.into());
+    }
     let client = connection.client;
     let address = client.address(&parts.headers);
     let secure = client.is_secure(&parts.headers);
@@ -342,6 +346,11 @@ impl Sending<'_> {
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = origin_form(&self.parts.uri);
         *request.headers_mut() = self.parts.headers.clone();
+        // HTTP/1.0 knows requests without a host, HTTP/1.1 does not.
+        if let Entry::Vacant(host) = request.headers_mut().entry(header::HOST) {
+            let address = flight.upstream.backend.address.to_string();
+            host.insert(HeaderValue::from_str(&address).unwrap_or(EMPTY));
+        }
         request
     }
 
@@ -377,6 +386,8 @@ impl Sending<'_> {
         Ok(assignment)
     }
 }
+
+const EMPTY: HeaderValue = HeaderValue::from_static("");
 
 /// Path and query alone (RFC 9112 section 3.2.1), or `*`.
 fn origin_form(uri: &Uri) -> Uri {

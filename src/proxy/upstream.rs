@@ -1,6 +1,6 @@
 //! One core's connections to one backend.
 
-use super::body::UpstreamBody;
+use super::{body::UpstreamBody, headers::is_framed_twice};
 use crate::{live::LiveBackend, net};
 use http::{HeaderMap, HeaderValue};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -151,8 +151,13 @@ impl Conn {
         Passed { received: socket.received, written: socket.written }
     }
 
-    /// Takes note of `Keep-Alive: timeout=N` (RFC 2068 section 19.7.1.1).
+    /// Takes note of `Keep-Alive: timeout=N` (RFC 2068 section 19.7.1.1), and of a doubt where the response
+    /// ends.
     pub(super) fn observe(&mut self, headers: &HeaderMap) {
+        if is_framed_twice(headers) {
+            self.keep_alive = Some(Duration::ZERO);
+            return;
+        }
         if let Some(seconds) = headers.get("keep-alive").and_then(keep_alive_timeout) {
             self.keep_alive = Some(Duration::from_secs(seconds));
         }
