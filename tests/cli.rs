@@ -82,6 +82,8 @@ fn help_and_version_succeed_and_misuse_is_2() {
         &["weights", "shop", "blue=1", "blue=2"],
         &["weights", "shop", "blue=1000001"],
         &["cutover", "shop", "green", "--wait", "soon"],
+        &["backend", "add", "shop", "blue", "nowhere"],
+        &["drain", "shop", "blue", "127.0.0.1"],
         &["--admin", "https://localhost", "status"],
         &["--admin", "ftp://localhost", "status"],
         &["--admin", "http://", "status"],
@@ -203,7 +205,6 @@ async fn refused_is_1() {
         "cutover shop red",
         "cutover none blue",
         "weights shop blue=0 green=0",
-        "backend add shop blue nowhere",
         "backend remove shop blue 127.0.0.1:1",
         "reload",
     ] {
@@ -244,6 +245,9 @@ async fn a_wait_that_is_too_short_is_4() {
     let ran = steer(&api, "cutover shop green --wait 1ms").await;
     assert_eq!(ran.code, 4, "{}", ran.err);
     assert!(ran.err.contains("the change is made"), "{}", ran.err);
+    assert!(ran.out.starts_with("revision 2\n"), "{}", ran.out);
+    let again = steer(&api, "cutover shop green --wait 1ms").await;
+    assert_eq!(again.code, 4, "it waits for the same: {}", again.out);
     assert_eq!(api.service().await["pools"][1]["weight"], 1);
     word.notify_one();
     assert_eq!(slow.await.unwrap(), "blue");
