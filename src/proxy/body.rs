@@ -5,7 +5,7 @@ use super::{
     flight::{Flight, Ticket},
     record::Recorder,
 };
-use crate::live::{Clock, Fault, Reason};
+use crate::live::{Clock, Fault, Kind, Reason};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -37,6 +37,10 @@ pub(super) struct Upload {
     kept: Option<Vec<Kept>>,
     kept_bytes: usize,
     keep_at_most: usize,
+    /// The next of the kept frames that the present attempt is to send.
+    next: usize,
+    /// There will be no other attempt.
+    settled: bool,
     read_bytes: u64,
     limit: u64,
     ended: bool,
@@ -47,27 +51,31 @@ pub(super) struct Upload {
 #[derive(Clone)]
 enum Kept {
     Data(Bytes),
-    Trailers(http::HeaderMap),
+    Trailers(Box<http::HeaderMap>),
 }
+
+/// Each kept frame costs more than its bytes; a body that comes in tiny pieces is not kept.
+const MAX_KEPT_FRAMES: usize = 256;
 
 impl Kept {
     fn frame(self) -> Frame<Bytes> {
         match self {
             Self::Data(data) => Frame::data(data),
-            Self::Trailers(trailers) => Frame::trailers(trailers),
+            Self::Trailers(trailers) => Frame::trailers(*trailers),
         }
     }
 }
 
 impl Upload {
-    /// `keep_at_most` bytes are kept, none for a body that must not be sent twice; more than `limit`
-    /// bytes fail.
+    /// `keep_at_most` bytes are kept so that they can be sent again; more than `limit` bytes fail.
     pub(super) fn new(incoming: Incoming, keep_at_most: usize, limit: u64) -> Self {
         Self {
             incoming,
             kept: (keep_at_most > 0).then(Vec::new),
             kept_bytes: 0,
             keep_at_most,
+            next: 0,
+            settled: false,
             read_bytes: 0,
             limit,
             ended: false,
@@ -80,23 +88,43 @@ impl Upload {
         self.read_bytes == 0 && !self.ended || self.kept.is_some()
     }
 
-    /// The response has begun: there will be no other attempt.
+    /// The response has begun: there will be no other attempt. What this one has not sent yet stays.
     pub(super) fn stop_keeping(&mut self) {
-        self.kept = None;
+        self.settled = true;
+        self.forget_what_is_sent();
+    }
+
+    fn forget_what_is_sent(&mut self) {
+        if self.settled && self.has_sent_all_kept() {
+            self.kept = None;
+        }
+    }
+
+    fn has_sent_all_kept(&self) -> bool {
+        self.kept.as_ref().is_none_or(|kept| self.next >= kept.len())
+    }
+
+    /// The next of the frames that an earlier attempt has read.
+    fn take_kept(&mut self) -> Option<Frame<Bytes>> {
+        let frame = self.kept.as_ref()?.get(self.next)?.clone().frame();
+        self.next += 1;
+        self.forget_what_is_sent();
+        Some(frame)
     }
 
     fn keep(&mut self, frame: &Frame<Bytes>) {
         let Some(kept) = &mut self.kept else { return };
         if let Some(data) = frame.data_ref() {
             self.kept_bytes += data.len();
-            if self.kept_bytes > self.keep_at_most {
+            if self.kept_bytes > self.keep_at_most || kept.len() >= MAX_KEPT_FRAMES {
                 self.kept = None;
-            } else {
-                kept.push(Kept::Data(data.clone()));
+                return;
             }
+            kept.push(Kept::Data(data.clone()));
         } else if let Some(trailers) = frame.trailers_ref() {
-            kept.push(Kept::Trailers(trailers.clone()));
+            kept.push(Kept::Trailers(Box::new(trailers.clone())));
         }
+        self.next = kept.len();
     }
 }
 
@@ -108,6 +136,8 @@ pub(super) struct UploadTimeouts {
     pub(super) body: Duration,
     /// The backend, once it has everything that there is.
     pub(super) response: Duration,
+    /// Both, once the response flows.
+    pub(super) stream: Duration,
 }
 
 /// The body of one attempt.
@@ -118,8 +148,6 @@ pub(super) enum UpstreamBody {
 
 pub(super) struct UploadReader {
     upload: Rc<RefCell<Upload>>,
-    /// The next of the kept frames.
-    next: usize,
     reader: u32,
     flight: Rc<Flight>,
     timeouts: UploadTimeouts,
@@ -134,13 +162,29 @@ impl UploadReader {
     ) -> Self {
         let mut state = upload.borrow_mut();
         state.reader += 1;
+        state.next = 0;
         flight.upload_done.set(false);
-        Self { upload: upload.clone(), next: 0, reader: state.reader, flight, timeouts }
+        Self { upload: upload.clone(), reader: state.reader, flight, timeouts }
     }
 
     fn arm(&self, timeout: Duration, reason: Reason) {
         let clock = self.timeouts.clock;
         self.flight.arm(clock.now_millis().saturating_add(millis(timeout)), reason);
+    }
+
+    /// It is the client's turn. Once the response flows, its silence is nobody's fault.
+    fn await_client(&self) {
+        if self.flight.kind() == Kind::Request {
+            self.arm(self.timeouts.body, Reason::RequestTimeout);
+        }
+    }
+
+    /// Whatever was handed over, it is the backend's turn.
+    fn await_backend(&self) {
+        match self.flight.kind() {
+            Kind::Request => self.arm(self.timeouts.response, Reason::ResponseTimeout),
+            _ => self.arm(self.timeouts.stream, Reason::IdleTimeout),
+        }
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -149,15 +193,14 @@ impl UploadReader {
         if upload.reader != self.reader {
             return Poll::Ready(Some(Err(BodyError(Reason::UpstreamReset))));
         }
-        if let Some(kept) = upload.kept.as_ref().and_then(|kept| kept.get(self.next)) {
-            self.next += 1;
-            return Poll::Ready(Some(Ok(kept.clone().frame())));
+        if let Some(kept) = upload.take_kept() {
+            return Poll::Ready(Some(Ok(kept)));
         }
         if upload.ended {
             return Poll::Ready(None);
         }
         let Poll::Ready(frame) = Pin::new(&mut upload.incoming).poll_frame(cx) else {
-            self.arm(self.timeouts.body, Reason::RequestTimeout);
+            self.await_client();
             return Poll::Pending;
         };
         Poll::Ready(match frame {
@@ -172,7 +215,6 @@ impl UploadReader {
                     return Poll::Ready(Some(Err(self.stop(Reason::BodyTooLarge))));
                 }
                 upload.keep(&frame);
-                self.next += 1;
                 upload.ended = upload.incoming.is_end_stream();
                 Some(Ok(frame))
             }
@@ -196,8 +238,7 @@ impl Body for UpstreamBody {
         let Self::Upload(reader) = &mut *self else { return Poll::Ready(None) };
         let frame = ready!(reader.read(cx));
         if !matches!(frame, Some(Err(_))) {
-            // Whatever was handed over, it is the backend's turn.
-            reader.arm(reader.timeouts.response, Reason::ResponseTimeout);
+            reader.await_backend();
         }
         if frame.is_none() || reader.is_end() {
             reader.flight.upload_done.set(true);
@@ -226,7 +267,7 @@ impl Body for UpstreamBody {
 impl UploadReader {
     fn is_end(&self) -> bool {
         let upload = self.upload.borrow();
-        upload.ended && upload.kept.as_ref().is_none_or(|kept| self.next >= kept.len())
+        upload.ended && upload.has_sent_all_kept()
     }
 }
 
@@ -244,6 +285,8 @@ pub(super) struct StreamBody {
     pub(super) clock: Clock,
     /// Longest silence of either side.
     pub(super) timeout: Duration,
+    /// It is the backend's turn, not the client's.
+    pub(super) awaits_backend: bool,
     /// How long the connection may idle afterwards.
     pub(super) upstream_idle: Duration,
     pub(super) size: SizeHint,
@@ -263,8 +306,12 @@ impl StreamBody {
             }
             None => return Poll::Ready(None),
         };
-        flight
-            .arm(self.clock.now_millis().saturating_add(millis(self.timeout)), Reason::IdleTimeout);
+        // Being asked again is no progress: only a frame, and a client that begins to wait for one.
+        if polled.is_ready() || !self.awaits_backend {
+            let deadline = self.clock.now_millis().saturating_add(millis(self.timeout));
+            flight.arm(deadline, Reason::IdleTimeout);
+        }
+        self.awaits_backend = polled.is_pending();
         let (frame, is_end) = ready!(polled);
         Poll::Ready(match frame {
             None => {
@@ -298,7 +345,11 @@ impl StreamBody {
 
     fn fail(&mut self, reason: Reason) -> BodyError {
         if let Some(mut recorder) = self.recorder.take() {
-            recorder.fail(fault_of(reason), reason);
+            let fault = match reason {
+                Reason::IdleTimeout if !self.awaits_backend => Fault::Downstream,
+                _ => fault_of(reason),
+            };
+            recorder.fail(fault, reason);
         }
         self.ticket = None;
         BodyError(reason)

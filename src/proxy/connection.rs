@@ -1,7 +1,7 @@
 //! One client connection: which HTTP it speaks, how long it may idle, how it ends.
 
 use super::{body::millis, core::Core, handler, headers::Client, record::ConnectionActivity};
-use crate::live::{Clock, LiveListener, Phase};
+use crate::live::{Clock, LiveListener};
 use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
@@ -25,14 +25,16 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
+    sync::watch,
     time::timeout,
 };
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// When the process drains, an HTTP/1 connection that has been quiet for this long is closed; one that is
-/// in use learns from its next answer. Closing at once would meet requests on their way.
+/// When its listener has left or the process drains, an HTTP/1 connection that has been quiet for this long
+/// is closed; one that is in use learns from its next answer. Closing at once would meet requests on their
+/// way.
 const QUIET_BEFORE_CLOSE: Duration = Duration::from_secs(1);
 
 /// What the requests of a connection share.
@@ -44,12 +46,17 @@ pub(super) struct ClientConnection {
     opened_millis: u64,
     /// Some request has been seen.
     pub(super) used: Cell<bool>,
+    /// True when its listener has left or the process drains.
+    stopped: watch::Receiver<bool>,
+    /// A tunnel holds the connection, and so is counted, longer than HTTP does.
+    open: Open,
 }
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(
     core: Rc<Core>,
     listener: Rc<LiveListener>,
+    stopped: watch::Receiver<bool>,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
@@ -68,18 +75,26 @@ pub(super) async fn serve(
         activity: Rc::default(),
         opened_millis: core.now_millis(),
         used: Cell::new(false),
+        stopped,
+        open,
         core,
         listener,
     });
+    let beginning = async {
+        if connection.is_used_in_time(&stream).await {
+            sniff(stream, &connection).await
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    };
     let timeouts = connection.listener.spec.timeouts;
-    let Ok(Ok((stream, is_h2))) = timeout(timeouts.headers, sniff(stream, &connection)).await
-    else {
+    let Ok(Ok((stream, is_h2))) = timeout(timeouts.headers, beginning).await else {
         return;
     };
     if is_h2 {
         connection.listener.bound.closed(connection.core.index, false);
         connection.listener.bound.opened(connection.core.index, true);
-        open.is_h2.set(true);
+        connection.open.is_h2.set(true);
         serve_h2(&connection, stream).await;
     } else {
         serve_h1(&connection, stream).await;
@@ -142,7 +157,8 @@ async fn sniff(
     }
     let clock = connection.core.live.clock;
     let head_since = connection.activity.head_since.clone();
-    let mut stream = ClientStream { stream, prefix, at: 0, len, clock, head_since };
+    let passed = connection.activity.passed.clone();
+    let mut stream = ClientStream { stream, prefix, at: 0, len, clock, head_since, passed };
     if len > 0 {
         stream.note_head();
     }
@@ -180,8 +196,8 @@ async fn serve_h2(connection: &Rc<ClientConnection>, stream: ClientStream) {
     let _ = supervise(connection, serving, |serving| serving.graceful_shutdown(), true).await;
 }
 
-/// Drives a connection; asks it to end when it has idled for too long or the process drains, and drops it
-/// when a request head does not arrive in time.
+/// Drives a connection; asks it to end when it has idled for too long, its listener has left or the
+/// process drains, and drops it when a request head does not arrive in time.
 async fn supervise<C, T>(
     connection: &Rc<ClientConnection>,
     serving: C,
@@ -195,10 +211,11 @@ where
     let pace = (timeouts.headers.min(timeouts.keep_alive) / 4)
         .clamp(Duration::from_millis(50), Duration::from_secs(5));
     let mut serving = std::pin::pin!(serving);
-    let mut phases = connection.core.live.lifecycle.subscribe();
+    let mut stopped = connection.stopped.clone();
     let mut ending = false;
+    let mut progress = Progress::default();
     loop {
-        let leaving = *phases.borrow_and_update() >= Phase::Draining;
+        let leaving = connection.is_leaving();
         if leaving && is_h2 && !ending {
             end(serving.as_mut());
             ending = true;
@@ -207,18 +224,40 @@ where
         tokio::select! {
             biased;
             done = &mut serving => return Some(done),
-            // The sender lives as long as the process.
-            _ = phases.changed(), if !leaving => {}
+            // A worker that ends takes the connection with it.
+            _ = stopped.wait_for(|stopped| *stopped), if !leaving => {}
             () = tokio::time::sleep(pace) => match connection.overdue(is_h2, leaving) {
                 Overdue::No => {}
                 Overdue::Now => return None,
-                Overdue::Idle if ending => return None,
-                Overdue::Idle => {
+                Overdue::Idle if !ending => {
                     end(serving.as_mut());
                     ending = true;
                 }
+                // The end of the last answer may still be on its way to a slow reader, and HTTP/2 waits
+                // for the client to say that it knows.
+                Overdue::Idle if progress.is_stalled(connection, timeouts.body) => return None,
+                Overdue::Idle => {}
             },
         }
+    }
+}
+
+/// Whether anything passes on a connection that is to end.
+#[derive(Default)]
+struct Progress {
+    passed: u64,
+    since_millis: Option<u64>,
+}
+
+impl Progress {
+    /// Nothing has passed for `patience`, from the first look on.
+    fn is_stalled(&mut self, connection: &ClientConnection, patience: Duration) -> bool {
+        let now = connection.core.now_millis();
+        let passed = connection.activity.passed.load(Ordering::Relaxed);
+        if passed != self.passed || self.since_millis.is_none() {
+            *self = Self { passed, since_millis: Some(now) };
+        }
+        now.saturating_sub(self.since_millis.unwrap_or(now)) >= millis(patience)
     }
 }
 
@@ -255,6 +294,28 @@ impl ClientConnection {
         if quiet >= millis(keep) { Overdue::Idle } else { Overdue::No }
     }
 
+    /// True when bytes have come; false when its listener has left and none came for a while.
+    async fn is_used_in_time(&self, stream: &TcpStream) -> bool {
+        let mut stopped = self.stopped.clone();
+        let left = async {
+            // A worker that ends takes the connection with it.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            tokio::time::sleep(QUIET_BEFORE_CLOSE).await;
+        };
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            // Readiness alone may be a false alarm.
+            peeked = stream.peek(&mut byte) => peeked.is_ok(),
+            () = left => false,
+        }
+    }
+
+    /// Its listener has left or the process drains: the client should connect elsewhere.
+    pub(super) fn is_leaving(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
     /// A request head has been read.
     pub(super) fn head_read(&self) {
         self.activity.head_since.store(0, Ordering::Relaxed);
@@ -270,9 +331,23 @@ struct ClientStream {
     len: usize,
     clock: Clock,
     head_since: Arc<AtomicU64>,
+    passed: Arc<AtomicU64>,
 }
 
 impl ClientStream {
+    fn note_passed(&self, bytes: usize) {
+        // One core alone writes it.
+        let passed = self.passed.load(Ordering::Relaxed);
+        self.passed.store(passed.wrapping_add(bytes as u64), Ordering::Relaxed);
+    }
+
+    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.note_passed(bytes);
+        }
+        written
+    }
+
     /// Bytes have come; if none was awaited they are the beginning of a request.
     fn note_head(&mut self) {
         if self.head_since.load(Ordering::Relaxed) == 0 {
@@ -295,8 +370,10 @@ impl AsyncRead for ClientStream {
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let read = buf.filled().len() - before;
+        if read > 0 {
             self.note_head();
+            self.note_passed(read);
         }
         polled
     }
@@ -308,7 +385,8 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_written(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -328,7 +406,8 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_written(written)
     }
 }
 

@@ -21,8 +21,6 @@ pub(super) struct Core {
     pub(super) flights: Rc<Flights>,
     /// Client connections that are open.
     pub(super) connections: Cell<usize>,
-    /// No new connections; answers tell clients to open theirs elsewhere.
-    pub(super) draining: Cell<bool>,
     /// By the backends' slots.
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
     /// By the services' slots.
@@ -48,7 +46,6 @@ impl Core {
             live,
             flights: Rc::default(),
             connections: Cell::new(0),
-            draining: Cell::new(false),
             upstreams: RefCell::default(),
             services: RefCell::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),

@@ -208,9 +208,11 @@ impl Choice<'_> {
             return None;
         }
         let backends = &self.live.pools[pool].backends;
-        let exclude: Vec<usize> = (0..backends.len())
-            .filter(|&index| tried.contains(&backends[index].slot.index()))
-            .collect();
+        let was_tried = |index: &usize| tried.contains(&backends[*index].slot.index());
+        let exclude: Vec<usize> = match tried {
+            [] => Vec::new(),
+            _ => (0..backends.len()).filter(was_tried).collect(),
+        };
         let choose_among = |exclude: &[usize]| {
             let candidates = Candidates {
                 pool: table,

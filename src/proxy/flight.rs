@@ -158,6 +158,10 @@ impl Flight {
         }
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind.get()
+    }
+
     pub(super) fn verdict(&self) -> Option<Reason> {
         self.verdict.get()
     }
@@ -198,6 +202,8 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.flight.end();
+        // An upload that still goes on holds the flight, and would hold the connection that it goes on.
+        drop(self.flight.exchange.take());
         self.flights.open.borrow_mut().remove(self.key);
     }
 }

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::live::{Fault, Kind, Reason, method_index};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{self, Entry},
     request::Parts,
 };
 use http_body::Body;
@@ -47,7 +48,7 @@ pub(super) async fn handle(
         Ok(answer) => answer.into_response(recorder),
         Err(failure) => refuse(failure, recorder, version),
     };
-    if core.draining.get() && version <= Version::HTTP_11 && !is_switching(&response) {
+    if connection.is_leaving() && version <= Version::HTTP_11 && !is_switching(&response) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
@@ -100,7 +101,7 @@ impl Answer {
 }
 
 async fn forward(
-    connection: &ClientConnection,
+    connection: &Rc<ClientConnection>,
     mut request: Request<Incoming>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
@@ -108,6 +109,9 @@ async fn forward(
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, incoming) = request.into_parts();
     headers::check(&parts)?;
+    if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
+        return Err(Reason::HeadersTooLarge.into());
+    }
     let client = connection.client;
     let address = client.address(&parts.headers);
     let secure = client.is_secure(&parts.headers);
@@ -125,7 +129,7 @@ async fn forward(
         return Err(Reason::BadRequest.into());
     }
     headers::to_backend(&mut parts, client, || core.random_id(), upgrade.as_ref())?;
-    let upload = upload(&parts, incoming, &assignment)?;
+    let upload = upload(incoming, &assignment)?;
     let mut exchange = Sending {
         core,
         parts,
@@ -145,7 +149,6 @@ async fn forward(
 /// # Errors
 /// `BodyTooLarge` when the client says so beforehand.
 fn upload(
-    parts: &Parts,
     incoming: Incoming,
     assignment: &Assignment,
 ) -> Result<Option<Rc<RefCell<Upload>>>, Failure> {
@@ -156,7 +159,7 @@ fn upload(
     if incoming.size_hint().lower() > policy.limits.body_bytes {
         return Err(Reason::BodyTooLarge.into());
     }
-    let keep = if parts.method.is_idempotent() { policy.retries.buffer as usize } else { 0 };
+    let keep = policy.retries.buffer as usize;
     Ok(Some(Rc::new(RefCell::new(Upload::new(incoming, keep, policy.limits.body_bytes)))))
 }
 
@@ -184,6 +187,8 @@ enum Attempt {
     /// The connection ended before a byte of the response came.
     Silent {
         reused: bool,
+        /// Some of the request had been written to it.
+        written: bool,
     },
     Failed(Reason),
 }
@@ -198,10 +203,15 @@ impl Sending<'_> {
         let mut fresh = false;
         loop {
             let flight = assignment.ticket.flight.clone();
+            let limit = assignment.policy.timeouts.request;
+            if !limit.is_zero() {
+                flight.limit(self.began_millis.saturating_add(millis(limit)));
+            }
             let conn = match self.connection(&assignment, &flight, fresh).await {
                 Ok(conn) => conn,
                 Err(reason) => {
-                    let retry = assignment.policy.retries.on.connect;
+                    let retry =
+                        reason == Reason::ConnectFailed && assignment.policy.retries.on.connect;
                     assignment = self.next(assignment, recorder, reason, retry)?;
                     (unsent, fresh) = (None, false);
                     continue;
@@ -219,9 +229,11 @@ impl Sending<'_> {
                     fresh = true;
                 }
                 // The backend closed an idle connection while the request was on its way to it.
-                Attempt::Silent { reused: true } if self.is_repeatable() => fresh = true,
-                Attempt::Silent { .. } => {
-                    let retry = assignment.policy.retries.on.reset && self.is_repeatable();
+                Attempt::Silent { reused: true, written } if self.is_repeatable(written) => {
+                    fresh = true;
+                }
+                Attempt::Silent { written, .. } => {
+                    let retry = assignment.policy.retries.on.reset && self.is_repeatable(written);
                     assignment = self.next(assignment, recorder, Reason::UpstreamReset, retry)?;
                     fresh = false;
                 }
@@ -232,10 +244,16 @@ impl Sending<'_> {
         }
     }
 
-    /// Sending it twice does no harm, and all of it is still there.
-    fn is_repeatable(&self) -> bool {
-        self.parts.method.is_idempotent()
+    /// Sending it again does no harm, and all of it is still there. `written`: the backend may have seen
+    /// some of it.
+    fn is_repeatable(&self, written: bool) -> bool {
+        (!written || self.parts.method.is_idempotent())
             && self.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable())
+    }
+
+    /// Whether an idle connection that turns out to be closed may cost the request.
+    fn is_delicate(&self) -> bool {
+        self.upload.is_some() || !self.parts.method.is_idempotent()
     }
 
     /// An idle connection, unless a `fresh` one is wanted; else a new one.
@@ -246,7 +264,7 @@ impl Sending<'_> {
         fresh: bool,
     ) -> Result<Conn, Reason> {
         let upstream = &flight.upstream;
-        if !fresh && let Some(conn) = upstream.checkout(!self.is_repeatable()).await {
+        if !fresh && let Some(conn) = upstream.checkout(self.is_delicate()).await {
             return Ok(conn);
         }
         let backend = &upstream.backend;
@@ -280,11 +298,8 @@ impl Sending<'_> {
         };
         let now = self.core.now_millis();
         let timeouts = &assignment.policy.timeouts;
-        if !timeouts.request.is_zero() {
-            flight.limit(self.began_millis.saturating_add(millis(timeouts.request)));
-        }
         flight.arm(now.saturating_add(millis(timeouts.response)), Reason::ResponseTimeout);
-        let (sent, received) = (Instant::now(), conn.received());
+        let (sent, before) = (Instant::now(), conn.passed());
         match unless_judged(flight, conn.sender.try_send_request(request)).await {
             Err(reason) => Attempt::Failed(reason),
             Ok(Ok(response)) => {
@@ -300,8 +315,9 @@ impl Sending<'_> {
                     tracing::debug!(backend = %flight.upstream.backend.address, %error, "attempt failed");
                     if let Some(reason) = flight.verdict() {
                         Attempt::Failed(reason)
-                    } else if conn.received() == received {
-                        Attempt::Silent { reused: conn.reused }
+                    } else if conn.passed().received == before.received {
+                        let written = conn.passed().written > before.written;
+                        Attempt::Silent { reused: conn.reused, written }
                     } else if error.is_incomplete_message() {
                         Attempt::Failed(Reason::UpstreamReset)
                     } else {
@@ -321,6 +337,7 @@ impl Sending<'_> {
                     clock: self.core.live.clock,
                     body: self.body_timeout,
                     response: assignment.policy.timeouts.response,
+                    stream: assignment.policy.timeouts.body,
                 };
                 UpstreamBody::Upload(UploadReader::new(upload, flight.clone(), timeouts))
             }
@@ -329,6 +346,11 @@ impl Sending<'_> {
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = origin_form(&self.parts.uri);
         *request.headers_mut() = self.parts.headers.clone();
+        // HTTP/1.0 knows requests without a host, HTTP/1.1 does not.
+        if let Entry::Vacant(host) = request.headers_mut().entry(header::HOST) {
+            let address = flight.upstream.backend.address.to_string();
+            host.insert(HeaderValue::from_str(&address).unwrap_or(EMPTY));
+        }
         request
     }
 
@@ -365,6 +387,8 @@ impl Sending<'_> {
     }
 }
 
+const EMPTY: HeaderValue = HeaderValue::from_static("");
+
 /// Path and query alone (RFC 9112 section 3.2.1), or `*`.
 fn origin_form(uri: &Uri) -> Uri {
     match uri.path_and_query() {
@@ -387,7 +411,7 @@ async fn unless_judged<F: Future>(flight: &Flight, future: F) -> Result<F::Outpu
 
 /// Turns a backend's response into the client's.
 fn answer(
-    connection: &ClientConnection,
+    connection: &Rc<ClientConnection>,
     request: &Parts,
     assignment: Assignment,
     conn: Conn,
@@ -397,8 +421,9 @@ fn answer(
     let core = &connection.core;
     let Assignment { ticket, policy, issued, .. } = assignment;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some((protocol, client)) = upgrade.filter(|(p, _)| agrees(p, response.headers()))
-        else {
+        let agreed =
+            upgrade.and_then(|(asked, client)| Some((agreed(&asked, response.headers())?, client)));
+        let Some((protocol, client)) = agreed else {
             return Err(fail_attempt(core, &ticket.flight.upstream, Reason::BadResponse));
         };
         let backend = hyper::upgrade::on(&mut response);
@@ -407,13 +432,8 @@ fn answer(
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
         let clock = core.live.clock;
-        tokio::task::spawn_local(tunnel::run(
-            client,
-            backend,
-            ticket,
-            clock,
-            policy.timeouts.tunnel_idle,
-        ));
+        let ends = tunnel::Ends { client, backend, conn, connection: connection.clone() };
+        tokio::task::spawn_local(tunnel::run(ends, ticket, clock, policy.timeouts.tunnel_idle));
         return Ok(Answer::Whole(with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None)));
     }
     let (head, incoming) = response.into_parts();
@@ -438,6 +458,7 @@ fn answer(
         recorder: None,
         clock: core.live.clock,
         timeout: policy.timeouts.body,
+        awaits_backend: true,
         upstream_idle: policy.timeouts.upstream_idle,
         size: incoming.size_hint(),
     };
@@ -463,11 +484,15 @@ fn with_head(
     response
 }
 
-/// The backend switches to what the client asked for (RFC 9110 section 15.2.2).
-fn agrees(asked: &HeaderValue, headers: &HeaderMap) -> bool {
-    headers
-        .get(header::UPGRADE)
-        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(asked.as_bytes()))
+/// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
+fn agreed(asked: &HeaderValue, headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut answers = headers.get_all(header::UPGRADE).iter();
+    let (answer, None) = (answers.next()?, answers.next()) else { return None };
+    let asked = asked.to_str().ok()?;
+    let is_asked = |protocol: &str| {
+        asked.split(',').any(|known| known.trim().eq_ignore_ascii_case(protocol.trim()))
+    };
+    answer.to_str().ok()?.split(',').all(is_asked).then(|| answer.clone())
 }
 
 fn fail_attempt(core: &Core, upstream: &Upstream, reason: Reason) -> Failure {

@@ -58,14 +58,17 @@ impl Client {
 /// two hosts (section 3.2), a path that could mean another one.
 pub(super) fn check(parts: &Parts) -> Result<(), Reason> {
     let headers = &parts.headers;
-    if headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH)
-    {
+    let is_coded = headers.contains_key(header::TRANSFER_ENCODING);
+    if is_framed_twice(headers) || (is_coded && parts.version < Version::HTTP_11) {
         return Err(Reason::BadRequest);
     }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
+        return Err(Reason::BadRequest);
+    }
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    if ![host.map(HeaderValue::as_bytes), authority].into_iter().flatten().all(is_host) {
         return Err(Reason::BadRequest);
     }
     if parts.version == Version::HTTP_2
@@ -85,6 +88,12 @@ pub(super) fn check(parts: &Parts) -> Result<(), Reason> {
         return Err(Reason::Expectation);
     }
     if is_tricky(parts.uri.path()) { Err(Reason::BadRequest) } else { Ok(()) }
+}
+
+/// Host and port, of the characters that they may consist of (RFC 9110 section 7.2): above all no user's
+/// name, which readers take for the host or do not.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte))
 }
 
 /// A path with dot segments (also encoded), an encoded NUL or a backslash: backends disagree on what it is.
@@ -214,8 +223,17 @@ pub(super) fn to_backend(
     if let Entry::Vacant(entry) = headers.entry(X_REQUEST_ID) {
         entry.insert(request_id());
     }
+    // Both fields concern the connection, which must say so (RFC 9110 sections 7.8 and 10.1.4).
+    let options = match (upgrade, wants_trailers) {
+        (Some(_), true) => Some("upgrade, te"),
+        (Some(_), false) => Some("upgrade"),
+        (None, true) => Some("te"),
+        (None, false) => None,
+    };
+    if let Some(options) = options {
+        headers.insert(header::CONNECTION, HeaderValue::from_static(options));
+    }
     if let Some(protocol) = upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol.clone());
     }
     if parts.version == Version::HTTP_2 {
@@ -224,8 +242,18 @@ pub(super) fn to_backend(
     Ok(())
 }
 
+/// What many backends cannot tell from the fields that the proxy adds (CGI turns `-` into `_`).
+const ALIASES: [HeaderName; 3] = [
+    HeaderName::from_static("x_forwarded_for"),
+    HeaderName::from_static("x_forwarded_proto"),
+    HeaderName::from_static("x_forwarded_host"),
+];
+
 /// What trusted proxies say is kept and added to; what others say is replaced.
 fn forwarded(headers: &mut HeaderMap, client: Client) {
+    for alias in ALIASES {
+        headers.remove(alias);
+    }
     let mut text = String::new();
     if client.trusted {
         for line in headers.get_all(X_FORWARDED_FOR) {
@@ -263,10 +291,19 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Somebody on the way to this proxy may see another end of the message.
+pub(super) fn is_framed_twice(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
+}
+
 /// The response's fields as the client gets them.
 pub(super) fn to_client(headers: &mut HeaderMap) {
-    // Whatever a backend names is between it and this proxy; content-length frames the message.
-    let length = headers.get(header::CONTENT_LENGTH).cloned();
+    // Whatever a backend names is between it and this proxy; content-length frames the message, unless
+    // there is a transfer coding (RFC 9112 section 6.3).
+    let length = match is_framed_twice(headers) {
+        true => headers.remove(header::CONTENT_LENGTH).and(None),
+        false => headers.get(header::CONTENT_LENGTH).cloned(),
+    };
     // Nothing is protected, so this cannot fail.
     let _ = strip(headers, |_| false);
     if let Some(length) = length {
@@ -303,7 +340,8 @@ mod tests {
                 .header("x-kept", "1")
         });
         sent(&mut parts, CLIENT).unwrap();
-        for gone in ["connection", "x-private", "keep-alive", "upgrade", "http2-settings"] {
+        assert_eq!(parts.headers["connection"], "te");
+        for gone in ["x-private", "keep-alive", "upgrade", "http2-settings"] {
             assert!(!parts.headers.contains_key(gone), "{gone}");
         }
         assert_eq!(parts.headers["te"], "trailers");
@@ -326,6 +364,7 @@ mod tests {
                 .header("x-forwarded-for", "203.0.113.9")
                 .header("x-forwarded-proto", "https")
                 .header("x-forwarded-host", "b")
+                .header("x_forwarded_for", "203.0.113.9")
         };
         let mut parts_of_a_stranger = parts(spoofed);
         assert_eq!(CLIENT.address(&parts_of_a_stranger.headers), CLIENT.peer);
@@ -333,6 +372,7 @@ mod tests {
         assert_eq!(parts_of_a_stranger.headers["x-forwarded-for"], "192.0.2.1");
         assert_eq!(parts_of_a_stranger.headers["x-forwarded-proto"], "http");
         assert_eq!(parts_of_a_stranger.headers["x-forwarded-host"], "a");
+        assert!(!parts_of_a_stranger.headers.contains_key("x_forwarded_for"));
 
         let proxy = Client { trusted: true, ..CLIENT };
         let mut parts = parts(spoofed);

@@ -45,6 +45,8 @@ pub(super) struct ConnectionActivity {
     pub(super) doomed: Cell<bool>,
     /// When a request head began to arrive; 0: none is on its way.
     pub(super) head_since: Arc<AtomicU64>,
+    /// Bytes that have passed, either way.
+    pub(super) passed: Arc<AtomicU64>,
 }
 
 impl Recorder {

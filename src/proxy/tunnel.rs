@@ -2,7 +2,9 @@
 
 use super::{
     body::millis,
+    connection::ClientConnection,
     flight::{Flight, Ticket},
+    upstream::Conn,
 };
 use crate::live::{Clock, Kind, Reason};
 use hyper::upgrade::OnUpgrade;
@@ -17,16 +19,23 @@ use std::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
+/// What a tunnel connects.
+pub(super) struct Ends {
+    pub(super) client: OnUpgrade,
+    pub(super) backend: OnUpgrade,
+    /// Drives the backend's side until it has been handed over.
+    pub(super) conn: Conn,
+    /// Counts as open as long as the tunnel is.
+    pub(super) connection: Rc<ClientConnection>,
+}
+
 /// Runs until both sides have ended, one failed, nothing passed for `idle`, or the backend was cut.
-pub(super) async fn run(
-    client: OnUpgrade,
-    backend: OnUpgrade,
-    ticket: Ticket,
-    clock: Clock,
-    idle: Duration,
-) {
+pub(super) async fn run(ends: Ends, ticket: Ticket, clock: Clock, idle: Duration) {
+    let Ends { client, backend, conn: _conn, connection: _connection } = ends;
     ticket.turn(Kind::Tunnel);
     let flight = ticket.flight.clone();
+    // The request has been answered: what `timeouts.request` limits is over.
+    flight.limit(u64::MAX);
     arm(&flight, clock, idle);
     let pump = async {
         let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return };

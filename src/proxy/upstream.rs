@@ -1,6 +1,6 @@
 //! One core's connections to one backend.
 
-use super::body::UpstreamBody;
+use super::{body::UpstreamBody, headers::is_framed_twice};
 use crate::{live::LiveBackend, net};
 use http::{HeaderMap, HeaderValue};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -19,6 +19,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    task::JoinHandle,
 };
 
 /// Idle connections that a core keeps to one backend.
@@ -35,15 +36,25 @@ pub(super) struct Upstream {
     idle: RefCell<Vec<Conn>>,
 }
 
-/// A connection that belongs to one request at a time.
+/// A connection that belongs to one request at a time. Dropping it closes it, whatever is still on its way.
 pub(super) struct Conn {
     pub(super) sender: SendRequest<UpstreamBody>,
+    /// What drives it; without this an upload would go on after its response has ended.
+    _task: AbortOnDrop,
     socket: Arc<Mutex<Socket>>,
     /// How long the backend keeps it when idle, if it says so.
     keep_alive: Option<Duration>,
     idle_until: Instant,
     /// It has served a request before, so the backend may close it at any moment.
     pub(super) reused: bool,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Upstream {
@@ -101,16 +112,16 @@ impl Upstream {
     /// When the backend does not accept within `timeout`.
     pub(super) async fn connect(&self, timeout: Duration) -> io::Result<Conn> {
         let stream = net::dial(&self.backend.address, timeout).await?;
-        let socket = Arc::new(Mutex::new(Socket { stream, received: 0 }));
+        let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0 }));
         let io = TokioIo::new(Shared(socket.clone()));
         let (sender, connection) =
             http1::Builder::new().handshake(io).await.map_err(io::Error::other)?;
-        tokio::task::spawn_local(async move {
+        let task = AbortOnDrop(tokio::task::spawn_local(async move {
             // How it ended is told to the request that used it.
             let _ = connection.with_upgrades().await;
-        });
+        }));
         let idle_until = Instant::now();
-        Ok(Conn { sender, socket, keep_alive: None, idle_until, reused: false })
+        Ok(Conn { sender, _task: task, socket, keep_alive: None, idle_until, reused: false })
     }
 }
 
@@ -134,13 +145,19 @@ impl Conn {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Bytes read from it so far.
-    pub(super) fn received(&self) -> u64 {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner).received
+    /// Bytes that have passed so far.
+    pub(super) fn passed(&self) -> Passed {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        Passed { received: socket.received, written: socket.written }
     }
 
-    /// Takes note of `Keep-Alive: timeout=N` (RFC 2068 section 19.7.1.1).
+    /// Takes note of `Keep-Alive: timeout=N` (RFC 2068 section 19.7.1.1), and of a doubt where the response
+    /// ends.
     pub(super) fn observe(&mut self, headers: &HeaderMap) {
+        if is_framed_twice(headers) {
+            self.keep_alive = Some(Duration::ZERO);
+            return;
+        }
         if let Some(seconds) = headers.get("keep-alive").and_then(keep_alive_timeout) {
             self.keep_alive = Some(Duration::from_secs(seconds));
         }
@@ -162,11 +179,31 @@ struct Shared(Arc<Mutex<Socket>>);
 struct Socket {
     stream: TcpStream,
     received: u64,
+    written: u64,
+}
+
+/// Bytes of a connection, both ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) received: u64,
+    pub(super) written: u64,
 }
 
 impl Shared {
     fn with<R>(&self, f: impl FnOnce(Pin<&mut TcpStream>) -> R) -> R {
         f(Pin::new(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).stream))
+    }
+
+    fn write(
+        &self,
+        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let polled = write(Pin::new(&mut socket.stream));
+        if let Poll::Ready(Ok(written)) = polled {
+            socket.written += written as u64;
+        }
+        polled
     }
 }
 
@@ -190,7 +227,7 @@ impl AsyncWrite for Shared {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.with(|stream| stream.poll_write(cx, buf))
+        self.write(|stream| stream.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -210,7 +247,7 @@ impl AsyncWrite for Shared {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.with(|stream| stream.poll_write_vectored(cx, bufs))
+        self.write(|stream| stream.poll_write_vectored(cx, bufs))
     }
 }
 

@@ -53,7 +53,8 @@ async fn run(core: Rc<Core>) {
             _ = tick.tick() => core.tidy(),
         }
     }
-    core.draining.set(true);
+    // What was added just before is drained like the others.
+    listening.follow();
     listening.close().await;
     // Tasks tell nobody when they end: at this point a look every few milliseconds costs nothing.
     while !core.is_idle() {
@@ -88,6 +89,7 @@ struct Listening {
 struct Accepting {
     /// The settings for new connections.
     listener: Rc<RefCell<Rc<LiveListener>>>,
+    /// Nothing more is accepted, and the connections that were are asked to end.
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -132,8 +134,10 @@ impl Listening {
 
     /// Closes all; returns when what was queued has been accepted.
     async fn close(&mut self) {
-        for (_, accepting) in self.open.drain() {
+        for accepting in self.open.values() {
             accepting.stop.send_replace(true);
+        }
+        for (_, accepting) in self.open.drain() {
             // A task that panicked has closed its socket.
             let _ = accepting.task.await;
         }
@@ -144,14 +148,15 @@ async fn accept(
     core: Rc<Core>,
     listener: Rc<RefCell<Rc<LiveListener>>>,
     socket: TcpListener,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) {
+    let mut stop = stopped.clone();
     loop {
         tokio::select! {
             biased;
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            _ = stop.wait_for(|stopped| *stopped) => break,
             accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => start(&core, &listener, stream, peer),
+                Ok((stream, peer)) => start(&core, &listener, &stopped, stream, peer),
                 Err(error) => pause_after(&error, &listener).await,
             },
         }
@@ -161,11 +166,15 @@ async fn accept(
     let Ok(socket) = socket.into_std() else { return };
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
-        let Ok((stream, peer)) = socket.accept() else { break };
+        let (stream, peer) = match socket.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if concerns_one(&error) => continue,
+            Err(_) => break,
+        };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            start(&core, &listener, stream, peer);
+            start(&core, &listener, &stopped, stream, peer);
         }
     }
 }
@@ -173,17 +182,24 @@ async fn accept(
 fn start(
     core: &Rc<Core>,
     listener: &RefCell<Rc<LiveListener>>,
+    stopped: &watch::Receiver<bool>,
     stream: TcpStream,
     peer: std::net::SocketAddr,
 ) {
     let listener = listener.borrow().clone();
-    tokio::task::spawn_local(connection::serve(core.clone(), listener, stream, peer));
+    let serving = connection::serve(core.clone(), listener, stopped.clone(), stream, peer);
+    tokio::task::spawn_local(serving);
+}
+
+/// The connection to be accepted has broken; the next one may be sound.
+fn concerns_one(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// A connection that broke before it was accepted is no reason to wait; a lack of file descriptors is.
 async fn pause_after(error: &io::Error, listener: &RefCell<Rc<LiveListener>>) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+    if !concerns_one(error) {
         let address = listener.borrow().bound.address;
         tracing::error!(%address, %error, "accept failed");
         sleep(Duration::from_millis(50)).await;
