@@ -8,7 +8,7 @@ use super::{
     variables,
 };
 use indexmap::IndexMap;
-use std::{borrow::Cow, path::Path, rc::Rc};
+use std::{borrow::Cow, collections::HashSet, path::Path, rc::Rc};
 
 /// How values of one kind are described and read.
 pub(super) trait Kind {
@@ -133,6 +133,8 @@ pub(super) struct Reader<'a> {
     warnings: &'a mut Problems,
     /// Within a key that has no effect, whose inner keys need no warnings of their own.
     inert: bool,
+    /// Keys of mappings that an unknown key beside them was probably meant to be.
+    meant: HashSet<(NodeId, &'static str)>,
 }
 
 impl<'a> Reader<'a> {
@@ -143,7 +145,7 @@ impl<'a> Reader<'a> {
         errors: &'a mut Problems,
         warnings: &'a mut Problems,
     ) -> Self {
-        Self { tree, environment, directory, errors, warnings, inert: false }
+        Self { tree, environment, directory, errors, warnings, inert: false, meant: HashSet::new() }
     }
 
     pub(super) fn problem(
@@ -276,7 +278,10 @@ impl<'a> Reader<'a> {
             }
         }
         for key in section.keys {
-            if key.presence == Presence::Required && !members.contains_key(key.name) {
+            if key.presence == Presence::Required
+                && !members.contains_key(key.name)
+                && !self.is_misspelt(node, key.name)
+            {
                 let message = format!("the key `{}` is missing", key.name);
                 let fix = format!("add it, such as `{}: {}`", key.name, key.example);
                 self.key_problem(self.tree.place(node), node, key.name, message, fix);
@@ -285,10 +290,19 @@ impl<'a> Reader<'a> {
         Some(Members(members))
     }
 
+    /// Whether `node` has no `key` but an unknown one like it: that it is missing is the same
+    /// mistake, which has been reported.
+    pub(super) fn is_misspelt(&self, node: NodeId, key: &'static str) -> bool {
+        self.meant.contains(&(node, key))
+    }
+
     fn unknown_key(&mut self, node: NodeId, section: &Section, name: &str, place: Place) {
         let allowed = suggest::list(section.names());
         let fix = match suggest::nearest(name, section.keys.iter().map(|key| key.name)) {
-            Some(near) => format!("did you mean `{near}`? Known here: {allowed}"),
+            Some(near) => {
+                self.meant.insert((node, near));
+                format!("did you mean `{near}`? Known here: {allowed}")
+            }
             None => format!("known here: {allowed}"),
         };
         self.key_problem(place, node, name, format!("the key {} is unknown", quote(name)), fix);

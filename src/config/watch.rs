@@ -93,9 +93,27 @@ impl Task {
             news = tokio::select! {
                 () = self.stream.closed() => return,
                 Some(answer) = asked.recv() => self.answer(answer).await,
-                () = happened.notified() => self.look().await,
-                _ = ticks.tick() => self.look().await,
+                () = happened.notified() => self.look_or_answer(&mut asked).await,
+                _ = ticks.tick() => self.look_or_answer(&mut asked).await,
             };
+        }
+    }
+
+    /// Looks; whoever asks meanwhile gets the file as it is now. Who changes the file and asks at once would
+    /// otherwise wait until it has settled, and hear that nothing changed, since the stream had it first.
+    async fn look_or_answer(
+        &mut self,
+        asked: &mut mpsc::Receiver<oneshot::Sender<Loaded>>,
+    ) -> Option<Loaded> {
+        loop {
+            let answer = tokio::select! {
+                Some(answer) = asked.recv() => answer,
+                news = self.look() => return news,
+            };
+            let unwanted = self.answer(answer).await;
+            if unwanted.is_some() {
+                return unwanted;
+            }
         }
     }
 

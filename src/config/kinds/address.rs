@@ -66,7 +66,9 @@ impl ScalarKind for BackendAddressKind {
     fn parse(scalar: &Scalar<'_>) -> Result<BackendAddress, Wrong> {
         scalar.text.parse().map_err(|error: crate::spec::AddressError| {
             let message = format!("{} is not {}", quote(&scalar.text), Self::FORM.noun());
-            Wrong::because(message, quote(&error.to_string()).trim_matches('`'))
+            let quoted = quote(&error.to_string());
+            let fix = quoted.strip_prefix('`').and_then(|it| it.strip_suffix('`'));
+            Wrong::because(message, fix.unwrap_or(&quoted))
         })
     }
 }

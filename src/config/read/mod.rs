@@ -195,6 +195,9 @@ fn routes(
 
 /// Without `routes`, everything goes to the only service.
 fn no_routes(reader: &mut Reader<'_>, services: &IndexSet<&str>) -> Vec<Route> {
+    if services.len() > 1 && reader.is_misspelt(Tree::ROOT, "routes") {
+        return Vec::new();
+    }
     if services.len() > 1 {
         reader.key_problem(
             reader.place(Tree::ROOT),

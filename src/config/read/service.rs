@@ -60,13 +60,15 @@ fn pools(
         complete &= !at.value.weight.is_bad();
         if matches!(at.value.weight, Field::Absent) && !alone {
             complete = false;
-            reader.key_problem(
-                reader.place(at.node),
-                at.node,
-                "weight",
-                "the key `weight` is missing, and the service has more than one pool",
-                "add it, such as `weight: 0`; weights are relative to each other",
-            );
+            if !reader.is_misspelt(at.node, "weight") {
+                reader.key_problem(
+                    reader.place(at.node),
+                    at.node,
+                    "weight",
+                    "the key `weight` is missing, and the service has more than one pool",
+                    "add it, such as `weight: 0`; weights are relative to each other",
+                );
+            }
         }
         let default = Weight::new(100).unwrap_or(Weight::ONE);
         pools.insert(name.clone(), pool(reader, at, name, default));
@@ -164,9 +166,13 @@ fn pins(
 
 fn sticky(reader: &mut Reader<'_>, at: At<keys::Sticky>) -> Option<Sticky> {
     let At { value: keys, node } = at;
-    let by_cookie = keys.cookie.node().is_some();
-    let given = [keys.cookie.node(), keys.header.node(), keys.client_address.node()];
-    let chosen = given.iter().flatten().count();
+    let by_cookie = keys.cookie.node().is_some() || reader.is_misspelt(node, "cookie");
+    let given = [
+        by_cookie,
+        keys.header.node().is_some() || reader.is_misspelt(node, "header"),
+        keys.client_address.node().is_some() || reader.is_misspelt(node, "client_address"),
+    ];
+    let chosen = given.into_iter().filter(|&given| given).count();
     if chosen != 1 {
         reader.problem(
             node,
@@ -179,7 +185,8 @@ fn sticky(reader: &mut Reader<'_>, at: At<keys::Sticky>) -> Option<Sticky> {
     if let (true, false, Some(place)) = (issue, by_cookie, issue_place) {
         reader.problem(place, "`issue` needs a cookie to give", "add `cookie`, or remove `issue`");
     }
-    if let (Some(place), false) = (keys.max_age.node(), issue) {
+    if let (Some(place), false) = (keys.max_age.node(), issue || reader.is_misspelt(node, "issue"))
+    {
         reader.problem(
             place,
             "`max_age` is of issued cookies, and none are",

@@ -263,3 +263,46 @@ fn backends_that_this_version_cannot_reach_are_refused() {
             .contains("`h2` to backends is not supported by this version")
     );
 }
+
+/// What is reported of a file with two services, two pools, a pin, a check and a sticky cookie after
+/// `right` became `wrong` in it.
+fn one_slip(right: &str, wrong: &str) -> String {
+    const GOOD: &str = "listeners: [{ address: 127.0.0.1:1 }]
+services:
+  s:
+    pools:
+      blue: { weight: 1, backends: [{ address: a:1 }] }
+      green: { weight: 0, backends: [b:1] }
+    pins: [{ headers: { canary: yes }, pool: green }]
+    sticky: { cookie: user, issue: true, max_age: 1h }
+    health_check: { path: /health }
+  t: { pools: { p: { backends: [c:1] } } }
+routes: [{ service: s }]
+";
+    assert_eq!(lines(&read_text(GOOD).errors), "");
+    assert!(GOOD.contains(right), "{right}");
+    lines(&read_text(&GOOD.replacen(right, wrong, 1)).errors)
+}
+
+#[test]
+fn a_misspelt_key_is_one_mistake() {
+    for (right, wrong) in [
+        ("listeners:", "listners:"),
+        ("services:", "servces:"),
+        ("routes:", "rutes:"),
+        ("pools:", "pool:"),
+        ("weight: 1", "wieght: 1"),
+        ("backends: [b:1]", "backend: [b:1]"),
+        ("{ address: a:1", "{ adress: a:1"),
+        ("pool: green", "pol: green"),
+        ("cookie: user", "cookei: user"),
+        ("issue: true", "isue: true"),
+        ("{ path: /health", "{ pth: /health"),
+        ("service: s", "srvice: s"),
+    ] {
+        let said = one_slip(right, wrong);
+        assert_eq!(said.lines().count(), 1, "{wrong}\n{said}");
+        let key = right.split(':').next().unwrap().trim_start_matches("{ ");
+        assert!(said.contains(&format!("did you mean `{key}`?")), "{wrong}\n{said}");
+    }
+}

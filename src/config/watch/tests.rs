@@ -178,6 +178,24 @@ async fn what_was_asked_for_is_told_to_one_side_only() {
 }
 
 #[tokio::test]
+async fn who_asks_during_a_look_gets_the_change_instead_of_the_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    plain(directory.path());
+    let (stream, _receiver) = mpsc::channel(1);
+    let file = directory.path().join("c.yaml").into();
+    let mut task = Task { file, seen: None, places: Places::new(), stream };
+
+    let (requests, mut asked) = mpsc::channel(1);
+    let (answer, waits) = oneshot::channel();
+    // The look is begun first, and cannot end before the file has settled.
+    let (news, ()) = tokio::join!(task.look_or_answer(&mut asked), async {
+        requests.send(answer).await.unwrap();
+    });
+    assert!(news.is_none(), "told twice");
+    assert_eq!(threads(&waits.await.unwrap()), 1);
+}
+
+#[tokio::test]
 async fn the_task_ends_with_its_stream() {
     let Watched { directory: _directory, reloader, stream } =
         Watched::new(NEVER, Places::new(), plain).await;
