@@ -39,8 +39,8 @@ pub(super) fn rendezvous(
 ) -> Option<usize> {
     let mut best: Option<Entry> = None;
     for (index, hash, weight) in members.filter(|member| member.2 > 0) {
-        let entry = Entry { index, drawn: mix(key, hash), weight };
-        if best.as_ref().is_none_or(|best| entry.beats(best)) {
+        let mut entry = Entry { index, drawn: mix(key, hash), weight, cost: None };
+        if best.as_mut().is_none_or(|best| entry.beats(best)) {
             best = Some(entry);
         }
     }
@@ -51,18 +51,28 @@ struct Entry {
     index: usize,
     drawn: u64,
     weight: u32,
+    /// -ln(u), once it is needed.
+    cost: Option<u64>,
 }
 
 impl Entry {
-    fn beats(&self, other: &Self) -> bool {
+    fn beats(&mut self, other: &mut Self) -> bool {
         if self.weight == other.weight {
             // -ln(u) falls as u rises, so the logarithms need not be known.
             return self.drawn > other.drawn;
         }
-        // The cost -ln(u) of each times the weight of the other: no division.
-        let mine = u128::from(cost(self.drawn)) * u128::from(other.weight);
-        let theirs = u128::from(cost(other.drawn)) * u128::from(self.weight);
+        // Each cost times the other's weight: no division.
+        let theirs = u128::from(other.cost()) * u128::from(self.weight);
+        let mine = |cost: u64| u128::from(cost) * u128::from(other.weight);
+        if mine(least_cost(self.drawn)) > theirs {
+            return false;
+        }
+        let mine = mine(self.cost());
         mine < theirs || (mine == theirs && self.drawn > other.drawn)
+    }
+
+    fn cost(&mut self) -> u64 {
+        *self.cost.get_or_insert_with(|| cost(self.drawn))
     }
 }
 
@@ -72,6 +82,14 @@ const FRACTION: u32 = 32;
 /// -log2(x / 2^64) in units of 2^-32, rounded up; falls as `x` rises and is never 0.
 fn cost(x: u64) -> u64 {
     (64 << FRACTION) - log2(x.max(1))
+}
+
+/// What [`cost`] is at least, without a logarithm: log2(1 + f) is less than f + 0.0861.
+fn least_cost(x: u64) -> u64 {
+    const ABOVE: u64 = ((1_u64 << FRACTION) * 861).div_ceil(10_000);
+    let zeros = x.max(1).leading_zeros();
+    let fraction = ((x.max(1) << zeros) << 1) >> FRACTION;
+    (64_u64 << FRACTION).saturating_sub((u64::from(63 - zeros) << FRACTION) + fraction + ABOVE)
 }
 
 /// log2 in units of 2^-32, rounded down: one bit of the fraction for each squaring of the mantissa.
@@ -119,6 +137,11 @@ mod tests {
             assert!(log2(low) <= log2(high), "{low} {high}");
         }
         assert!(cost(u64::MAX) > 0);
+        for x in (0..20_000).map(|_| dice.next_u64() >> (dice.next_u64() % 64)).chain([0, u64::MAX])
+        {
+            let (least, cost) = (least_cost(x), cost(x));
+            assert!(least <= cost && cost - least < 400_000_000, "{x}: {least} {cost}");
+        }
         assert_eq!(cost(0), cost(1));
     }
 

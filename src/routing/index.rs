@@ -48,11 +48,8 @@ impl Index {
         view: &RequestView<'_, F>,
     ) -> Option<usize> {
         let hosts = view.host().into_iter().flat_map(|host| {
-            self.exact.get(host).into_iter().chain(
-                suffixes(host)
-                    .take_while(|_| !self.suffix.is_empty())
-                    .filter_map(|suffix| self.suffix.get(suffix)),
-            )
+            let wildcards = suffixes(host).filter_map(|suffix| self.suffix.get(suffix));
+            self.exact.get(host).into_iter().chain(wildcards)
         });
         hosts.chain([&self.any]).find_map(|paths| paths.find(routes, view)).map(|entry| entry.route)
     }

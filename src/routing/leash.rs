@@ -3,8 +3,9 @@
 ///
 /// It acts at a distance of [`LIMIT`], which pools seldom reach unless their weights are far apart (each a
 /// tenth of the next, say); there, and only there, a draw's probability may differ from the share. What it
-/// leaves was measured, not proven: of 8 × 10^8 stretches of 1,000 draws, of 4 to 64 pools with random and
-/// with ill-chosen weights, all were within 3 of the weights; without it one in 100,000 was not.
+/// leaves was measured, not proven, with random and with ill-chosen weights: of 2 × 10^9 stretches of 1,000
+/// draws of four and five pools all were within 3 of the weights, of 1.5 × 10^9 of six to eight pools all but
+/// five, at most 3.16 away. Without it, it is one in 30,000 for the weights 729, 81, 9 and 1.
 #[derive(Clone, Debug)]
 pub(super) struct Leash {
     weights: Box<[i64]>,
