@@ -1,4 +1,56 @@
-#![doc = "crossfade: a layer-7 traffic-splitting reverse proxy."]
+//! crossfade: a layer-7 traffic-splitting reverse proxy.
+//!
+//! # The map
+//!
+//! ```text
+//! listener -> route -> service -> pool (a weight, a version) -> backend
+//! ```
+//!
+//! A route decides which service a request is for; a service owns its pools and how traffic is shared
+//! among them. What lives where, from the ground up; a room names only rooms above it in this list, and
+//! `tests/house` fails on an arrow that runs the other way:
+//!
+//! | room | what it is | may name |
+//! |---|---|---|
+//! | [`spec`] | the valid desired state, as plain data; the two bucket tables | |
+//! | [`routing`] | pure: which service, which pool, which backend | spec |
+//! | [`live`] | the only state that cores share: the snapshot, tickets, health, counters | spec, routing |
+//! | [`net`] | binding and dialling sockets | spec |
+//! | [`config`] | the file: one table of keys feeds reader, schema and reference | spec |
+//! | [`proxy`] | the data plane, one thread a core | spec, routing, live, net |
+//! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, live, net |
+//! | [`admin`] | people and programs look in and steer, over HTTP | all but proxy |
+//! | [`process`] | control task and workers, put together | all but admin and cli |
+//! | [`cli`] | the command line, one file a verb | everything |
+//!
+//! `proxy` and `control` never see each other: they meet in [`live::Published`] alone.
+//!
+//! # The path of a request
+//!
+//! All of it happens on the core that accepted the connection. `proxy/connection.rs` finds out which HTTP
+//! it speaks and when it idles; `proxy/handler.rs` answers whatever happens. `proxy/decide.rs` borrows the
+//! snapshot once, in a closure that cannot cross an await, and comes back with a ticket
+//! (`proxy/flight.rs`): the backend knows of the request from then until its last byte. The request goes out
+//! on one of this core's own connections (`proxy/upstream.rs`), again on another one where that is safe;
+//! ticket and record ride in the response body (`proxy/body.rs`), or in the tunnel (`proxy/tunnel.rs`).
+//! `proxy/record.rs` counts it once, in this core's own cells.
+//!
+//! # The path of a change
+//!
+//! File and API become a [`control::Command`] to the one control task: apply it to the desired state
+//! (pure), validate the whole, compile (cannot fail), build the snapshot from the live parts that stay, swap
+//! it in, wait until nobody reads the old one (quiesce), answer with a receipt, drain what left. Once the
+//! answer is out no request is routed by an older table.
+//!
+//! # The rules
+//!
+//! One `ArcSwap` ([`live::Published`]); only the decision borrows a snapshot, everybody else copies what
+//! they need and lets go. No lock and no await between borrowing it and taking the ticket. `routing` has no
+//! clock, no dice and no I/O: they are arguments. The data plane never waits for the control plane; cores
+//! write only their own cells, with relaxed loads and stores. A part that ends on its own ends the process,
+//! loudly. Internal types are never serialised: the file's keys and the API's views are the only doors.
+//! Nothing that a peer, a file or an API client sends makes it panic. Everything has a limit. Every failure
+//! knows whose fault it was.
 
 pub mod admin;
 pub mod cli;

@@ -480,3 +480,24 @@ async fn draining_the_proxy_finishes_what_is_in_flight_and_says_close() {
     assert!(draining.await.unwrap(), "nothing had to be cut");
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
+
+#[tokio::test]
+async fn a_newcomer_that_comes_up_late_need_not_wait_for_the_interval() {
+    let address = dead_address().await;
+    let mut spec = spec(&[("blue", pool("v1", 1, std::slice::from_ref(&address)))]);
+    let hour = Duration::from_secs(3600);
+    spec.services["shop"].health_check =
+        Some(crossfade::spec::HealthCheck { interval: hour, ..health_check() });
+    let proxy = Proxy::start(spec).await;
+    let backend = &proxy.live.pools()[0].backends()[0];
+    assert_eq!(proxy.h1().await.get("/").await.status, 503);
+    let listener = tokio::net::TcpListener::bind(address.to_string()).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    until("it is proven", || backend.health.is_available()).await;
+    assert_eq!(proxy.h1().await.get("/").await.status, 200);
+}

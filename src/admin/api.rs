@@ -1,6 +1,8 @@
-//! Which path leads to which handler. The OpenAPI document comes from the same place.
+//! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
-use super::{Admin, conditions::LONGEST_WAIT, guard::guard, look, problem::Problem, steer};
+use super::{
+    Admin, conditions::LONGEST_WAIT, guard::guard, look, openapi, problem::Problem, steer,
+};
 use axum::{
     BoxError, Router,
     error_handling::HandleErrorLayer,
@@ -16,10 +18,6 @@ use tower::{
     ServiceBuilder, limit::GlobalConcurrencyLimitLayer, load_shed::LoadShedLayer,
     timeout::TimeoutLayer,
 };
-use utoipa::{
-    OpenApi as _,
-    openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, path::PathItem},
-};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Requests at once; most of them wait for a drain. Probes are apart.
@@ -28,26 +26,8 @@ const CONCURRENT: usize = 128;
 /// No handler takes longer than the two waits that can be asked for, and a bit.
 const DEADLINE: Duration = LONGEST_WAIT.saturating_mul(2).saturating_add(Duration::from_secs(60));
 
-#[derive(utoipa::OpenApi)]
-#[openapi(
-    info(
-        title = "crossfade admin API",
-        description = "Looks into a running crossfade and steers it."
-    ),
-    components(schemas(Problem)),
-    tags(
-        (name = "health", description = "For probes"),
-        (name = "look", description = "What is in force and what it does"),
-        (name = "steer", description = "Changes; each answers with a receipt"),
-    )
-)]
-struct Document;
-
-static OPENAPI: LazyLock<String> = LazyLock::new(|| {
-    let mut document = probed().merge(limited()).into_openapi();
-    describe_common(&mut document);
-    serde_json::to_string(&document).expect("the document has string keys only")
-});
+static OPENAPI: LazyLock<String> =
+    LazyLock::new(|| openapi::render(probed().merge(limited()).into_openapi()));
 
 pub(super) fn router(admin: &Arc<Admin>) -> Router {
     let limits = ServiceBuilder::new()
@@ -71,7 +51,7 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router {
 
 /// Answered however busy the others are.
 fn probed() -> OpenApiRouter<Arc<Admin>> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(openapi::empty())
         .routes(routes!(look::healthz))
         .routes(routes!(look::readyz))
         .routes(routes!(look::metrics))
@@ -80,7 +60,7 @@ fn probed() -> OpenApiRouter<Arc<Admin>> {
 fn limited() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::default()
         .routes(routes!(index))
-        .routes(routes!(openapi))
+        .routes(routes!(document))
         .routes(routes!(look::status))
         .routes(routes!(look::config, steer::put_config))
         .routes(routes!(look::services))
@@ -98,7 +78,8 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
 }
 
 /// Where to look.
-#[utoipa::path(get, path = "/", tag = "look", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/", tag = "look",
+    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8")))]
 async fn index() -> &'static str {
     concat!(
         "crossfade ",
@@ -112,7 +93,7 @@ async fn index() -> &'static str {
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "look",
     responses((status = 200, body = Object)))]
-async fn openapi() -> impl IntoResponse {
+async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI.as_str())
 }
 
@@ -122,31 +103,4 @@ async fn unknown_path(uri: Uri) -> Problem {
 
 async fn unknown_method(method: Method, uri: Uri) -> Problem {
     Problem::method_not_allowed(format!("{} does not take {method}", uri.path()))
-}
-
-/// Adds what any request may be answered to every operation.
-fn describe_common(document: &mut OpenApi) {
-    let answers = [
-        ("403", "A page of another origin asks"),
-        ("421", "`Host` is not a name of the admin API"),
-        ("503", "Too many requests at once"),
-    ];
-    for item in document.paths.paths.values_mut() {
-        let PathItem { get, put, post, delete, .. } = item;
-        for operation in [get, put, post, delete].into_iter().flatten() {
-            for (status, description) in answers {
-                let responses = &mut operation.responses.responses;
-                responses.entry(status.into()).or_insert_with(|| problem_response(description));
-            }
-        }
-    }
-}
-
-fn problem_response(description: &str) -> RefOr<Response> {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let response = ResponseBuilder::new()
-        .description(description)
-        .content("application/problem+json", content)
-        .build();
-    RefOr::T(response)
 }

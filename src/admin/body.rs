@@ -6,7 +6,7 @@ use axum::{
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -28,8 +28,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let text = read(request, LIMIT).await?;
         let text = if text.is_empty() { "{}" } else { &text };
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| Problem::malformed(format!("the body is not JSON: {error}")))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
         if !value.is_object() {
             return Err(Problem::invalid(vec!["the body must be a JSON object".into()]));
         }
@@ -46,7 +45,12 @@ impl<S: Send + Sync> FromRequest<S> for Document {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        read(request, CONFIG_LIMIT).await.map(Self)
+        let text = read(request, CONFIG_LIMIT).await?;
+        if text.is_empty() {
+            return Err(Problem::invalid(vec!["send the configuration as the body".into()]));
+        }
+        serde_json::from_str::<IgnoredAny>(&text).map_err(|error| not_json(&error))?;
+        Ok(Self(text))
     }
 }
 
@@ -70,6 +74,10 @@ async fn collect(body: body::Body, limit: usize) -> Result<Vec<u8>, Problem> {
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::too_large(limit)),
         Err(error) => Err(Problem::malformed(format!("the body is incomplete: {error}"))),
     }
+}
+
+fn not_json(error: &serde_json::Error) -> Problem {
+    Problem::malformed(format!("the body is not JSON: {error}"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -71,7 +71,7 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<StatusView> 
 
 /// The desired state in the keys of the configuration file.
 #[utoipa::path(get, path = "/v1/config", tag = "look", responses(
-    (status = 200, body = Object, headers(("etag" = String, description = "The revision in quotes"))),
+    (status = 200, body = ref("#/components/schemas/Config"), headers(("etag" = String, description = "The revision in quotes"))),
 ))]
 pub(super) async fn config(State(admin): State<Arc<Admin>>) -> Response {
     let view = admin.handle.view();

@@ -11,18 +11,21 @@ mod fixture;
 mod guard;
 mod look;
 mod metrics;
+mod openapi;
 mod problem;
 mod quantile;
 mod receipt;
 mod reload;
 mod segments;
 mod server;
+mod socket;
 mod steer;
 mod traffic;
 mod views;
 
 pub use reload::{follow, refuse};
-pub use server::{Socket, bind, serve};
+pub use server::serve;
+pub use socket::{Socket, bind};
 
 use crate::{config::Reloader, control::Handle, live::Live};
 use std::sync::Arc;

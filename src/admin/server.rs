@@ -1,30 +1,30 @@
 //! The admin listener: one socket, HTTP/1.1, on the control plane's runtime.
 
-use super::{Admin, api, guard::Local, metrics, traffic::Traffic};
-use crate::{config::Reloader, control::Handle, live::Live, spec::AdminAddress};
+use super::{
+    Admin, api,
+    guard::Local,
+    metrics,
+    socket::{Accepted, Listener, Socket},
+    traffic::Traffic,
+};
+use crate::{config::Reloader, control::Handle, live::Live};
 use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 use std::{
-    fs, io,
-    os::unix::{fs::FileTypeExt, fs::PermissionsExt, net::UnixStream},
-    path::{Path, PathBuf},
+    io,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
     sync::{Semaphore, watch},
     task::JoinSet,
+    time::MissedTickBehavior,
 };
 use tower::ServiceExt;
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
 
 /// Open connections; further ones wait to be accepted.
 const CONNECTIONS: usize = 512;
@@ -41,71 +41,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Before the next try when no connection can be accepted (no file descriptor left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The bound socket of the admin API.
-pub struct Socket(Listening);
-
-enum Listening {
-    Tcp(std::net::TcpListener),
-    Unix { listener: std::os::unix::net::UnixListener, path: PathBuf },
-}
-
-impl Socket {
-    /// Where it listens; port 0 is replaced by the one that the system chose.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn address(&self) -> io::Result<AdminAddress> {
-        match &self.0 {
-            Listening::Tcp(listener) => listener.local_addr().map(AdminAddress::Tcp),
-            Listening::Unix { path, .. } => Ok(AdminAddress::Unix(path.clone())),
-        }
-    }
-}
-
-/// Binds the admin API's address. A unix socket is open to its owner and group, and replaces a file that
-/// nobody listens on any more.
-///
-/// # Errors
-/// Above all `AddrInUse`, for a unix socket when somebody answers on it or it is no socket.
-pub fn bind(address: &AdminAddress) -> io::Result<Socket> {
-    match address {
-        AdminAddress::Tcp(address) => {
-            let socket = RawSocket::new(Domain::for_address(*address), Type::STREAM, None)?;
-            socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
-            socket.bind(&(*address).into())?;
-            socket.listen(BACKLOG)?;
-            Ok(Socket(Listening::Tcp(socket.into())))
-        }
-        AdminAddress::Unix(path) => bind_unix(path),
-    }
-}
-
-fn bind_unix(path: &Path) -> io::Result<Socket> {
-    remove_stale(path)?;
-    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody can connect before `listen`, so there is no moment with wider permissions.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    socket.listen(BACKLOG)?;
-    Ok(Socket(Listening::Unix { listener: socket.into(), path: path.to_owned() }))
-}
-
-/// Removes what a process left that was killed.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let in_use = |why| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => in_use("there is a file that is no socket"),
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            _ => in_use("another process may be listening on it"),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 /// Serves the admin API on `socket` until `end` resolves; what is being answered then is finished.
 ///
 /// # Errors
@@ -120,69 +55,47 @@ pub async fn serve(
     let process = metrics::Process::new();
     let admin = Arc::new(Admin { live, handle, reloader, traffic: Traffic::default(), process });
     let router = api::router(&admin);
-    let watching = watch_traffic(&admin);
-    match socket.0 {
-        Listening::Tcp(listener) => {
-            let listener = TcpListener::from_std(listener)?;
-            let accept = async || {
-                let (stream, _) = listener.accept().await?;
-                let local = stream.local_addr()?;
-                stream.set_nodelay(true)?;
-                Ok((stream, Local::Tcp(local)))
-            };
-            run(accept, router, watching, end).await;
-        }
-        Listening::Unix { listener, path } => {
-            let listener = UnixListener::from_std(listener)?;
-            let accept = async || {
-                let (stream, _) = listener.accept().await?;
-                Ok((stream, Local::Unix))
-            };
-            run(accept, router, watching, end).await;
-            // Whoever comes next finds no trace; if it is gone already, all the better.
-            let _ = fs::remove_file(&path);
-        }
+    let listener = socket.listen()?;
+    tokio::select! {
+        () = watch_traffic(&admin) => {}
+        () = run(listener, router, end) => {}
     }
     Ok(())
 }
 
-async fn run<S>(
-    accept: impl AsyncFn() -> io::Result<(S, Local)>,
-    router: Router,
-    watching: impl Future<Output = ()>,
-    end: impl Future<Output = ()>,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn run(listener: Listener, router: Router, end: impl Future<Output = ()>) {
     let (ending, ended) = watch::channel(());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut end = pin!(end);
-    let mut watching = pin!(watching);
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (place, accept().await)
+            (place, listener.accept().await)
         };
-        tokio::select! {
+        let (place, accepted) = tokio::select! {
             () = &mut end => break,
-            () = &mut watching => break,
-            Some(_) = connections.join_next() => {}
-            (place, accepted) = next => match accepted {
-                Ok((stream, local)) => {
-                    let serving = connection(stream, local, router.clone(), ended.clone());
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(place);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the admin API cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
+            Some(_) = connections.join_next() => continue,
+            next = next => next,
+        };
+        let (router, ended) = (router.clone(), ended.clone());
+        match accepted {
+            Ok(Accepted::Tcp(stream, local)) => connections.spawn(async move {
+                connection(stream, Local::Tcp(local), router, ended).await;
+                drop(place);
+            }),
+            Ok(Accepted::Unix(stream)) => connections.spawn(async move {
+                connection(stream, Local::Unix, router, ended).await;
+                drop(place);
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "the admin API cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
     }
+    drop(listener);
     drop(ending);
     let farewell = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
@@ -221,7 +134,7 @@ where
 async fn watch_traffic(admin: &Admin) {
     let mut views = admin.handle.views();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = seconds.tick() => {

@@ -154,7 +154,7 @@ pub(super) async fn cutover(
 
 /// Replaces the whole desired state. The document has the keys of the configuration file.
 #[utoipa::path(put, path = "/v1/config", tag = "steer",
-    params(Asked), request_body = Object, responses(Answers, BodyAnswers))]
+    params(Asked), request_body(content = ref("#/components/schemas/Config")), responses(Answers, BodyAnswers))]
 pub(super) async fn put_config(
     State(admin): State<Arc<Admin>>,
     asked: Asked,
@@ -163,7 +163,7 @@ pub(super) async fn put_config(
     let mut errors = Errors::default();
     let conditions = asked.conditions(Common::default(), &mut errors);
     // Whoever may ask over the network must not read the environment of the process.
-    let outcome = config::parse(&text, Path::new("config"), &|_| None);
+    let outcome = config::parse(&text, Path::new("request body"), &|_| None);
     errors.extend(outcome.errors.iter().map(ToString::to_string));
     errors.check()?;
     let spec = outcome.spec.ok_or_else(|| Problem::invalid(vec!["not a configuration".into()]))?;
@@ -175,7 +175,7 @@ pub(super) async fn put_config(
 
 /// Creates or replaces a pool. The document has the keys of a pool in the configuration file.
 #[utoipa::path(put, path = "/v1/services/{service}/pools/{pool}", tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), Asked), request_body = Common,
+    params(("service" = String, Path), ("pool" = String, Path), Asked), request_body(content = ref("#/components/schemas/PoolBody")),
     responses(Answers, Created, BodyAnswers))]
 pub(super) async fn put_pool(
     State(admin): State<Arc<Admin>>,
@@ -217,7 +217,7 @@ pub(super) async fn delete_pool(
 /// Adds a backend or changes one. The document has the keys of a backend in the configuration file.
 #[utoipa::path(put, path = "/v1/services/{service}/pools/{pool}/backends/{address}", tag = "steer",
     params(("service" = String, Path), ("pool" = String, Path), ("address" = String, Path), Asked),
-    request_body = Common, responses(Answers, Created, BodyAnswers))]
+    request_body(content = ref("#/components/schemas/BackendBody")), responses(Answers, Created, BodyAnswers))]
 pub(super) async fn put_backend(
     State(admin): State<Arc<Admin>>,
     Segments((service, pool, address)): Segments<(String, String, String)>,

@@ -106,8 +106,9 @@ pub(super) struct PoolView {
     effective_weight: f64,
     #[schema(inline)]
     state: State,
-    /// Of all its backends, those on their way out included.
-    in_flight: Open,
+    /// Requests in flight on all its backends, those on their way out included.
+    in_flight: u64,
+    in_flight_by_kind: Open,
     backends: Vec<BackendView>,
     /// Replies a second over the last 30 s, as all below.
     rate: f64,
@@ -127,7 +128,9 @@ pub(super) struct BackendView {
     healthy: bool,
     #[schema(inline)]
     state: State,
-    in_flight: Open,
+    /// Requests in flight.
+    in_flight: u64,
+    in_flight_by_kind: Open,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -274,12 +277,16 @@ impl PoolView {
             .backends
             .iter()
             .zip(&entry.backends)
-            .map(|(backend, live)| BackendView {
-                address: backend.address.to_string(),
-                weight: backend.weight.get(),
-                healthy: live.health.is_available(),
-                state: State::of(backend.drained || pool.drained, live.in_flight()),
-                in_flight: live.in_flight().into(),
+            .map(|(backend, live)| {
+                let in_flight = live.in_flight();
+                BackendView {
+                    address: backend.address.to_string(),
+                    weight: backend.weight.get(),
+                    healthy: live.health.is_available(),
+                    state: State::of(backend.drained || pool.drained, in_flight),
+                    in_flight: in_flight.total(),
+                    in_flight_by_kind: in_flight.into(),
+                }
             })
             .collect();
         let in_flight = entry.pool.in_flight();
@@ -290,7 +297,8 @@ impl PoolView {
             weight: pool.weight.get(),
             effective_weight: share,
             state: State::of(pool.drained, in_flight),
-            in_flight: in_flight.into(),
+            in_flight: in_flight.total(),
+            in_flight_by_kind: in_flight.into(),
             backends,
             rate: recent.rate,
             error_rate: recent.error_rate,

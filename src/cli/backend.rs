@@ -36,7 +36,9 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct Place {
+    /// As named in the configuration
     service: String,
+    /// As named in the configuration
     pool: String,
     /// HOST:PORT
     address: String,

@@ -86,6 +86,9 @@ impl Request {
             output::print(&format!("{receipt:#}\n"));
         } else {
             output::print(&describe(&receipt, self.dry_run));
+            if self.wait && !self.dry_run {
+                output::print("  nothing of before is in flight any more\n");
+            }
             for warning in texts(&receipt["warnings"]) {
                 output::say(&format!("warning: {warning}"));
             }
@@ -144,7 +147,7 @@ fn value(value: &Value) -> String {
 
 /// Requests in flight of all kinds.
 pub(super) fn open(counts: &Value) -> u64 {
-    ["request", "stream", "tunnel"].iter().filter_map(|kind| counts[kind].as_u64()).sum()
+    ["request", "stream", "tunnel"].iter().filter_map(|kind| counts[*kind].as_u64()).sum()
 }
 
 fn texts(list: &Value) -> Vec<&str> {

@@ -1,6 +1,6 @@
 use super::{Failure, output};
 use crate::config;
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -10,9 +10,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let file = args.config.display();
-    let text = fs::read_to_string(&args.config)
-        .map_err(|error| Failure::usage(format!("{file}:1:1: cannot be read: {error}")))?;
-    let outcome = config::parse(&text, &args.config, &|name| std::env::var(name).ok());
+    let outcome = config::load(&args.config).outcome;
     for warning in &outcome.warnings {
         output::say(&format!("{warning} (warning)"));
     }

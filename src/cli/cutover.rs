@@ -9,6 +9,7 @@ use serde_json::json;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// As named in the configuration
     service: String,
     /// The pool that gets all traffic
     pool: String,

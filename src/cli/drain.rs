@@ -8,7 +8,9 @@ use reqwest::Method;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// As named in the configuration
     service: String,
+    /// As named in the configuration
     pool: String,
     /// One backend of the pool (HOST:PORT); else all of it
     backend: Option<String>,

@@ -19,5 +19,10 @@ pub(super) fn say(line: &str) {
 /// Colours are for people who have not said no (https://no-color.org).
 pub(super) fn colours() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !refused && io::stdout().is_terminal()
+    !refused && to_terminal()
+}
+
+/// Somebody reads along.
+pub(super) fn to_terminal() -> bool {
+    io::stdout().is_terminal()
 }

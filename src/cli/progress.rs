@@ -19,7 +19,11 @@ impl Progress {
     pub(super) fn pools(service: &str, left: impl Fn(&Value) -> bool + 'static) -> Self {
         let open = move |view: &Value| {
             let pools = view["pools"].as_array().map(Vec::as_slice).unwrap_or_default();
-            pools.iter().filter(|pool| left(pool)).map(|pool| open(&pool["in_flight"])).sum()
+            pools
+                .iter()
+                .filter(|pool| left(pool))
+                .filter_map(|pool| pool["in_flight"].as_u64())
+                .sum()
         };
         Self { path: super::path::service(service), open: Box::new(open) }
     }
@@ -81,8 +85,8 @@ mod tests {
     #[test]
     fn counts_what_is_waited_for() {
         let view = json!({"pools": [
-            {"name": "blue", "in_flight": {"request": 1, "stream": 2, "tunnel": 3}},
-            {"name": "green", "in_flight": {"request": 100, "stream": 0, "tunnel": 0}},
+            {"name": "blue", "in_flight": 6},
+            {"name": "green", "in_flight": 100},
         ]});
         let progress = Progress::pools("shop", |pool| pool["name"] != "green");
         assert_eq!((progress.open)(&view), 6);

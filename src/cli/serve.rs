@@ -8,6 +8,7 @@ use crate::{
     spec::{AdminAddress, Shutdown, Spec},
 };
 use jiff::Timestamp;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::{
     runtime::{Builder, LocalOptions},
@@ -79,6 +80,18 @@ pub(super) fn log_to_stderr(level: &str) {
     let _ = if to_people { builder.try_init() } else { builder.json().try_init() };
 }
 
+/// Takes all the file descriptors that the system grants: each connection needs one, and the usual soft
+/// limit of 1,024 is one for programs that use select(2).
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files cannot be raised");
+    }
+}
+
 async fn serve(spec: Spec, loaded: Loaded) -> ExitCode {
     match Served::start(spec, Some(loaded)).await {
         Ok(served) => served.until_the_end().await,
@@ -102,6 +115,7 @@ pub(super) struct Served {
 impl Served {
     /// `loaded`: the file that is watched from then on, if there is one.
     pub(super) async fn start(spec: Spec, loaded: Option<Loaded>) -> Result<Self, String> {
+        raise_file_limit();
         // From here on no signal ends the process unasked.
         let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
         let address = spec.admin.address.clone();

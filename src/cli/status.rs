@@ -49,7 +49,7 @@ struct Pool {
     weight: u32,
     effective_weight: f64,
     state: String,
-    in_flight: Value,
+    in_flight: u64,
     backends: Vec<Backend>,
     rate: f64,
     error_rate: Option<f64>,
@@ -64,16 +64,16 @@ struct Backend {
     weight: u32,
     healthy: bool,
     state: String,
-    in_flight: Value,
+    in_flight: u64,
 }
 
 pub(super) async fn run(client: &Client, args: Args) -> Result<(), Failure> {
     let colours = output::colours();
+    // Without a terminal there is nothing to clear: one look after the other.
+    let clear = if args.watch && output::to_terminal() { HOME } else { "" };
     loop {
         let text = look(client, args.service.as_deref(), colours).await?;
-        // Without a terminal there is nothing to clear: one look after the other.
-        let text = if args.watch && colours { format!("{HOME}{text}") } else { text };
-        output::print(&text);
+        output::print(&format!("{clear}{text}"));
         if !args.watch {
             return Ok(());
         }
@@ -162,7 +162,7 @@ fn backends(service: &Service, colours: bool) -> String {
                 health,
                 state(&backend.state),
                 Cell::new(backend.weight),
-                Cell::new(super::change::open(&backend.in_flight)),
+                Cell::new(backend.in_flight),
             ]);
         }
     }
@@ -187,7 +187,7 @@ impl Pool {
             Cell::new(self.weight),
             Cell::new(percent(self.effective_weight)),
             Cell::new(format!("{healthy}/{all}")).fg(health_colour),
-            Cell::new(super::change::open(&self.in_flight)),
+            Cell::new(self.in_flight),
             Cell::new(format!("{:.1}", self.rate)),
             if self.error_rate > Some(0.0) { errors.fg(Color::Red) } else { errors },
             Cell::new(self.p50.map_or_else(dash, time)),
@@ -259,7 +259,7 @@ mod tests {
     use serde_json::json;
 
     fn shop() -> Service {
-        let open = json!({"request": 1, "stream": 2, "tunnel": 0});
+        let open = 3;
         let backend = |address: &str, healthy: bool| {
             json!({"address": address, "weight": 1, "healthy": healthy, "state": "active",
                 "in_flight": open})

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// As named in the configuration
     service: String,
     /// POOL=WEIGHT, 0 to 1000000; pools that are not named keep theirs
     #[arg(required = true, value_name = "POOL=WEIGHT", value_parser = weight)]

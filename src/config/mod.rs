@@ -1,7 +1,7 @@
 //! The configuration file (YAML, and so JSON) -> [`Spec`], with every error at once.
 //!
-//! text -> [`tree`] (places, paths) -> [`reader`] and [`keys`] (types, through the one table of keys)
-//! -> [`read`] (references, sums, duplicates) -> [`Outcome`].
+//! text -> `tree` (places, paths) -> `reader` and `keys` (types, through the one table of keys)
+//! -> `read` (references, sums, duplicates) -> [`Outcome`].
 
 mod body;
 mod changes;

@@ -219,8 +219,11 @@ impl Parts {
         })
     }
 
+    /// In an order that stays, so that two pages of metrics can be compared.
     fn series(&self) -> Vec<Arc<LivePool>> {
-        self.pools.values().map(|known| known.pool.clone()).collect()
+        let mut known: Vec<_> = self.pools.iter().collect();
+        known.sort_unstable_by_key(|(key, _)| *key);
+        known.into_iter().map(|(_, known)| known.pool.clone()).collect()
     }
 
     fn pool(&self, service: &Name, name: &Name, version: &Name) -> Arc<LivePool> {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     live::{HealthState, LiveBackend},
-    spec::{HealthCheck, ServiceTimeouts, Spec},
+    spec::{BackendAddress, HealthCheck, ServiceTimeouts, Spec},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -15,6 +15,10 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
+
+/// The first pause between the probes of a newcomer that does not answer; each next one is twice as long.
+/// Whoever starts a backend and crossfade together does not want to wait for an interval.
+const SOON: Duration = Duration::from_millis(100);
 
 /// Findings that wait to be judged; probes wait when there are more.
 const QUEUE: usize = 1024;
@@ -110,13 +114,14 @@ impl Prober {
         }));
     }
 
-    /// A newcomer is asked at once, the others at a time of their own.
+    /// A newcomer is asked at once, and soon again as long as it does not answer; the others at a time of
+    /// their own.
     fn begin_probes(&mut self, watch: &Watch, check: &HealthCheck) -> Task {
         let newcomer = watch.backend.health.state() == HealthState::Unproven;
         let (address, check) = (watch.backend.address.clone(), check.clone());
         self.spawn(key(&watch.backend), move |report| async move {
             if newcomer {
-                report.send(probe(&address, &check).await).await;
+                prove(&report, &address, &check).await;
             }
             sleep(part_of(check.interval)).await;
             loop {
@@ -154,6 +159,21 @@ impl Reporter {
         let report = Report { backend: self.backend, task: self.task, result };
         // It fails when the control task has ended, which ends this one too.
         let _ = self.reports.send(report).await;
+    }
+}
+
+/// Asks a newcomer until it answers well, or until its turn comes as everybody's.
+async fn prove(report: &Reporter, address: &BackendAddress, check: &HealthCheck) {
+    let mut pause = SOON;
+    loop {
+        let result = probe(address, check).await;
+        let is_done = result.is_ok() || pause >= check.interval;
+        report.send(result).await;
+        if is_done {
+            return;
+        }
+        sleep(jittered(pause)).await;
+        pause *= 2;
     }
 }
 

@@ -8,8 +8,8 @@
 //! For two parties this is one place, uniformly drawn, in every stretch of `1/p` draws; a draw on the
 //! border of two stretches belongs to both by its parts, and is not taken twice (ordered pivotal sampling:
 //! Deville and Tillé 1998, Chauvet 2012). For three the parties' places also keep out of each other's way:
-//! at any moment exactly one of the three is rounded up or exactly one is rounded down, so that who it is
-//! is all there is to know, and how it passes on from draw to draw is worked out in `draw`.
+//! at any moment exactly one of the three is rounded up or exactly one is rounded down. Who that is is all
+//! there is to remember, and the probabilities of a draw follow from what they must be before and after it.
 
 use rand::{Rng, RngExt};
 
@@ -32,93 +32,101 @@ impl Apportion {
 
     /// The next draw: the index of a party.
     pub(super) fn draw<R: Rng + ?Sized>(&mut self, dice: &mut R) -> usize {
-        let (w, total, f, odd) = (self.weights, self.total, self.due, self.odd);
-        let due: u32 = f.iter().sum();
-        let up = usize::from(due >= total) + usize::from(due >= 2 * total);
-        let next: [u32; 3] = std::array::from_fn(|j| f[j] + w[j]);
-        // A party whose due passes a whole number must have had it: if it was not up, this draw is its own.
-        let passes: [bool; 3] = next.map(|due| due >= total);
-        let passing = passes.iter().filter(|&&passes| passes).count();
-        self.due = next.map(|due| if due >= total { due - total } else { due });
+        let before = self.due;
+        let sum: u32 = before.iter().sum();
+        let passes = self.advance();
+        let (drawn, odd) = if sum < self.total {
+            let drawn = pick(self.weights, dice);
+            (drawn, drawn)
+        } else if sum < 2 * self.total {
+            self.draw_with_one_up(before, passes, dice)
+        } else {
+            self.draw_with_two_up(before, passes, dice)
+        };
+        self.odd = odd;
+        drawn
+    }
 
-        let others = |j: usize| [(j + 1) % 3, (j + 2) % 3];
-        let the_one = |passes_is: bool| passes.iter().position(|&p| p == passes_is).unwrap_or(0);
-        match (up, passing) {
-            (0, _) => {
-                let parts = w;
-                self.odd = pick(parts, dice);
-                self.odd
+    /// Which parties' dues pass a whole number with this draw. They must have had it by then: who was not
+    /// up gets the draw.
+    fn advance(&mut self) -> [bool; 3] {
+        std::array::from_fn(|party| {
+            let due = self.due[party] + self.weights[party];
+            let passes = due >= self.total;
+            self.due[party] = if passes { due - self.total } else { due };
+            passes
+        })
+    }
+
+    /// Who gets the draw, and who is the odd one then.
+    fn draw_with_one_up<R: Rng + ?Sized>(
+        &self,
+        before: [u32; 3],
+        passes: [bool; 3],
+        dice: &mut R,
+    ) -> (usize, usize) {
+        let up = self.odd;
+        let [next, last] = [(up + 1) % 3, (up + 2) % 3];
+        match count(passes) {
+            // Two are up then: whoever gets it besides the one that is.
+            0 if chance(self.passed_on(before, up), before[up], dice) => (next, last),
+            0 => (last, next),
+            1 if passes[up] => {
+                let mut parts = self.weights;
+                parts[up] = self.due[up];
+                let drawn = pick(parts, dice);
+                (drawn, drawn)
             }
-            // One up, and then two: another one than the one that is up.
-            (1, 0) => {
-                let [a, b] = others(odd);
-                let pick = if chance(self.passed_on(f, odd, a), f[odd], dice) { a } else { b };
-                self.odd = 3 - odd - pick;
-                pick
-            }
-            (1, 1) => {
-                let due = the_one(true);
-                if odd == due {
-                    let mut parts = w;
-                    parts[due] = self.due[due];
-                    self.odd = pick(parts, dice);
-                    self.odd
-                } else {
-                    due
-                }
-            }
-            // Only with two parties: both come out even.
-            (1, _) => {
-                let [a, b] = others(odd);
-                if passes[a] { a } else { b }
-            }
-            (_, 1) => {
-                let due = the_one(true);
-                if odd != due && chance(w[odd], total - f[odd], dice) {
-                    let pick = odd;
-                    self.odd = due;
-                    pick
-                } else {
-                    due
-                }
-            }
-            (_, 2) => {
-                let stays = the_one(false);
-                if odd == stays {
-                    let mut parts = self.due;
-                    parts[stays] = w[stays];
-                    self.odd = pick(parts, dice);
-                    self.odd
-                } else {
-                    self.odd = stays;
-                    odd
-                }
-            }
-            // All three come out even.
-            _ => odd,
+            // One passes that was not up. Or of two parties both pass, and come out even.
+            _ => (if passes[next] { next } else { last }, up),
         }
     }
 
-    /// The joint weight, in parts of `total`, of "party `from` is up" and "party `to` gets this draw", when
-    /// nobody passes a whole number. A party that is up gets nothing, so the 3 × 3 table of joint weights
-    /// has an empty diagonal; its rows add up to `f`, its columns to the weights. That leaves one number
-    /// free; the middle of its range is as good as any.
-    fn passed_on(&self, f: [u32; 3], from: usize, to: usize) -> u32 {
-        let [w0, w1, w2] = self.weights.map(i64::from);
+    /// Who gets the draw, and who is the odd one then.
+    fn draw_with_two_up<R: Rng + ?Sized>(
+        &self,
+        before: [u32; 3],
+        passes: [bool; 3],
+        dice: &mut R,
+    ) -> (usize, usize) {
+        let down = self.odd;
+        let first = |passing: bool| passes.iter().position(|&p| p == passing).unwrap_or(down);
+        match count(passes) {
+            1 => {
+                let due = first(true);
+                let early =
+                    due != down && chance(self.weights[down], self.total - before[down], dice);
+                if early { (down, due) } else { (due, down) }
+            }
+            2 if !passes[down] => {
+                let mut parts = self.due;
+                parts[down] = self.weights[down];
+                let drawn = pick(parts, dice);
+                (drawn, drawn)
+            }
+            2 => (down, first(false)),
+            // All come out even.
+            _ => (down, down),
+        }
+    }
+
+    /// The joint weight, in parts of `total`, of "party `from` is up" and "the next in the circle gets this
+    /// draw", when nobody passes a whole number. A party that is up gets nothing, so the 3 × 3 table of
+    /// joint weights has an empty diagonal; its rows add up to `f`, its columns to the weights. That leaves
+    /// one number free; the middle of its range is as good as any.
+    fn passed_on(&self, f: [u32; 3], from: usize) -> u32 {
+        let [_, w1, w2] = self.weights.map(i64::from);
         let [f0, f1, f2] = f.map(i64::from);
         let low = 0.max(w1 - f2).max(f0 - w2);
-        let high = f0.min(w1).min(w0 + w1 - f2);
+        let high = f0.min(w1).min(f0 + f1 - w2);
         let free = low + (high - low) / 2;
-        let joint = match (from, to) {
-            (0, 1) => free,
-            (0, _) => f0 - free,
-            (1, 0) => w0 + w1 - f2 - free,
-            (1, _) => f1 + f2 - w0 - w1 + free,
-            (_, 0) => f2 - w1 + free,
-            (_, _) => w1 - free,
-        };
+        let joint = [free, w2 - f0 + free, f2 - w1 + free][from];
         u32::try_from(joint).unwrap_or(0)
     }
+}
+
+fn count(passes: [bool; 3]) -> usize {
+    passes.into_iter().filter(|&passes| passes).count()
 }
 
 /// True with probability `part / whole`.
@@ -162,6 +170,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
         #[test]
         fn two_parties_are_never_a_whole_one_off(a in 1..2000_u32, b in 1..2000_u32, seed: u64) {
             never_a_whole_one_off([a, b, 0], 3000, seed);
@@ -183,7 +193,7 @@ mod tests {
     /// Seen from the start, each draw falls to each party with exactly its share.
     #[test]
     fn each_draw_has_the_probability_of_its_share() {
-        const SEEDS: usize = 40_000;
+        const SEEDS: usize = 20_000;
         const DRAWS: usize = 24;
         for weights in
             [[2, 3, 0], [1, 1, 0], [9, 11, 0], [1, 2, 3], [5, 4, 2], [1, 1, 1], [7, 2, 2]]

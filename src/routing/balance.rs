@@ -293,6 +293,21 @@ mod tests {
         }
     }
 
+    /// The state outlives changes of the table.
+    #[test]
+    fn round_robin_gives_no_credit_of_heavier_days() {
+        let (heavy, light) = (table(&[1_000_000, 999_999]), table(&[2, 1]));
+        let (mut state, mut dice) = (BalanceState::default(), SmallRng::seed_from_u64(1));
+        let mut choose_of = |pool| {
+            let candidates =
+                Candidates { pool, readiness: |_: usize| FULL, load: |_: usize| 0, exclude: &[] };
+            choose(Balance::RoundRobin, &candidates, &mut state, &mut dice, 0).unwrap()
+        };
+        let _warm_up: usize = (0..10).map(|_| choose_of(&heavy)).sum();
+        let second: usize = (0..300).map(|_| choose_of(&light)).sum();
+        assert!(second.abs_diff(100) <= 1, "{second}");
+    }
+
     #[test]
     fn cores_begin_their_round_at_different_places() {
         let table = table(&[1; 8]);

@@ -182,8 +182,8 @@ mod tests {
     /// The rarest pool is the one most easily lost or favoured.
     #[test]
     fn nothing_drifts() {
-        for weights in [&[999_999, 1][..], &[1000, 30, 1], &[729, 81, 9, 1]] {
-            let number = 2_000_000_u64;
+        for weights in [&[99_999, 1][..], &[1000, 30, 1], &[729, 81, 9, 1]] {
+            let number = 500_000_u64;
             let mut counts = vec![0_u64; weights.len()];
             draws(weights, 3).take(number as usize).for_each(|pool| counts[pool] += 1);
             let total: u64 = weights.iter().map(|&w| u64::from(w)).sum();
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn each_draw_of_four_pools_has_the_probability_of_its_share() {
-        const SEEDS: u64 = 30_000;
+        const SEEDS: u64 = 20_000;
         let weights = [40, 30, 20, 10];
         let mut counts = [[0_u32; 4]; 24];
         for seed in 0..SEEDS {
@@ -291,6 +291,16 @@ mod tests {
             first != sequence.draw(&Split::new([1, 1]), PoolSet::ALL, &mut dice)
         });
         assert!(goes_on);
+    }
+
+    #[test]
+    fn a_changed_split_is_in_force_with_the_next_draw() {
+        let (mut sequence, mut dice) = (Sequence::default(), SmallRng::seed_from_u64(1));
+        for cutover in [[1, 0, 0], [0, 0, 1], [0, 1, 0]] {
+            let split = Split::new(cutover);
+            let to = cutover.iter().position(|&weight| weight == 1);
+            assert_eq!(sequence.draw(&split, PoolSet::ALL, &mut dice), to);
+        }
     }
 
     #[test]

@@ -291,6 +291,8 @@ mod tests {
         assert_eq!(salt(&second), "shop:v2,v3");
         let at_once = shop(&[("blue", "v3", 5), ("green", "v2", 95)]);
         assert_eq!(next_salts(&first, Some(&done), &at_once), second, "from one pool, at once");
+        let to_one = shop(&[("blue", "v3", 100), ("green", "v2", 0)]);
+        assert_eq!(next_salts(&during, Some(&split), &to_one), second, "to one pool, at once");
     }
 
     #[test]

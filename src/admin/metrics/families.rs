@@ -169,8 +169,7 @@ fn drains(page: &mut Page, pools: &[Counted], view: &View) {
     let help = "Requests cancelled at the deadline of a drain.";
     let mut family = page.family("crossfade_drain_cut_total", Type::Counter, help);
     for Counted { pool, totals, .. } in routed(pools) {
-        let cut: u64 = totals.failures.iter().map(|by| by[Reason::Draining as usize]).sum();
-        family.sample(&labels(pool), cut);
+        family.sample(&labels(pool), totals.drain_cut);
     }
 }
 

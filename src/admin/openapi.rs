@@ -1,0 +1,118 @@
+//! The OpenAPI document: made from the handlers, with the configuration's own schema for what speaks the
+//! file's keys.
+
+use super::problem::Problem;
+use crate::config;
+use serde_json::{Map, Value};
+use utoipa::{
+    OpenApi as _,
+    openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, path::PathItem},
+};
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "crossfade admin API",
+        description = "Looks into a running crossfade and steers it."
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "health", description = "For probes"),
+        (name = "look", description = "What is in force and what it does"),
+        (name = "steer", description = "Changes; each answers with a receipt"),
+    )
+)]
+struct Document;
+
+/// The document without paths.
+pub(super) fn empty() -> OpenApi {
+    Document::openapi()
+}
+
+/// The whole document as JSON, from what the routes say of themselves.
+pub(super) fn render(mut document: OpenApi) -> String {
+    describe_common(&mut document);
+    let mut document = serde_json::to_value(document).expect("its keys are strings");
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        add_configuration(schemas, config::schema());
+    }
+    document.to_string()
+}
+
+/// Adds what any request may be answered to every operation.
+fn describe_common(document: &mut OpenApi) {
+    let answers = [
+        ("403", "A page of another origin asks"),
+        ("421", "`Host` is not a name of the admin API"),
+        ("503", "Too many requests at once"),
+    ];
+    for item in document.paths.paths.values_mut() {
+        let PathItem { get, put, post, delete, .. } = item;
+        for operation in [get, put, post, delete].into_iter().flatten() {
+            for (status, description) in answers {
+                let responses = &mut operation.responses.responses;
+                responses.entry(status.into()).or_insert_with(|| problem_response(description));
+            }
+        }
+    }
+}
+
+fn problem_response(description: &str) -> RefOr<Response> {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", content)
+        .build();
+    RefOr::T(response)
+}
+
+/// Adds the configuration's schema as `Config`, its parts as `ConfigPool` and so on, and the bodies that
+/// have keys of both the file and a change.
+fn add_configuration(schemas: &mut Map<String, Value>, mut schema: Value) {
+    relocate(&mut schema);
+    let Some(whole) = schema.as_object_mut() else { return };
+    whole.remove("$schema");
+    let parts = whole.remove("$defs");
+    for (name, part) in parts.as_ref().and_then(Value::as_object).into_iter().flatten() {
+        schemas.insert(format!("Config{name}"), part.clone());
+    }
+    schemas.insert("Config".to_owned(), schema);
+    for (body, part, without) in
+        [("PoolBody", "ConfigPool", None), ("BackendBody", "ConfigBackendSection", Some("address"))]
+    {
+        if let Some(schema) = with_common(schemas, part, without) {
+            schemas.insert(body.to_owned(), schema);
+        }
+    }
+}
+
+/// A part of the configuration with the keys of any change beside its own, and without the one that the
+/// path says already.
+fn with_common(schemas: &Map<String, Value>, part: &str, without: Option<&str>) -> Option<Value> {
+    let mut body = schemas.get(part)?.clone();
+    let common = schemas.get("Common")?["properties"].as_object()?;
+    let keys = body.get_mut("properties")?.as_object_mut()?;
+    keys.extend(common.clone());
+    if let Some(without) = without {
+        keys.shift_remove(without);
+        let required = body.get_mut("required").and_then(Value::as_array_mut);
+        required.into_iter().for_each(|required| required.retain(|key| key != without));
+    }
+    Some(body)
+}
+
+/// Makes references within the configuration's schema references within the document.
+fn relocate(schema: &mut Value) {
+    match schema {
+        Value::Object(keys) => {
+            if let Some(Value::String(reference)) = keys.get_mut("$ref")
+                && let Some(name) = reference.strip_prefix("#/$defs/")
+            {
+                *reference = format!("#/components/schemas/Config{name}");
+            }
+            keys.values_mut().for_each(relocate);
+        }
+        Value::Array(values) => values.iter_mut().for_each(relocate),
+        _ => {}
+    }
+}
