@@ -173,3 +173,20 @@ async fn connections_of_a_listener_that_is_removed_are_asked_to_end() {
     let refused = || std::net::TcpStream::connect(proxy.address).is_err();
     until("nobody listens there any more", refused).await;
 }
+
+#[tokio::test]
+async fn an_http2_client_that_reads_nothing_any_more_is_closed() {
+    let backend = Backend::start(|_| async { text(vec![7u8; 5_000_000]) }).await;
+    let mut spec = one(&backend).await;
+    spec.services["shop"].timeouts.body = Duration::from_millis(200);
+    spec.listeners[0].timeouts.headers = Duration::from_millis(400);
+    let proxy = Proxy::start(spec).await;
+    let mut client = Frames::start(proxy.connect().await).await;
+    // No window is ever opened.
+    client.get(1).await;
+    let bound = proxy.live.published.read(|s| s.listeners[0].bound.clone());
+    let pools = proxy.live.pools();
+    let recorded = || pools[0].stats.totals().requests.iter().flatten().sum::<u64>();
+    until("it is closed", || recorded() == 1 && bound.connections() == (0, 0)).await;
+    assert_eq!(proxy.open(), 0);
+}

@@ -29,6 +29,8 @@ struct Cell {
     finished: Counter,
     cut: Counter,
     connect_errors: Counter,
+    /// When the backend had become available that these errors are of, in the process's milliseconds.
+    errors_since: Counter,
 }
 
 /// What a request in flight is doing.
@@ -153,17 +155,22 @@ impl LiveBackend {
         self.cells.iter().map(|cell| cell.cut.get()).sum()
     }
 
-    /// Connect errors in a row, as `core` sees them.
+    /// Connect errors in a row, as `core` sees them, since the backend last became available.
     pub fn connect_failed(&self, core: usize) -> u64 {
-        let errors = &self.cells.of(core).connect_errors;
-        errors.add(1);
-        errors.get()
+        let Cell { connect_errors, errors_since, .. } = self.cells.of(core);
+        let since = self.health.since_millis();
+        if errors_since.get() != since {
+            errors_since.set(since);
+            connect_errors.set(0);
+        }
+        connect_errors.add(1);
+        connect_errors.get()
     }
 
     pub fn connect_succeeded(&self, core: usize) {
         let errors = &self.cells.of(core).connect_errors;
         if errors.get() != 0 {
-            errors.sub_release(errors.get());
+            errors.set(0);
         }
     }
 
@@ -183,5 +190,25 @@ impl LiveBackend {
     /// Cancel what is in flight, for good.
     pub fn set_cut(&self) {
         self.cut.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::Slots;
+
+    #[test]
+    fn connect_errors_before_it_was_readmitted_do_not_count() {
+        let pool = LivePool::new(1, "shop".into(), "blue".into(), "v1".into());
+        let address = "127.0.0.1:1".parse().unwrap();
+        let slot = Slots::default().take();
+        let backend = LiveBackend::new(1, address, pool, HealthState::Healthy, 5, slot);
+        assert_eq!([backend.connect_failed(0), backend.connect_failed(0)], [1, 2]);
+        assert!(backend.health.eject());
+        backend.health.readmit(7);
+        assert_eq!(backend.connect_failed(0), 1);
+        backend.connect_succeeded(0);
+        assert_eq!(backend.connect_failed(0), 1);
     }
 }

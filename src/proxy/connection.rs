@@ -46,6 +46,8 @@ pub(super) struct ClientConnection {
     opened_millis: u64,
     /// Some request has been seen.
     pub(super) used: Cell<bool>,
+    /// At the last look all of its responses were given up.
+    was_stuck: Cell<bool>,
     /// True when its listener has left or the process drains.
     stopped: watch::Receiver<bool>,
     /// A tunnel holds the connection, and so is counted, longer than HTTP does.
@@ -75,6 +77,7 @@ pub(super) async fn serve(
         activity: Rc::default(),
         opened_millis: core.now_millis(),
         used: Cell::new(false),
+        was_stuck: Cell::new(false),
         stopped,
         open,
         core,
@@ -270,12 +273,18 @@ enum Overdue {
 
 impl ClientConnection {
     fn overdue(&self, is_h2: bool, leaving: bool) -> Overdue {
-        if self.activity.doomed.get() {
-            return Overdue::Now;
+        let active = self.activity.active.get();
+        if active > 0 {
+            // Only what was given up, by a client that does not even take note of that.
+            let is_stuck = self.activity.given_up.get() >= active;
+            return if is_stuck && self.was_stuck.replace(is_stuck) {
+                Overdue::Now
+            } else {
+                self.was_stuck.set(is_stuck);
+                Overdue::No
+            };
         }
-        if self.activity.active.get() > 0 {
-            return Overdue::No;
-        }
+        self.was_stuck.set(false);
         let timeouts = self.listener.spec.timeouts;
         let now = self.core.now_millis();
         let quiet = now.saturating_sub(self.activity.quiet_since.get().max(self.opened_millis));

@@ -38,6 +38,8 @@ pub(super) struct Flight {
     waker: RefCell<Option<Waker>>,
     /// The response that flows; a verdict drops it, whether or not the client reads.
     pub(super) exchange: RefCell<Option<Exchange>>,
+    /// The client whose response was given up, until its body learns of it.
+    given_up: RefCell<Option<Rc<ConnectionActivity>>>,
     /// Nothing more is to be sent to the backend.
     pub(super) upload_done: Cell<bool>,
 }
@@ -46,8 +48,7 @@ pub(super) struct Flight {
 pub(super) struct Exchange {
     pub(super) incoming: Incoming,
     pub(super) conn: Conn,
-    /// The client's connection, if this is all that it carries.
-    pub(super) client: Option<Rc<ConnectionActivity>>,
+    pub(super) client: Rc<ConnectionActivity>,
 }
 
 /// Proof that a request is in flight on a backend. Dropping it ends it.
@@ -70,6 +71,7 @@ impl Flights {
             ended: Cell::new(false),
             waker: RefCell::new(None),
             exchange: RefCell::new(None),
+            given_up: RefCell::new(None),
             upload_done: Cell::new(true),
         });
         let mut open = self.open.borrow_mut();
@@ -148,9 +150,8 @@ impl Flight {
         self.verdict.set(Some(reason));
         // A client that does not read keeps its body from being polled; the backend is free all the same.
         if let Some(exchange) = self.exchange.take() {
-            if let Some(client) = exchange.client {
-                client.doomed.set(true);
-            }
+            exchange.client.given_up.set(exchange.client.given_up.get() + 1);
+            self.given_up.replace(Some(exchange.client));
             self.end();
         }
         if let Some(waker) = self.waker.take() {
@@ -204,6 +205,9 @@ impl Drop for Ticket {
         self.flight.end();
         // An upload that still goes on holds the flight, and would hold the connection that it goes on.
         drop(self.flight.exchange.take());
+        if let Some(client) = self.flight.given_up.take() {
+            client.given_up.set(client.given_up.get().saturating_sub(1));
+        }
         self.flights.open.borrow_mut().remove(self.key);
     }
 }

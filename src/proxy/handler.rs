@@ -464,7 +464,7 @@ fn answer(
     };
     let now = core.now_millis();
     flight.arm(now.saturating_add(millis(policy.timeouts.body)), Reason::IdleTimeout);
-    let client = (request.version <= Version::HTTP_11).then(|| connection.activity.clone());
+    let client = connection.activity.clone();
     flight.exchange.replace(Some(Exchange { incoming, conn, client }));
     Ok(Answer::Streaming(with_head(head.status, headers, Some(stream))))
 }

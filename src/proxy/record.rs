@@ -41,8 +41,9 @@ pub(super) struct ConnectionActivity {
     pub(super) active: Cell<u32>,
     /// When the last request ended, in milliseconds of the process's clock.
     pub(super) quiet_since: Cell<u64>,
-    /// Its response was given up; if the client does not even take note of that, it is closed.
-    pub(super) doomed: Cell<bool>,
+    /// Responses that were given up without the client having taken note of it; when there are no others,
+    /// it is closed.
+    pub(super) given_up: Cell<u32>,
     /// When a request head began to arrive; 0: none is on its way.
     pub(super) head_since: Arc<AtomicU64>,
     /// Bytes that have passed, either way.
