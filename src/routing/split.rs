@@ -85,7 +85,8 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// The next pool; `None` when no available pool has weight.
+    /// The next pool; `None` when no available pool has weight. Where the share of an unavailable pool is
+    /// not for the others (`unhealthy_pool: fail`), all pools are to be passed as available.
     pub fn draw<R: Rng + ?Sized>(
         &mut self,
         split: &Split,
