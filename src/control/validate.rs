@@ -3,9 +3,6 @@
 use crate::spec::{Name, Service, Spec};
 use std::collections::HashSet;
 
-/// Pools in a service: a split keeps a place for each.
-const MAX_POOLS: usize = 64;
-
 /// Every reason why `spec` cannot be in force; empty when it can.
 pub(super) fn problems(spec: &Spec) -> Vec<String> {
     let mut problems = Vec::new();
@@ -36,10 +33,11 @@ fn service_problems(name: &Name, service: &Service, problems: &mut Vec<String>) 
         problems.push(format!("service `{name}` has no pool; give it at least one"));
         return;
     }
-    if service.pools.len() > MAX_POOLS {
+    if service.pools.len() > Service::MAX_POOLS {
         problems.push(format!(
-            "service `{name}` has {} pools; at most {MAX_POOLS} are possible",
-            service.pools.len()
+            "service `{name}` has {} pools; at most {} are possible",
+            service.pools.len(),
+            Service::MAX_POOLS
         ));
     }
     if service.total_weight() == 0 {

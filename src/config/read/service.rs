@@ -73,6 +73,13 @@ fn pools(
         let default = Weight::new(100).unwrap_or(Weight::ONE);
         pools.insert(name.clone(), pool(reader, at, name, default));
     }
+    if pools.len() > Service::MAX_POOLS {
+        reader.problem(
+            node,
+            format!("{} pools", pools.len()),
+            format!("a service has at most {}; make it several services", Service::MAX_POOLS),
+        );
+    }
     if complete && pools.values().all(|pool| pool.weight == Weight::ZERO) && !pools.is_empty() {
         reader.problem(
             node,

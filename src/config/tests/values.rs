@@ -306,3 +306,23 @@ fn a_misspelt_key_is_one_mistake() {
         assert!(said.contains(&format!("did you mean `{key}`?")), "{wrong}\n{said}");
     }
 }
+
+#[test]
+fn a_service_with_more_pools_than_a_split_can_hold_is_refused() {
+    let file = |pools: usize| {
+        let pools: String = (0..pools)
+            .map(|n| format!("      p{n}: {{ weight: 1, backends: [\"a:1\"] }}\n"))
+            .collect();
+        format!(
+            "listeners: [{{ address: \"127.0.0.1:1\" }}]\nservices:\n  shop:\n    pools:\n{pools}"
+        )
+    };
+    assert!(read_text(&file(64)).spec.is_some());
+    let outcome = read_text(&file(65));
+    assert!(outcome.spec.is_none());
+    assert!(
+        lines(&outcome.errors).contains(":5:7: services.shop.pools: 65 pools"),
+        "{:?}",
+        outcome.errors
+    );
+}
