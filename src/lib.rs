@@ -31,8 +31,9 @@
 //! it speaks and when it idles; `proxy/handler.rs` answers whatever happens. `proxy/decide.rs` borrows the
 //! snapshot once, in a closure that cannot cross an await, and comes back with a ticket
 //! (`proxy/flight.rs`): the backend knows of the request from then until its last byte. The request goes out
-//! on one of this core's own connections (`proxy/upstream.rs`), again on another one where that is safe;
-//! ticket and record ride in the response body (`proxy/body.rs`), or in the tunnel (`proxy/tunnel.rs`).
+//! on one of this core's own connections (`proxy/upstream.rs`), again on another one where that is safe
+//! (`proxy/sending.rs`). What comes back becomes the client's answer (`proxy/answer.rs`): ticket and record
+//! ride in its body (`proxy/body.rs`), or in the tunnel (`proxy/tunnel.rs`).
 //! `proxy/record.rs` counts it once, in this core's own cells.
 //!
 //! # The path of a change

@@ -1,6 +1,7 @@
 //! The data plane: one thread a core. It reads snapshots, holds tickets and writes its own core's
 //! counters; it never waits for the control plane.
 
+mod answer;
 mod body;
 mod connection;
 mod core;
@@ -11,6 +12,7 @@ mod handler;
 mod headers;
 mod record;
 mod retry;
+mod sending;
 mod tunnel;
 mod upstream;
 mod worker;
