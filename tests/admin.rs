@@ -80,6 +80,10 @@ async fn everything_promised_is_mounted_and_described() {
     for (method, path) in promised {
         let operation = &described["paths"][path][method];
         assert!(operation["responses"]["200"].is_object(), "{method} {path}");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let said = response["description"].as_str().unwrap_or_default();
+            assert!(!said.is_empty(), "{method} {path} {status}: a response has a description");
+        }
         let is_change = method != "get";
         for status in ["400", "404", "409", "412", "422", "504"] {
             let always = operation["responses"][status].is_object();

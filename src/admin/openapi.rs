@@ -6,7 +6,10 @@ use crate::config;
 use serde_json::{Map, Value};
 use utoipa::{
     OpenApi as _,
-    openapi::{ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, path::PathItem},
+    openapi::{
+        ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
+        path::{Operation, PathItem},
+    },
 };
 
 #[derive(utoipa::OpenApi)]
@@ -53,6 +56,20 @@ fn describe_common(document: &mut OpenApi) {
                 let responses = &mut operation.responses.responses;
                 responses.entry(status.into()).or_insert_with(|| problem_response(description));
             }
+            describe_answers(operation);
+        }
+    }
+}
+
+/// A response must have a description (OpenAPI 3.1 section 4.8.17.1); where the route gives none, it is
+/// what the operation is for.
+fn describe_answers(operation: &mut Operation) {
+    let summary = operation.summary.as_deref().unwrap_or("What was asked for");
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            summary.clone_into(&mut response.description);
         }
     }
 }
