@@ -18,6 +18,7 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 ];
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -254,6 +255,10 @@ fn forwarded(headers: &mut HeaderMap, client: Client) {
     for alias in ALIASES {
         headers.remove(alias);
     }
+    if !client.trusted {
+        // Backends that prefer it (RFC 7239) would believe a stranger.
+        headers.remove(FORWARDED);
+    }
     let mut text = String::new();
     if client.trusted {
         for line in headers.get_all(X_FORWARDED_FOR) {
@@ -372,6 +377,7 @@ mod tests {
         assert_eq!(parts_of_a_stranger.headers["x-forwarded-for"], "192.0.2.1");
         assert_eq!(parts_of_a_stranger.headers["x-forwarded-proto"], "http");
         assert_eq!(parts_of_a_stranger.headers["x-forwarded-host"], "a");
+        assert!(!parts_of_a_stranger.headers.contains_key("forwarded"));
         assert!(!parts_of_a_stranger.headers.contains_key("x_forwarded_for"));
 
         let proxy = Client { trusted: true, ..CLIENT };
@@ -382,6 +388,7 @@ mod tests {
         assert_eq!(parts.headers["x-forwarded-for"], "203.0.113.9, 192.0.2.1");
         assert_eq!(parts.headers["x-forwarded-proto"], "https");
         assert_eq!(parts.headers["x-forwarded-host"], "b");
+        assert_eq!(parts.headers["forwarded"], "for=203.0.113.9");
     }
 
     #[test]
