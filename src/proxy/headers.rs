@@ -370,6 +370,7 @@ mod tests {
                 .header("x-forwarded-proto", "https")
                 .header("x-forwarded-host", "b")
                 .header("x_forwarded_for", "203.0.113.9")
+                .header("forwarded", "for=203.0.113.9")
         };
         let mut parts_of_a_stranger = parts(spoofed);
         assert_eq!(CLIENT.address(&parts_of_a_stranger.headers), CLIENT.peer);
