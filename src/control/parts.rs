@@ -53,6 +53,8 @@ pub(super) struct Placed {
     pub(super) settings: Backend,
     pub(super) pool_weight: Weight,
     pub(super) pool_drained: bool,
+    /// The path of its health check.
+    pub(super) checked: Option<Name>,
     /// It was removed and leaves as soon as another backend of its pool is proven, or then.
     pub(super) lingers_until: Option<Instant>,
 }
@@ -257,10 +259,21 @@ impl Parts {
                 settings: *settings,
                 pool_weight: site.pool.weight,
                 pool_drained: site.pool.drained,
+                checked: site.service.health_check.as_ref().map(|check| check.path.clone()),
                 lingers_until: None,
             }
         };
         site.pool.backends.iter().map(place).collect()
+    }
+
+    /// Some pool's backend at this address passes the same check: a pool or service that is only renamed
+    /// does not have to wait for a probe.
+    fn is_proven(&self, address: &BackendAddress, path: &Name) -> bool {
+        self.placed.iter().any(|placed| {
+            placed.backend.address == *address
+                && placed.checked.as_ref() == Some(path)
+                && placed.backend.health.is_available()
+        })
     }
 
     fn new_backend(
@@ -273,10 +286,13 @@ impl Parts {
         // What is known of an address stays known when only the label of its version changes.
         let known =
             site.before.iter().find(|p| p.backend.address == *address).map(|p| &p.backend.health);
-        let (state, since) = match known {
-            Some(health) => (health.state(), health.since_millis()),
-            None if site.service.health_check.is_some() => (HealthState::Unproven, now_millis),
-            None => (HealthState::Healthy, now_millis),
+        let (state, since) = match (known, &site.service.health_check) {
+            (Some(health), _) => (health.state(), health.since_millis()),
+            (None, Some(check)) if self.is_proven(address, &check.path) => {
+                (HealthState::Healthy, now_millis)
+            }
+            (None, Some(_)) => (HealthState::Unproven, now_millis),
+            (None, None) => (HealthState::Healthy, now_millis),
         };
         let slot = self.backend_slots.take();
         let backend =

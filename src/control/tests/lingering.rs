@@ -171,3 +171,14 @@ fn further_changes_do_not_prolong_it() {
     assert_eq!(publish(3, 20), until);
     assert_eq!(publish(3, 61), (None, 0));
 }
+
+#[tokio::test]
+async fn a_pool_that_is_only_renamed_serves_at_once() {
+    let (old, mut file, rig) = proven().await;
+    let blue = file.services[0].pools.shift_remove("blue").unwrap();
+    file.services[0].pools.insert(name("azure"), blue);
+    rig.apply(load(&file)).await.unwrap();
+    let renamed = rig.backend(old.port);
+    assert_eq!(&*renamed.pool.name, "azure");
+    assert!(renamed.health.is_available(), "its address has passed this very check");
+}
