@@ -1,16 +1,15 @@
 //! A backend's response as the client gets it.
 
 use super::{
-    body::{ReplyBody, StreamBody, fault_of, millis},
+    body::{ReplyBody, StreamBody},
     connection::ClientConnection,
-    core::Core,
     decide::Assignment,
     failure::Failure,
     flight::Exchange,
     headers::{self, X_CROSSFADE_VERSION},
     record::Recorder,
     tunnel,
-    upstream::{Conn, Upstream},
+    upstream::Conn,
 };
 use crate::live::{Kind, Reason};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
@@ -62,7 +61,8 @@ pub(super) fn answer(
         let agreed =
             upgrade.and_then(|(asked, client)| Some((agreed(&asked, response.headers())?, client)));
         let Some((protocol, client)) = agreed else {
-            return Err(fail_attempt(core, &ticket.flight.upstream, Reason::BadResponse));
+            let upstream = &ticket.flight.upstream;
+            return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
         };
         let backend = hyper::upgrade::on(&mut response);
         let mut headers = std::mem::take(response.headers_mut());
@@ -100,8 +100,7 @@ pub(super) fn answer(
         upstream_idle: policy.timeouts.upstream_idle,
         size: incoming.size_hint(),
     };
-    let now = core.now_millis();
-    flight.arm(now.saturating_add(millis(policy.timeouts.body)), Reason::IdleTimeout);
+    flight.arm(core.live.clock, policy.timeouts.body, Reason::IdleTimeout);
     let client = connection.activity.clone();
     flight.exchange.replace(Some(Exchange { incoming, conn, client }));
     Ok(Answer::Streaming(with_head(head.status, headers, Some(stream))))
@@ -131,9 +130,4 @@ fn agreed(asked: &HeaderValue, headers: &HeaderMap) -> Option<HeaderValue> {
         asked.split(',').any(|known| known.trim().eq_ignore_ascii_case(protocol.trim()))
     };
     answer.to_str().ok()?.split(',').all(is_asked).then(|| answer.clone())
-}
-
-fn fail_attempt(core: &Core, upstream: &Upstream, reason: Reason) -> Failure {
-    upstream.backend.pool.stats.record_failure(core.index, fault_of(reason), reason);
-    Failure { reason, counted: true }
 }

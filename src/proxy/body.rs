@@ -168,8 +168,7 @@ impl UploadReader {
     }
 
     fn arm(&self, timeout: Duration, reason: Reason) {
-        let clock = self.timeouts.clock;
-        self.flight.arm(clock.now_millis().saturating_add(millis(timeout)), reason);
+        self.flight.arm(self.timeouts.clock, timeout, reason);
     }
 
     /// It is the client's turn. Once the response flows, its silence is nobody's fault.
@@ -308,8 +307,7 @@ impl StreamBody {
         };
         // Being asked again is no progress: only a frame, and a client that begins to wait for one.
         if polled.is_ready() || !self.awaits_backend {
-            let deadline = self.clock.now_millis().saturating_add(millis(self.timeout));
-            flight.arm(deadline, Reason::IdleTimeout);
+            flight.arm(self.clock, self.timeout, Reason::IdleTimeout);
         }
         self.awaits_backend = polled.is_pending();
         let (frame, is_end) = ready!(polled);

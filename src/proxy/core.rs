@@ -4,7 +4,7 @@ use super::{flight::Flights, retry::Budget, upstream::Upstream};
 use crate::{
     live::{Live, LiveBackend, Reason},
     routing::{BalanceState, Sequence},
-    spec::Retries,
+    spec::{Name, Retries},
 };
 use http::HeaderValue;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -32,7 +32,7 @@ pub(super) struct Core {
 #[derive(Default)]
 pub(super) struct ServiceState {
     /// Whose state this is: slots are used again.
-    name: Option<crate::spec::Name>,
+    name: Option<Name>,
     pub(super) sequence: Sequence,
     /// By the pool's place in the service.
     pub(super) balance: Vec<BalanceState>,
@@ -77,7 +77,7 @@ impl Core {
     pub(super) fn service<R>(
         &self,
         slot: usize,
-        name: &crate::spec::Name,
+        name: &Name,
         pools: usize,
         f: impl FnOnce(&mut ServiceState) -> R,
     ) -> R {

@@ -1,6 +1,11 @@
 //! Replies of the proxy itself.
 
-use super::{body::ReplyBody, headers::X_CROSSFADE_ERROR};
+use super::{
+    body::{ReplyBody, fault_of},
+    core::Core,
+    headers::X_CROSSFADE_ERROR,
+    upstream::Upstream,
+};
 use crate::live::Reason;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -11,6 +16,14 @@ pub(super) struct Failure {
     pub(super) reason: Reason,
     /// An attempt has counted it already.
     pub(super) counted: bool,
+}
+
+impl Failure {
+    /// Counts the failed attempt under the pool that it was made on.
+    pub(super) fn of_attempt(core: &Core, upstream: &Upstream, reason: Reason) -> Self {
+        upstream.backend.pool.stats.record_failure(core.index, fault_of(reason), reason);
+        Self { reason, counted: true }
+    }
 }
 
 impl From<Reason> for Failure {

@@ -3,16 +3,18 @@
 //! for no timer of its own.
 
 use super::{
+    body::millis,
     record::ConnectionActivity,
     upstream::{Conn, Upstream},
 };
-use crate::live::{Kind, Outcome, Reason};
+use crate::live::{Clock, Kind, Outcome, Reason};
 use hyper::body::Incoming;
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -131,10 +133,9 @@ impl Flight {
         }
     }
 
-    /// From `deadline` (milliseconds of the process's clock) on it has failed for `reason`; replaces the
-    /// earlier deadline.
-    pub(super) fn arm(&self, deadline: u64, reason: Reason) {
-        self.deadline.set((deadline, reason));
+    /// After `timeout` from now on it has failed for `reason`; replaces the earlier deadline.
+    pub(super) fn arm(&self, clock: Clock, timeout: Duration, reason: Reason) {
+        self.deadline.set((clock.now_millis().saturating_add(millis(timeout)), reason));
     }
 
     /// The deadline of the whole request.

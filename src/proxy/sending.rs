@@ -1,7 +1,7 @@
 //! A request on its way to a backend, as often as it takes: what is sent again, where to, and what never is.
 
 use super::{
-    body::{Upload, UploadReader, UploadTimeouts, UpstreamBody, fault_of, millis},
+    body::{Upload, UploadReader, UploadTimeouts, UpstreamBody, millis},
     core::Core,
     decide::{Assignment, Earlier, Issued, Query, decide},
     failure::Failure,
@@ -166,9 +166,8 @@ impl Sending<'_> {
             Some(request) => *request,
             None => self.request(assignment, flight),
         };
-        let now = self.core.now_millis();
-        let timeouts = &assignment.policy.timeouts;
-        flight.arm(now.saturating_add(millis(timeouts.response)), Reason::ResponseTimeout);
+        let timeout = assignment.policy.timeouts.response;
+        flight.arm(self.core.live.clock, timeout, Reason::ResponseTimeout);
         let (sent, before) = (Instant::now(), conn.passed());
         match unless_judged(flight, conn.sender.try_send_request(request)).await {
             Err(reason) => Attempt::Failed(reason),
@@ -233,9 +232,7 @@ impl Sending<'_> {
         retry: bool,
     ) -> Result<Assignment, Failure> {
         let upstream: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
-        let stats = &upstream.backend.pool.stats;
-        stats.record_failure(self.core.index, fault_of(reason), reason);
-        let failure = Failure { reason, counted: true };
+        let failure = Failure::of_attempt(self.core, &upstream, reason);
         let policy = &assignment.policy;
         if !retry
             || self.tries >= policy.retries.attempts
@@ -251,7 +248,7 @@ impl Sending<'_> {
         let (client, secure) = (self.address, self.secure);
         let query = Query { parts: &self.parts, client, secure, earlier };
         let assignment = decide(self.core, &query).map_err(|_| failure)?;
-        stats.record_retry(self.core.index);
+        upstream.backend.pool.stats.record_retry(self.core.index);
         recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
         Ok(assignment)
     }

@@ -1,7 +1,6 @@
 //! After 101 bytes pass both ways, unread. The ticket rides along until both sides have ended.
 
 use super::{
-    body::millis,
     connection::ClientConnection,
     flight::{Flight, Ticket},
     upstream::Conn,
@@ -54,7 +53,7 @@ pub(super) async fn run(ends: Ends, ticket: Ticket, clock: Clock, idle: Duration
 }
 
 fn arm(flight: &Flight, clock: Clock, idle: Duration) {
-    flight.arm(clock.now_millis().saturating_add(millis(idle)), Reason::IdleTimeout);
+    flight.arm(clock, idle, Reason::IdleTimeout);
 }
 
 /// Notes when something passes.

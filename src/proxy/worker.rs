@@ -44,11 +44,14 @@ async fn run(core: Rc<Core>) {
     let mut phases = core.live.lifecycle.subscribe();
     let mut tick = interval(TIDY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    listening.follow();
     while *phases.borrow_and_update() < Phase::Draining {
-        listening.follow();
         tokio::select! {
             // Both senders live as long as the process.
-            _ = changes.changed() => core.follow(),
+            _ = changes.changed() => {
+                listening.follow();
+                core.follow();
+            }
             _ = phases.changed() => {}
             _ = tick.tick() => core.tidy(),
         }
