@@ -11,6 +11,7 @@ pub(super) fn spec(pools: &[(&str, u32, bool)], unhealthy: UnhealthyPool) -> Spe
     shop.unhealthy_pool = unhealthy;
     Spec {
         threads: None,
+        engine: Default::default(),
         shutdown: Shutdown::default(),
         startup_wait: Duration::ZERO,
         listeners: Vec::new(),

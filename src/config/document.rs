@@ -9,7 +9,7 @@ use super::{
     variables::escape,
 };
 use crate::spec::{
-    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Shutdown, Spec,
+    Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Shutdown, Spec,
 };
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -31,6 +31,10 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     if let Some(threads) = spec.threads {
         keys.set("threads", threads.get());
     }
+    keys.other("engine", &spec.engine, &Engine::default(), |engine| match engine {
+        Engine::Native => "native".into(),
+        Engine::Hyper => "hyper".into(),
+    });
     let defaults = Shutdown::default();
     let mut shutdown = Keys::new(detail);
     shutdown.duration("delay", spec.shutdown.delay, defaults.delay);

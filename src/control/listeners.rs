@@ -3,7 +3,7 @@
 use crate::{
     live::{Bound, LiveListener},
     net,
-    spec::Listener,
+    spec::{Engine, Listener},
 };
 use std::io;
 
@@ -14,6 +14,7 @@ use std::io;
 pub(super) fn bind(
     current: &[LiveListener],
     wanted: &[Listener],
+    engine: Engine,
     cores: usize,
 ) -> Result<Vec<LiveListener>, Vec<String>> {
     let mut kept: Vec<&LiveListener> = current.iter().collect();
@@ -28,7 +29,7 @@ pub(super) fn bind(
                 .map(|(address, sockets)| Bound::new(address, sockets)),
         };
         match bound {
-            Ok(bound) => listeners.push(LiveListener { spec: spec.clone(), bound }),
+            Ok(bound) => listeners.push(LiveListener { spec: spec.clone(), engine, bound }),
             Err(error) => problems.push(explain(spec, &error)),
         }
     }

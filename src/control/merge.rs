@@ -78,6 +78,7 @@ fn keyed<K: Hash + Eq + Clone, V: Clone>(
 fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
     Spec {
         threads: ours.threads,
+        engine: pick(Some(&base.engine), &file.engine, &ours.engine),
         shutdown: by_field!(
             Shutdown { delay, drain },
             Some(&base.shutdown),

@@ -71,8 +71,8 @@ impl std::error::Error for StartError {}
 pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started, StartError> {
     let from_file = file.path.is_some();
     let desired = Desired::first(spec, from_file).map_err(StartError::Invalid)?;
-    let listeners =
-        listeners::bind(&[], &desired.spec.listeners, cores).map_err(StartError::Listen)?;
+    let listeners = listeners::bind(&[], &desired.spec.listeners, desired.spec.engine, cores)
+        .map_err(StartError::Listen)?;
     let now = Instant::now();
     let mut parts = Parts::new(cores);
     let plan = parts.plan(&desired.spec, std::iter::empty(), now, 0);
@@ -316,9 +316,11 @@ impl Control {
             receipt.leaving =
                 left_before(&change.command, self.parts.placed(), self.drains.backends());
         } else {
-            let listeners =
-                listeners::bind(&self.listeners, &applied.desired.spec.listeners, self.live.cores)
-                    .map_err(ChangeError::Invalid)?;
+            let listeners = {
+                let spec = &applied.desired.spec;
+                listeners::bind(&self.listeners, &spec.listeners, spec.engine, self.live.cores)
+            }
+            .map_err(ChangeError::Invalid)?;
             let before = self.desired.spec.clone();
             let published = self.publish(applied.desired, listeners, self.revision + 1).await;
             self.revision += 1;

@@ -44,6 +44,7 @@ pub(super) fn shop() -> Service {
 pub(super) fn spec(services: &[(&str, Service)]) -> Spec {
     Spec {
         threads: None,
+        engine: Default::default(),
         shutdown: Shutdown::default(),
         startup_wait: Duration::from_secs(10),
         listeners: Vec::new(),

@@ -1,5 +1,5 @@
 use super::{Counter, PerCore};
-use crate::spec::Listener;
+use crate::spec::{Engine, Listener};
 use std::{
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError},
@@ -9,6 +9,8 @@ use std::{
 #[derive(Clone)]
 pub struct LiveListener {
     pub spec: Listener,
+    /// Of new HTTP/1 connections.
+    pub engine: Engine,
     pub bound: Arc<Bound>,
 }
 

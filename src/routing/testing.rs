@@ -43,6 +43,7 @@ pub(super) fn spec(services: Vec<(&str, Service)>, routes: Vec<Route>) -> Spec {
         services.into_iter().map(|(name, service)| (name.into(), service)).collect();
     Spec {
         threads: None,
+        engine: Default::default(),
         shutdown: Shutdown::default(),
         startup_wait: Duration::ZERO,
         listeners: Vec::new(),

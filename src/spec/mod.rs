@@ -28,6 +28,7 @@ pub type Name = Arc<str>;
 pub struct Spec {
     /// Worker threads; `None`: one a core.
     pub threads: Option<NonZeroUsize>,
+    pub engine: Engine,
     pub shutdown: Shutdown,
     /// How long `/readyz` waits for a proven backend in every pool with traffic.
     pub startup_wait: Duration,
@@ -38,6 +39,16 @@ pub struct Spec {
     pub services: IndexMap<Name, Service>,
     /// In file order, which breaks ties between equally specific matches.
     pub routes: Vec<Route>,
+}
+
+/// What speaks HTTP/1 with clients and backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// crossfade's own.
+    #[default]
+    Native,
+    /// The hyper library: the reference for tests and measurement.
+    Hyper,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

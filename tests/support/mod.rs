@@ -173,6 +173,7 @@ pub fn spec(pools: &[(&str, Pool)]) -> Spec {
         pools.iter().map(|(name, pool)| ((*name).into(), pool.clone())).collect();
     Spec {
         threads: std::num::NonZeroUsize::new(1),
+        engine: Default::default(),
         shutdown: Default::default(),
         startup_wait: Duration::from_secs(10),
         listeners: vec![Listener::new("127.0.0.1:0".parse().unwrap())],

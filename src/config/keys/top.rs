@@ -5,12 +5,16 @@ use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Count, Flag, ListOf, MapOf, NameKind, SetOf, Span,
     choice,
 };
+use crate::spec::Engine;
 
 section! {
     File, "The whole file.",
     {
         threads: Count<1, 1024>, Absent("one a core"), example "4",
             "Worker threads. Each has its own listeners, connections and share of the traffic.";
+        engine: EngineKind, Default("native"), example "hyper",
+            "What speaks HTTP/1: `native`, crossfade's own engine, or `hyper`, the reference for tests \
+             and measurement. A reload changes it for new connections.";
         shutdown: Shutdown, Absent("the defaults below"), example "{ delay: 5s }",
             "What happens on SIGTERM.";
         startup: Startup, Absent("the defaults below"), example "{ wait: 1s }",
@@ -29,7 +33,6 @@ section! {
             "Which service a request is for. The most specific match wins, the first on ties.";
     }
     planned {
-        "engine": EngineKind, Inert, "The HTTP/1 engine, for tests and measurement.";
         "state": State, Inert, "What survives a restart.";
         "reload": Anything, Inert, "Limits on what a reload may do.";
         "access_log": Anything, Inert, "A log line for each request.";
@@ -115,12 +118,6 @@ section! {
     planned {
         "directory": crate::config::kinds::Label, Inert, "Where revisions and rollouts are kept.";
     }
-}
-
-#[derive(PartialEq)]
-pub(in crate::config) enum Engine {
-    Native,
-    Hyper,
 }
 
 choice! { EngineKind -> Engine { "native" => Engine::Native, "hyper" => Engine::Hyper } }

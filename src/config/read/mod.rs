@@ -42,6 +42,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
     let defaults = Shutdown::default();
     Some(Spec {
         threads: file.threads.value().and_then(|n| NonZeroUsize::new(n as usize)),
+        engine: file.engine.value().unwrap_or_default(),
         shutdown: shutdown.map_or(defaults, |keys| Shutdown {
             delay: keys.delay.or(defaults.delay),
             drain: keys.drain.or(defaults.drain),

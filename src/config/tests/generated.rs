@@ -268,10 +268,12 @@ fn spec() -> impl Strategy<Value = Spec> {
         vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
     let listeners = vec(listener(), 1..3);
     let routes = vec((name(), matches(), any::<prop::sample::Index>()), 1..4);
-    let settings = (option::of(1usize..=1024), duration(0), duration(0), duration(0), duration(0));
+    let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
+    let threads = (option::of(1usize..=1024), engine);
+    let settings = (threads, duration(0), duration(0), duration(0), duration(0));
     (services, listeners, routes, admin(), settings)
         .prop_map(|(services, listeners, routes, admin, settings)| {
-            let (threads, delay, drain, startup_wait, metrics_linger) = settings;
+            let ((threads, engine), delay, drain, startup_wait, metrics_linger) = settings;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
                 .map(|(name, matches, at)| {
@@ -281,6 +283,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 .collect();
             Spec {
                 threads: threads.and_then(NonZeroUsize::new),
+                engine,
                 shutdown: Shutdown { delay, drain },
                 startup_wait,
                 listeners,

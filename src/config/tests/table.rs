@@ -176,7 +176,9 @@ fn any_other_key_is_an_error() {
 fn what_is_inert_is_still_checked() {
     let base = "listeners: [{ address: 127.0.0.1:1 }]\n\
                 services: { s: { pools: { p: { backends: [a:1] } } } }\n";
-    let outcome = read_text(&format!("{base}engine: steam\nstate: {{ directry: x }}\n"));
+    let outcome = read_text(&format!(
+        "{base}routes: [{{ service: s, timeouts: {{ connect: soon }} }}]\nstate: {{ directry: x }}\n"
+    ));
     assert_eq!(outcome.errors.len(), 2, "{}", lines(&outcome.errors));
     assert_eq!(outcome.warnings.len(), 2, "{}", lines(&outcome.warnings));
 }
