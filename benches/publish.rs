@@ -132,6 +132,7 @@ fn spec(routes: usize) -> Spec {
     let service = |number: usize| (name("service", number), service());
     Spec {
         threads: None,
+        engine: Default::default(),
         shutdown: Shutdown::default(),
         startup_wait: Duration::ZERO,
         listeners: Vec::new(),

@@ -1,0 +1,80 @@
+//! Header fields as the data plane sees them, whichever engine read them.
+
+use crate::routing::Fields;
+use http::HeaderMap;
+
+/// The fields that a proxy must know about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Other,
+    Connection,
+    ContentLength,
+    Cookie,
+    Expect,
+    Forwarded,
+    /// What many backends cannot tell from the fields that the proxy adds (CGI turns `-` into `_`).
+    ForwardedAlias,
+    Host,
+    Http2Settings,
+    KeepAlive,
+    ProxyConnection,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedProto,
+    XRequestId,
+}
+
+impl Known {
+    /// Of a name in any case.
+    pub(super) fn of(name: &[u8]) -> Self {
+        let candidates: &[(&[u8], Self)] = match name.len() {
+            2 => &[(b"te", Self::Te)],
+            4 => &[(b"host", Self::Host)],
+            6 => &[(b"cookie", Self::Cookie), (b"expect", Self::Expect)],
+            7 => &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer)],
+            9 => &[(b"forwarded", Self::Forwarded)],
+            10 => &[(b"connection", Self::Connection), (b"keep-alive", Self::KeepAlive)],
+            12 => &[(b"x-request-id", Self::XRequestId)],
+            14 => &[
+                (b"content-length", Self::ContentLength),
+                (b"http2-settings", Self::Http2Settings),
+            ],
+            15 => &[
+                (b"x-forwarded-for", Self::XForwardedFor),
+                (b"x_forwarded_for", Self::ForwardedAlias),
+            ],
+            16 => &[
+                (b"x-forwarded-host", Self::XForwardedHost),
+                (b"x_forwarded_host", Self::ForwardedAlias),
+                (b"proxy-connection", Self::ProxyConnection),
+            ],
+            17 => &[
+                (b"transfer-encoding", Self::TransferEncoding),
+                (b"x-forwarded-proto", Self::XForwardedProto),
+                (b"x_forwarded_proto", Self::ForwardedAlias),
+            ],
+            _ => return Self::Other,
+        };
+        let known = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
+        known.map_or(Self::Other, |(_, known)| *known)
+    }
+}
+
+/// The lines of a header section, wherever an engine keeps them.
+pub(super) trait Lines: Fields {
+    /// Names (in any case) and values, in order.
+    fn lines(&self) -> impl Iterator<Item = (Known, &[u8], &[u8])>;
+}
+
+impl Lines for HeaderMap {
+    fn lines(&self) -> impl Iterator<Item = (Known, &[u8], &[u8])> {
+        self.iter().map(|(name, value)| {
+            let name = name.as_str().as_bytes();
+            (Known::of(name), name, value.as_bytes())
+        })
+    }
+}
