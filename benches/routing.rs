@@ -47,6 +47,7 @@ fn spec(service: Service, routes: impl Iterator<Item = Match>) -> Spec {
     };
     Spec {
         threads: None,
+        engine: Default::default(),
         shutdown: Shutdown::default(),
         startup_wait: Duration::ZERO,
         listeners: Vec::new(),
