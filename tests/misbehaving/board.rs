@@ -1,6 +1,6 @@
 //! What both sides of a case know of each other, so that they can wait for conditions.
 
-use super::wire::Asked;
+use super::message::Asked;
 use std::{collections::HashSet, sync::Arc};
 use tokio::sync::watch;
 
@@ -13,6 +13,8 @@ pub struct State {
     pub body_bytes: usize,
     /// Requests on each of the backend's connections.
     pub seen: Vec<Vec<Asked>>,
+    /// Those of the backend's connections that have ended, or that nobody reads.
+    pub ended: HashSet<usize>,
     /// Scripts that have been played.
     pub played: usize,
     pub poured: u64,

@@ -131,7 +131,8 @@ pub struct Reply {
     /// Of a response that is cut, the beginning of this.
     pub body: Raw,
     pub end: End,
-    /// Lines that must be there, as `name: value` in lower case names; trailers as `trailer name: value`.
+    /// Lines that must be there, as `name: value` in lower case names; those of informational responses after
+    /// `early`, trailers after `trailer`.
     pub has: Vec<&'static str>,
     /// Beginnings that no line may have.
     pub lacks: Vec<&'static str>,
@@ -245,10 +246,8 @@ pub struct Case {
     pub requests: Option<u64>,
     /// The body of every request for `/case` that reached the backend whole.
     pub body: Option<Raw>,
-    /// Counted once; nothing else is.
-    pub failure: Option<(Fault, Reason)>,
-    /// Whether it happens is left open.
-    pub is_failure_open: bool,
+    /// What is counted once, with nothing beside it: one of these.
+    pub failures: Vec<Option<(Fault, Reason)>>,
     /// Whatever is poured ends before this many bytes.
     pub poured_at_most: u64,
     tune: Vec<Tune>,
@@ -275,8 +274,7 @@ pub fn case(name: impl Into<String>, why: &'static str) -> Case {
         seen: vec![vec![vec!["/case"], vec!["/after"]]],
         requests: None,
         body: None,
-        failure: None,
-        is_failure_open: false,
+        failures: vec![None],
         poured_at_most: u64::MAX,
         tune: Vec::new(),
         hyper: None,
@@ -370,16 +368,17 @@ impl Case {
     }
 
     pub fn fails_by(self, fault: Fault, reason: Reason) -> Self {
-        Self { failure: Some((fault, reason)), ..self }
+        Self { failures: vec![Some((fault, reason))], ..self }
     }
 
-    /// One of the replies is a failure of the backend, for this reason.
-    pub fn failing_maybe(self, reason: Reason) -> Self {
-        Self { is_failure_open: true, ..self.fails(reason) }
+    /// Or it is the backend's failure for this reason, as one of the replies says.
+    pub fn or_fails(mut self, reason: Reason) -> Self {
+        self.failures.push(Some((Fault::Upstream, reason)));
+        self
     }
 
     pub fn succeeds(self) -> Self {
-        Self { failure: None, ..self }
+        Self { failures: vec![None], ..self }
     }
 
     pub fn pours_at_most(self, bytes: u64) -> Self {

@@ -68,6 +68,27 @@ fn passed_on() -> Vec<Case> {
                 .gets(reply(200, "ok").after([103]))
                 .keeps(),
         ),
+        dropped(
+            case("1xx: with their fields", "RFC 9110 section 7.6.1: all but those of the hop")
+                .answers(format!(
+                    "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n{OK}"
+                ))
+                .gets(
+                    reply(200, "ok")
+                        .after([103])
+                        .has("early link: </a.css>")
+                        .lacks("early x-hop")
+                        .lacks("early connection")
+                        .lacks("link"),
+                )
+                .keeps(),
+        ),
+        interims(
+            "with a coding",
+            "RFC 9112 section 6.1: none in 1xx; rule 1: it ends with its head",
+            "HTTP/1.1 103 X\r\ntransfer-encoding: chunked\r\n\r\n",
+            &[103],
+        ),
         case("1xx: towards HTTP/1.0", "RFC 9110 section 15.2: no 1xx to an HTTP/1.0 client")
             .answers(format!("{HINTS}{OK}"))
             .sends("GET /case HTTP/1.0\r\nhost: a\r\n\r\n")

@@ -287,6 +287,19 @@ fn neither() -> Vec<Case> {
         .gets(reply(200, "hello").has("content-length: 5"))
         .leaves(),
         case(
+            "framing: HTTP/1.0 keep-alive with a length",
+            "RFC 9112 section 9.3: it may be used again",
+        )
+        .answers("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 5\r\n\r\nhello")
+        .gets(reply(200, "hello"))
+        .may_keep()
+        .on_hyper("it speaks HTTP/1.0 itself from then on", |mut case| {
+            case.backend[0].extend([hear("GET /again HTTP/1.0\r\n"), Close]);
+            case.sends(GET.replace("/case", "/again"))
+                .gets(reply(200, "/again"))
+                .seen(&[&["/case"], &["/again", "/after"]])
+        }),
+        case(
             "framing: HTTP/1.0 keep-alive until the close",
             "keep-alive cannot do without a length",
         )

@@ -27,6 +27,7 @@ mod flow;
 mod heads;
 mod informational;
 mod lengths;
+mod message;
 mod reuse;
 mod silence;
 mod stage;

@@ -2,10 +2,14 @@
 //! never taken for an answer.
 
 use super::case::*;
+use crossfade::live::Reason::BadResponse;
 
 const POISON: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
 const CHUNKED: &str =
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+/// What some servers say when they have waited for long enough.
+const GOODBYE: &str =
+    "HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 const BEYOND: &str =
     "RFC 9112 section 6.3: what follows is no part of the message; nobody asked for it";
 
@@ -104,6 +108,10 @@ fn before_the_next_request() -> Vec<Case> {
         next("a response before POST", POST, POISON),
         next("half a response before GET", GET, "HTTP/1.1 200 OK\r\n"),
         next("a byte before POST", POST, "x"),
+        next("an end of life before GET", GET, GOODBYE),
+        next("an end of life before POST", POST, GOODBYE),
+        next("an end of life and the end before GET", GET, GOODBYE).then_closes(),
+        next("an end of life and the end before POST", POST, GOODBYE).then_closes(),
         case(
             "surplus: pipelined requests, two answers at once",
             "each answer belongs to a request that was sent",
@@ -117,14 +125,32 @@ fn before_the_next_request() -> Vec<Case> {
     ]
 }
 
+/// A fresh connection: whatever the backend says first may reach the proxy before or after it has sent the
+/// request, so an answer may count as one.
 fn before_the_request() -> Vec<Case> {
     let why =
         "a backend that talks first: whatever its answer is worth, the connection is worth nothing";
+    let refused = |name: &str, steps: &[Step]| {
+        case(format!("surplus: {name}"), why)
+            .backend(steps)
+            .gets(bad_response())
+            .seen(&[&["/case"], &["/after"]])
+            .fails(BadResponse)
+    };
     vec![
         case("surplus: an answer before the request, another after it", why)
             .backend([say(OK), Ask, say(POISON)])
             .gets(vec![reply(200, "ok"), bad_response()])
-            .failing_maybe(crossfade::live::Reason::BadResponse)
+            .or_fails(BadResponse)
             .leaves(),
+        refused("a greeting of SMTP", &[say("220 mail ESMTP\r\n"), Ask, Gone]),
+        refused(
+            "an unasked 101",
+            &[say("HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"), Ask, Gone],
+        ),
+        refused("an empty line before the request", &[say("\r\n"), Ask, say(OK)])
+            .on_hyper("httparse skips empty lines", |case| {
+                case.gets_instead(reply(200, "ok")).keeps().succeeds()
+            }),
     ]
 }

@@ -185,7 +185,7 @@ fn tunnels() -> Vec<Case> {
             ])
             .sends(ASKS)
             .gets(vec![switches().lacks("content-length"), bad_response()])
-            .failing_maybe(BadResponse)
+            .or_fails(BadResponse)
             .leaves(),
     ]
 }
