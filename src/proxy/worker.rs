@@ -190,8 +190,7 @@ fn start(
     peer: std::net::SocketAddr,
 ) {
     let listener = listener.borrow().clone();
-    let serving = connection::serve(core.clone(), listener, stopped.clone(), stream, peer);
-    tokio::task::spawn_local(serving);
+    connection::start(core, listener, stopped.clone(), stream, peer);
 }
 
 /// The connection to be accepted has broken; the next one may be sound.
