@@ -7,9 +7,13 @@ mod connection;
 mod core;
 mod decide;
 mod failure;
+#[allow(dead_code)]
+mod fields;
 mod flight;
 mod handler;
 mod headers;
+#[allow(dead_code)]
+mod http1;
 mod record;
 mod retry;
 mod sending;
