@@ -1,5 +1,10 @@
 //! crossfade's own HTTP/1 engine.
 
+#[allow(dead_code)]
+mod chunked;
+#[allow(dead_code)]
+mod scan;
+
 use super::{connection::ClientConnection, hyper};
 use std::rc::Rc;
 use tokio::net::TcpStream;
