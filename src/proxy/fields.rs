@@ -64,6 +64,13 @@ impl Known {
     }
 }
 
+impl Known {
+    /// May stand behind a body (RFC 9110 section 6.5.1): nothing that frames, routes or says who asks.
+    pub(super) fn may_trail(self) -> bool {
+        self == Self::Other
+    }
+}
+
 /// The lines of a header section, wherever an engine keeps them.
 pub(super) trait Lines: Fields {
     /// Names (in any case) and values, in order.
