@@ -105,7 +105,8 @@ class Comparison:
         print(f"{'':18}" + "".join(f"{head:>24}" for head in heads))
         for recipe in self.recipes:
             if not recipe.splits:
-                continue  # the raw forwarder holds a connection to the backend for each: another thing
+                print(f"{recipe.name:18}   (left out: it holds a connection to the backend for each)")
+                continue
             rss = idle.idle_rss(recipe, self.stage, sizes)
             each = [
                 (after - before) / (high - low) for (low, high), before, after in zip(steps, rss, rss[1:])
