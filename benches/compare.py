@@ -26,6 +26,8 @@ from compare.workloads import GET1K, WORKLOADS, Workload, verify
 
 PARTS = ["cpu", "instructions", "syscalls", "idle"]
 PEERS = ["nginx", "haproxy", "rawtcp"]
+# Open files that this program and the proxies may have, where the system lets them.
+FILES = 65536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +96,8 @@ class Comparison:
             self.note(recipe, "syscalls", sum(calls.values()))
 
     def idle(self) -> None:
-        # A proxy has one file for each client, and some for the backends; so has the client.
-        most = (allow_files(2 * max(self.arguments.idle) + 1000) - 1000) // 2
+        # A proxy has one file for each client, and some for the backends; this program has one for each.
+        most = allow_files(FILES) - 1000
         sizes = [size for size in self.arguments.idle if size <= most]
         for size in set(self.arguments.idle) - set(sizes):
             print(f"{size} idle connections left out: ulimit -n allows {most}", file=sys.stderr)
@@ -223,13 +225,14 @@ def main() -> None:
         if not which(tool):
             sys.exit(f"needs {tool}")
     # Whatever ends this ends what it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    for what in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(what, lambda number, _: sys.exit(f"ended by {signal.Signals(number).name}"))
     tools = {"instructions": "valgrind", "syscalls": "strace"}
+    allow_files(FILES)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         blue, green = free_ports(2)
         log = folder / "origin.log"
-        allow_files(2 * max(arguments.idle) + 1000)
         origin = start(LOAD_CORE, [compile_c("origin", folder), str(blue), str(green)], log)
         try:
             wait_for_port(green, origin, log)

@@ -46,6 +46,7 @@ HAPROXY = """\
 global
     nbthread 1
     maxconn {clients}
+    no strict-limits
 defaults
     mode http
     http-reuse always
