@@ -390,12 +390,14 @@ impl Case {
         self
     }
 
-    /// The backend may be silent only shortly, before its response and within it.
-    pub fn impatient(self) -> Self {
-        self.tuned(|service| {
-            service.timeouts.response = SHORT;
-            service.timeouts.body = SHORT;
-        })
+    /// The backend may be silent only shortly before its response.
+    pub fn answered_soon(self) -> Self {
+        self.tuned(|service| service.timeouts.response = SHORT)
+    }
+
+    /// Either side may be silent only shortly within the response.
+    pub fn streamed_soon(self) -> Self {
+        self.tuned(|service| service.timeouts.body = SHORT)
     }
 
     /// Where the hyper engine does otherwise, what it does and why. Comes last.
@@ -412,6 +414,7 @@ impl Case {
         }
     }
 
+    /// For the case itself; what comes after it has time again.
     pub fn tune(&self, service: &mut Service) {
         for tune in &self.tune {
             tune(service);

@@ -27,7 +27,7 @@ fn back_pressure() -> Vec<Case> {
     let endless = |name: &str, head: &str| {
         case(format!("flow: {name} to a client that does not read"), unread)
             .backend([Ask, say(head), Pour(ENDLESS), Gone])
-            .impatient()
+            .streamed_soon()
             .client([say(GET), Played(1)])
             .leaves()
             .fails_by(Fault::Downstream, IdleTimeout)
@@ -43,7 +43,7 @@ fn back_pressure() -> Vec<Case> {
         ),
         case("flow: an upload that is not read", unheard)
             .backend([Head, Stall])
-            .impatient()
+            .answered_soon()
             .client([say(UPLOAD), Pour(ENDLESS)])
             .gets(error(ResponseTimeout).whole())
             .leaves()
@@ -51,7 +51,7 @@ fn back_pressure() -> Vec<Case> {
             .pours_at_most(BOUND),
         case("flow: an upload of which not even the head is read", unheard)
             .backend([Stall])
-            .impatient()
+            .answered_soon()
             .client([say(UPLOAD), Pour(ENDLESS)])
             .gets(error(ResponseTimeout).whole())
             .seen(&[&[], &["/after"]])

@@ -109,6 +109,11 @@ fn passed_on() -> Vec<Case> {
     ]
 }
 
+/// What has not been sent yet when the refusal comes need not be.
+fn refused_after(interims: &[u16]) -> Vec<Reply> {
+    vec![bad_response().after(interims), bad_response()]
+}
+
 fn too_many() -> Vec<Case> {
     let bounded = "1xx are bounded in number and bytes";
     let big = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "a".repeat(8 << 10));
@@ -122,18 +127,18 @@ fn too_many() -> Vec<Case> {
         interims("16", bounded, HINTS.repeat(16), &[103; 16]),
         lax(case("1xx: 17", bounded)
             .answers(format!("{}{OK}", HINTS.repeat(17)))
-            .gets(bad_response().after([103; 16]))
+            .gets(refused_after(&[103; 16]))
             .leaves()
             .fails(BadResponse)),
         lax(case("1xx: 10 of 8 KiB", bounded)
             .answers(format!("{}{OK}", big.repeat(10)))
-            .gets(bad_response().after([103; 7]))
+            .gets(refused_after(&[103; 7]))
             .leaves()
             .fails(BadResponse)),
         case("1xx: without end", bounded)
             .backend([Ask, say(endless), Gone])
-            .impatient()
-            .gets(bad_response().after([103; 16]))
+            .answered_soon()
+            .gets(refused_after(&[103; 16]))
             .leaves()
             .fails(BadResponse)
             .on_hyper("they are dropped until the response is too late", |case| {
@@ -159,7 +164,7 @@ fn malformed() -> Vec<Case> {
             case.gets_instead(reply(200, "ok")).keeps().succeeds()
         }),
         refused("with a body", "HTTP/1.1 103 X\r\ncontent-length: 5\r\n\r\nhello")
-            .gets_instead(vec![bad_response().after([103]), bad_response()]),
+            .gets_instead(refused_after(&[103])),
         case("1xx: and then the end", "no response: some bytes came, nothing is sent again")
             .answers_and_closes("HTTP/1.1 100 Continue\r\n\r\n")
             .tuned(|service| service.retries.attempts = 2)
@@ -177,7 +182,7 @@ fn malformed() -> Vec<Case> {
             }),
         case("1xx: and then a bad head", "no response")
             .answers("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx : 1\r\n\r\n")
-            .gets(bad_response().after([100]))
+            .gets(refused_after(&[100]))
             .fails(BadResponse)
             .on_hyper("hyper's server cannot pass them on", |case| {
                 case.gets_instead(bad_response())

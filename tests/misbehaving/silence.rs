@@ -16,7 +16,7 @@ pub fn cases() -> Vec<Case> {
 fn late(name: &str, request: &str, steps: &[Step]) -> Case {
     case(format!("silence: {name}"), "504 within the timeout, whatever came before it")
         .backend(steps)
-        .impatient()
+        .answered_soon()
         .sends(request)
         .gets(error(ResponseTimeout))
         .leaves()
@@ -67,7 +67,7 @@ fn within_the_answer() -> Vec<Case> {
     let stalled = |name: &str, bytes: &str, body: &str| {
         case(format!("silence: {name}"), "what stalls is cut, and never looks complete")
             .backend([Ask, say(bytes), Gone])
-            .impatient()
+            .streamed_soon()
             .gets(reply(200, body).cut())
             .leaves()
             .fails(IdleTimeout)
@@ -85,7 +85,7 @@ fn within_the_answer() -> Vec<Case> {
         stalled("instead of the close", "HTTP/1.1 200 OK\r\n\r\nhello", "hello"),
         case("silence: instead of the close, towards HTTP/1.0", "a clean end would look complete")
             .backend([Ask, say("HTTP/1.1 200 OK\r\n\r\nhello"), Gone])
-            .impatient()
+            .streamed_soon()
             .sends("GET /case HTTP/1.0\r\nhost: a\r\n\r\n")
             .gets(reply(200, "hello").reset())
             .fails(IdleTimeout)

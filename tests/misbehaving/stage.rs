@@ -9,8 +9,9 @@ use super::{
     wire::{Next, Peer},
 };
 use crossfade::{
+    control::Command,
     live::{Fault, Reason},
-    spec::{BackendAddress, Engine},
+    spec::{BackendAddress, Engine, Spec},
 };
 use socket2::{Domain, Socket, Type};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -30,19 +31,19 @@ pub async fn play(case: Case, engine: Engine) -> Result<(), String> {
     let place = Place::open(&case, &board).await;
     let mut spec = support::spec(&[("blue", pool("v1", 1, std::slice::from_ref(&place.address)))]);
     spec.engine = engine;
-    let service = &mut spec.services["shop"];
     // Each attempt is seen as what it is.
-    service.retries.attempts = 1;
-    case.tune(service);
+    spec.services["shop"].retries.attempts = 1;
+    let patient = spec.clone();
+    case.tune(&mut spec.services["shop"]);
     let proxy = Proxy::start(spec).await;
-    let played = compare(&case, &board, &proxy).await;
+    let played = compare(&case, &board, &proxy, patient).await;
     drop(place);
     proxy.drain(Duration::ZERO).await;
     let context = board.look(|state| format!("seen {:?}, wrong {:?}", seen(state), state.wrongs));
     played.map_err(|what| format!("{what}\n    {context}"))
 }
 
-async fn compare(case: &Case, board: &Board, proxy: &Proxy) -> Result<(), String> {
+async fn compare(case: &Case, board: &Board, proxy: &Proxy, patient: Spec) -> Result<(), String> {
     let mut sent = 0;
     let client = act(case, board, proxy, &mut sent).await?;
     sent = case.requests.unwrap_or(sent);
@@ -51,6 +52,8 @@ async fn compare(case: &Case, board: &Board, proxy: &Proxy) -> Result<(), String
         .await?;
     condition("nothing is in flight", || proxy.open() == 0).await?;
     if case.listening == Listening::Yes {
+        let replace = Command::Replace { spec: Box::new(patient) };
+        proxy.apply(replace).await.map_err(|error| format!("{error:?}"))?;
         follow(client, board, proxy).await?;
         sent += 1;
     }
