@@ -42,6 +42,10 @@ pub enum Step {
     Bytewise(Raw),
     /// Writes that many bytes of filler while the script goes on, or fewer if the other side takes no more.
     Pour(u64),
+    /// Waits until no more is taken of what is poured.
+    Stuck,
+    /// Writes these bytes when the client has as many bytes of body, while the script goes on.
+    SayAfter(usize, Raw),
     /// Reads exactly these bytes.
     Hear(Raw),
     /// Reads the other side's clean end, and nothing before it.
@@ -84,7 +88,7 @@ pub enum Step {
 
 pub use Step::{
     Ask, ClientHas, ClientHasInterims, Close, Drip, Gone, HalfClose, Head, HearEnd, Hears, Interim,
-    Mark, Played, Pour, Reset, Rest, Stall, Until,
+    Mark, Played, Pour, Reset, Rest, Stall, Stuck, Until,
 };
 
 pub fn say(bytes: impl AsRef<[u8]>) -> Step {
@@ -93,6 +97,10 @@ pub fn say(bytes: impl AsRef<[u8]>) -> Step {
 
 pub fn bytewise(bytes: impl AsRef<[u8]>) -> Step {
     Step::Bytewise(Raw::new(bytes))
+}
+
+pub fn say_after(body_bytes: usize, bytes: impl AsRef<[u8]>) -> Step {
+    Step::SayAfter(body_bytes, Raw::new(bytes))
 }
 
 pub fn hear(bytes: impl AsRef<[u8]>) -> Step {

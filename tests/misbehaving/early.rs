@@ -41,6 +41,16 @@ fn in_a_small_upload() -> Vec<Case> {
             .gets(reply(200, "ok").whole())
             .sends("lo")
             .may_keep(),
+        case("early: both at once", EARLY)
+            .backend([
+                Head,
+                say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n"),
+                Rest,
+                say("5\r\nheard\r\n0\r\n\r\n"),
+            ])
+            .client([say(UPLOAD), say_after(2, "lo"), get(reply(200, "okheard"))])
+            .with_body("hello")
+            .keeps(),
         case("early: an answer without a length", EARLY)
             .backend([Head, say("HTTP/1.1 200 OK\r\n\r\nok"), ClientHas(2), Close])
             .sends(UPLOAD)
@@ -89,6 +99,11 @@ fn in_a_large_upload() -> Vec<Case> {
         )
         .gets(reply(413, "no").whole())
         .leaves(),
+        // What the kernel has not given to the proxy yet, a reset may take away.
+        upload("413, and an end that resets", &[Head, say(TOO_LARGE), Close])
+            .gets(vec![reply(413, "no").whole(), error(UpstreamReset).whole()])
+            .leaves()
+            .or_fails(UpstreamReset),
         upload("413, and a half close", &[Head, say(TOO_LARGE), HalfClose, Gone])
             .gets(reply(413, "no").whole())
             .leaves(),

@@ -12,6 +12,8 @@ pub fn cases() -> Vec<Case> {
     let hop = "RFC 9110 section 7.6.1: they concern the backend's connection only";
     let end = "RFC 9110 section 5: what is not of the hop is passed on as it is";
     let ok = || reply(200, "ok");
+    let days = ["date: M", "date: T", "date: W", "date: F", "date: S"];
+    let one_date = days.into_iter().fold(ok().has("date: x"), Reply::lacks);
     vec![
         passed("Keep-Alive", hop, "keep-alive: timeout=60", ok().lacks("keep-alive")).keeps(),
         passed(
@@ -79,6 +81,13 @@ pub fn cases() -> Vec<Case> {
             end,
             "date: x\r\nserver: y\r\nvia: 1.1 z",
             ok().has("date: x").has("server: y").has("via: 1.1 z"),
+        )
+        .keeps(),
+        passed(
+            "one Date",
+            "RFC 9110 section 6.6.1: a proxy adds it only where there is none",
+            "date: x",
+            one_date,
         )
         .keeps(),
         passed(

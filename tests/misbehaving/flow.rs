@@ -85,6 +85,25 @@ fn sizes() -> Vec<Case> {
             .answers_and_closes(format!("HTTP/1.1 200 OK\r\n\r\n{body}"))
             .gets(reply(200, &body))
             .leaves(),
+        case("flow: 5 MB in odd chunks", whole)
+            .answers(format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+                chunks.repeat(25)
+            ))
+            .gets(reply(200, body.repeat(25)))
+            .keeps(),
+        case("flow: 5 MB in odd chunks, towards HTTP/1.0", whole)
+            .answers(format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}0\r\n\r\n",
+                chunks.repeat(25)
+            ))
+            .sends("GET /case HTTP/1.0\r\nhost: a\r\n\r\n")
+            .gets(reply(200, body.repeat(25)).closed())
+            .keeps(),
+        case("flow: 5 MB until the close", whole)
+            .answers_and_closes(format!("HTTP/1.1 200 OK\r\n\r\n{}", body.repeat(25)))
+            .gets(reply(200, body.repeat(25)))
+            .leaves(),
         case("flow: head and body apart", whole)
             .backend([
                 Ask,
@@ -133,12 +152,30 @@ fn clients_that_leave() -> Vec<Case> {
             .leaves()
             .fails_by(Fault::Downstream, ClientClosed)
     };
+    let unseen = "nobody reads from the client, and so nobody sees that it has gone";
     let endless = [Ask, say("HTTP/1.1 200 OK\r\n\r\n"), Pour(ENDLESS), Gone];
     vec![
         left(
             "a client that resets before the answer",
             &[Ask, Mark("asked"), Gone],
             &[say(GET), Until("asked"), Reset],
+        ),
+        left(
+            "a client that resets with another request on its way",
+            &[Ask, Mark("asked"), Gone],
+            &[say(format!("{GET}{GET}")), Until("asked"), Reset],
+        )
+        .on_hyper(unseen, |case| case.answered_soon().fails(ResponseTimeout)),
+        left(
+            "a client that resets within an upload that is not read",
+            &[Head, Stall],
+            &[say(UPLOAD), Pour(ENDLESS), Stuck, Reset],
+        )
+        .on_hyper(unseen, |case| case.answered_soon().fails(ResponseTimeout)),
+        left(
+            "a client that resets within an upload",
+            &[Head, Mark("asked"), Gone],
+            &[say(UPLOAD), Until("asked"), Reset],
         ),
         left("a client that resets within the answer", &endless, &[say(GET), Hears(1), Reset]),
         left("a client that closes within the answer", &endless, &[say(GET), Hears(1), Close]),

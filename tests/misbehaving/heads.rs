@@ -204,10 +204,19 @@ fn bad_fields() -> Vec<Case> {
 fn size() -> Vec<Case> {
     let bounded = "what a backend can make the proxy hold is bounded";
     let big = |bytes: usize| format!("HTTP/1.1 200 OK\r\nx: {}\r\n", "a".repeat(bytes));
+    // A head of so many bytes with what `accepted` adds.
+    let filled = |bytes: usize| big(bytes - big(0).len() - "content-length: 2\r\n\r\n".len());
     let many = |count: usize| format!("HTTP/1.1 200 OK\r\n{}", "x: 1\r\n".repeat(count));
     vec![
         accepted("a field of 16 KiB", "large cookies are common", 200, big(16 << 10)),
         accepted("60 fields", "nothing unusual", 200, many(60)),
+        accepted("100 fields", "limits.header_count", 200, many(99)),
+        refused("101 fields", "limits.header_count", many(100)),
+        accepted("64 KiB", "limits.header_bytes", 200, filled(64 << 10)),
+        refused("64 KiB and a byte", "limits.header_bytes", filled((64 << 10) + 1))
+            .on_hyper("hyper's own limit is larger", |case| {
+                case.gets_instead(reply(200, "ok")).keeps().succeeds()
+            }),
         refused("a field of 1 MiB", bounded, big(1 << 20)),
         refused("10,000 fields", bounded, many(10_000)),
         case("head: a name without end", bounded)

@@ -89,6 +89,21 @@ fn passed_on() -> Vec<Case> {
             "HTTP/1.1 103 X\r\ntransfer-encoding: chunked\r\n\r\n",
             &[103],
         ),
+        case("1xx: behind it half a head", "a segment may end anywhere")
+            .backend([
+                Ask,
+                say(format!("{HINTS}HTTP/1.1 200 OK\r\nconte")),
+                ClientHasInterims(1),
+                say("nt-length: 2\r\n\r\no"),
+                ClientHas(1),
+                say("k"),
+            ])
+            .gets(reply(200, "ok").after([103]))
+            .keeps()
+            .on_hyper("hyper's server cannot pass them on", |mut case| {
+                case.backend[0].remove(2);
+                case.gets_instead(reply(200, "ok"))
+            }),
         case("1xx: towards HTTP/1.0", "RFC 9110 section 15.2: no 1xx to an HTTP/1.0 client")
             .answers(format!("{HINTS}{OK}"))
             .sends("GET /case HTTP/1.0\r\nhost: a\r\n\r\n")

@@ -48,6 +48,22 @@ fn lengths() -> Vec<Case> {
         framed("name in odd case", "RFC 9110 section 5.1", "cOnTeNt-LeNgTh: 5", "hello")
             .gets(reply(200, "hello"))
             .keeps(),
+        case(
+            "framing: length of 2^64 - 1, and the end",
+            "a length that lies is a truncated message",
+        )
+        .backend([
+            Ask,
+            say("HTTP/1.1 200 OK\r\ncontent-length: 18446744073709551615\r\n\r\nhello"),
+            ClientHas(5),
+            Close,
+        ])
+        .gets(reply(200, "hello").cut())
+        .fails(UpstreamReset)
+        .on_hyper("such lengths mean something else inside hyper", |mut case| {
+            case.backend[0].remove(2);
+            case.gets_instead(bad_response()).fails(BadResponse)
+        }),
         bad("length with a plus", " +5"),
         bad("length with a minus", " -5"),
         bad("length in hex", " 0x5"),

@@ -194,6 +194,15 @@ fn races() -> Vec<Case> {
         lost("a reset after half a head", GET, &[Ask, say("HTTP/1.1 200 OK\r\n"), Reset]).on_hyper("an error of the socket is any error", |case| {
             case.gets_instead(bad_response()).fails(crossfade::live::Reason::BadResponse)
         }),
+        race("close within a PUT", again, &with_body("PUT")[..with_body("PUT").len() - 2], &[Head, Mark("closed"), Close])
+            .client([Until("closed"), say("lo")])
+            .gets(reply(200, "/case"))
+            .seen(&[&["/first", "/case"], &["/case", "/after"]])
+            .with_body("hello"),
+        race("close within a POST", never, &POST[..POST.len() - 2], &[Head, Close])
+            .gets(error(UpstreamReset).whole())
+            .seen(&[&["/first", "/case"], &["/after"]])
+            .fails(UpstreamReset),
         race("twice", "once is enough", GET, &[Ask, Close])
             .answers_and_closes("")
             .gets(error(UpstreamReset))

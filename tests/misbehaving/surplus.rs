@@ -63,6 +63,13 @@ fn behind_other_messages() -> Vec<Case> {
             .backend([Ask, say(OK), ClientHas(2), say(endless), Gone])
             .gets(reply(200, "ok"))
             .leaves(),
+        case("surplus: a second response behind a large one", BEYOND)
+            .answers(format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: 300000\r\n\r\n{}{POISON}",
+                "x".repeat(300_000)
+            ))
+            .gets(reply(200, "x".repeat(300_000)))
+            .leaves(),
         case("surplus: a second response to POST", BEYOND)
             .answers(format!("{OK}{POISON}"))
             .sends(POST)

@@ -37,6 +37,9 @@ pub struct Peer {
     is_http10: bool,
 }
 
+/// When nothing has been taken for so long, nothing is.
+const STUCK: Duration = Duration::from_millis(200);
+
 /// Whether a script goes on.
 pub enum Next {
     Step,
@@ -75,6 +78,24 @@ impl Peer {
                 }
             }
             Step::Pour(bytes) => self.pour(*bytes).await,
+            Step::Stuck => {
+                let poured = || self.board.look(|state| state.poured);
+                let mut before = 0;
+                while before == 0 || before != poured() {
+                    before = poured();
+                    tokio::time::sleep(STUCK).await;
+                }
+            }
+            Step::SayAfter(body_bytes, bytes) => {
+                let mut write = self.writer().await;
+                let (board, body_bytes, bytes) = (self.board.clone(), *body_bytes, bytes.clone());
+                self.pouring = Some(tokio::spawn(async move {
+                    board.until(|state| state.body_bytes >= body_bytes).await;
+                    // That the other side has gone is seen in what it got.
+                    let _ = write.write_all(&bytes).await;
+                    write
+                }));
+            }
             Step::Hear(bytes) => {
                 let heard = self.take(bytes.len()).await.map_err(|stop| format!("{stop:?}"))?;
                 if heard[..] != bytes[..] {
