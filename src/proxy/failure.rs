@@ -21,6 +21,11 @@ impl Failure {
         upstream.backend.pool.stats.record_failure(core.index, fault_of(reason), reason);
         Self { reason, counted: true }
     }
+
+    /// What is left of such a request is not worth reading, or cannot be told from the next one.
+    pub(super) fn muddles(&self) -> bool {
+        fault_of(self.reason) == Fault::Downstream && self.reason != Reason::NoRoute
+    }
 }
 
 impl From<Reason> for Failure {

@@ -57,6 +57,13 @@ impl Known {
     }
 }
 
+impl Known {
+    /// May stand behind a body (RFC 9110 section 6.5.1): nothing that frames, routes or says who asks.
+    pub(super) fn may_trail(self) -> bool {
+        self == Self::Other
+    }
+}
+
 /// Whether a name is this one, which is in lower case, in any case: in words, because every line of every
 /// message is asked.
 #[inline(always)]

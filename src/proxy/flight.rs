@@ -120,6 +120,11 @@ impl Flight {
         self.deadline.set((clock.now_millis().saturating_add(millis(timeout)), reason));
     }
 
+    /// The same, with the moment itself.
+    pub(super) fn arm_until(&self, deadline: u64, reason: Reason) {
+        self.deadline.set((deadline, reason));
+    }
+
     /// The deadline of the whole request.
     pub(super) fn limit(&self, deadline: u64) {
         self.limit.set(deadline);

@@ -19,6 +19,7 @@ pub(super) struct Recorder {
     code: u16,
     failure: Option<(Fault, Reason)>,
     finished: bool,
+    ended: Option<Instant>,
 }
 
 /// Under whose name a reply is recorded.
@@ -40,6 +41,7 @@ impl Recorder {
             code: 0,
             failure: None,
             finished: false,
+            ended: None,
         }
     }
 
@@ -72,15 +74,18 @@ impl Recorder {
         }
     }
 
-    /// The reply is complete.
-    pub(super) fn finish(mut self) {
+    /// The reply is complete. Returns when that was.
+    pub(super) fn finish(mut self) -> Instant {
         self.finished = true;
+        let now = Instant::now();
+        self.ended = Some(now);
+        now
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        let now = Instant::now();
+        let now = self.ended.unwrap_or_else(Instant::now);
         if !self.finished && self.failure.is_none() {
             self.failure = Some((Fault::Downstream, Reason::ClientClosed));
         }

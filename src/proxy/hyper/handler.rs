@@ -14,7 +14,7 @@ use super::{
     sending::Sending,
     serve::Served,
 };
-use crate::live::{Fault, Reason, method_index};
+use crate::live::{Reason, method_index};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
@@ -137,11 +137,4 @@ fn upload(
     }
     let keep = policy.retries.buffer as usize;
     Ok(Some(Rc::new(RefCell::new(Upload::new(incoming, keep, policy.limits.body_bytes)))))
-}
-
-impl Failure {
-    /// What is left of such a request is not worth reading, or cannot be told from the next one.
-    fn muddles(&self) -> bool {
-        failure::fault_of(self.reason) == Fault::Downstream && self.reason != Reason::NoRoute
-    }
 }

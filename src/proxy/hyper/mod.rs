@@ -11,4 +11,4 @@ mod stream;
 mod tunnel;
 
 pub(super) use conn::Conn;
-pub(super) use serve::{serve, serve_h2};
+pub(super) use serve::{PREFACE, serve, serve_h2};

@@ -121,9 +121,10 @@ const fn equal(word: u64, byte: u8) -> u64 {
 mod tests {
     use super::*;
 
-    type Run = fn(&[u8]) -> usize;
+    /// A run and the bytes that continue it.
+    type Run = (fn(&[u8]) -> usize, fn(u8) -> bool);
 
-    const RUNS: [(Run, fn(u8) -> bool); 4] = [
+    const RUNS: [Run; 4] = [
         (|bytes| target_run(bytes).0, |byte| is(byte, TARGET)),
         (text_run, |byte| byte >= b' ' && byte != 0x7f),
         (|bytes| run_before(b' ', bytes), |byte| byte != b' '),
