@@ -139,6 +139,11 @@ impl Relay<'_> {
         }
     }
 
+    /// How long a body may take to come whose pace does not count yet, in milliseconds.
+    fn long_run(&self) -> u64 {
+        millis(self.connection.listener.spec.timeouts.body).saturating_mul(DRIPPING)
+    }
+
     /// It is the client's turn, which must say something within the listener's timeout. Once the response
     /// flows, its silence is nobody's fault.
     fn await_client(&mut self) {
@@ -349,7 +354,11 @@ impl Relay<'_> {
     /// Turns a response's head, whose scan is complete, into the client's.
     fn judge(&mut self, head: &[u8]) -> Step<()> {
         if self.download.scan.is_interim() {
-            self.awaits_continue = false;
+            if self.download.scan.status == 100 && self.awaits_continue {
+                self.awaits_continue = false;
+                self.body_deadline = self.clock().now_millis().saturating_add(self.long_run());
+                self.await_client();
+            }
             return interim::pass(self.download, &self.asked, head)
                 .map_err(|_| self.failed(Reason::BadResponse));
         }
