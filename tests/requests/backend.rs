@@ -56,6 +56,10 @@ impl Backend {
         self.log.subscribe().wait_for(Log::awaits_body).await.unwrap();
     }
 
+    pub async fn has_messages(&self, count: usize) {
+        self.log.subscribe().wait_for(|log| log.messages.len() >= count).await.unwrap();
+    }
+
     /// What has come since the last time, once no message is half there.
     pub async fn take(&self) -> Log {
         let mut log = self.log.subscribe();

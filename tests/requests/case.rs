@@ -1,6 +1,7 @@
 //! The case files (README.md says how they read).
 
 use crate::{text, wire};
+use crossfade::spec::Engine;
 
 pub struct Case {
     /// `file:line`.
@@ -8,9 +9,12 @@ pub struct Case {
     pub name: String,
     pub listener: Listener,
     pub pieces: Pieces,
+    /// What hyper does behind another request depends on how its buffers are filled.
+    behind_on_hyper: bool,
     pub script: Vec<Act>,
     pub native: Expectation,
-    pub hyper: Expectation,
+    /// `None`: what hyper does depends on the moment.
+    pub hyper: Option<Expectation>,
 }
 
 /// The name of a field that stands for fields that do not matter.
@@ -47,6 +51,8 @@ pub enum Act {
     AwaitReply,
     /// Wait until the backend has a request head and waits for its body.
     AwaitBackend,
+    /// Wait until the backend has all messages that it should get.
+    AwaitMessages,
     /// Wait until the proxy has read all that was sent.
     Settle,
     /// Close the sending side.
@@ -78,6 +84,8 @@ pub struct Reply {
     pub bodyless: bool,
     /// It says that the connection is closed.
     pub close: bool,
+    /// Any other field that the case cares about.
+    pub field: Option<(String, String)>,
     /// It may be missing.
     pub optional: bool,
 }
@@ -104,6 +112,41 @@ pub enum Rest {
 }
 
 impl Case {
+    /// What is expected of this engine, if anything can be.
+    pub fn expected(&self, engine: Engine) -> Option<&Expectation> {
+        match engine {
+            Engine::Native => Some(&self.native),
+            Engine::Hyper => self.hyper.as_ref(),
+        }
+    }
+
+    /// The same on a connection that has had a good request before, in the same breath.
+    pub fn behind_another(&self) -> Option<Self> {
+        let [Act::Send(bytes), rest @ ..] = &self.script[..] else { return None };
+        if self.pieces != Pieces::Whole || rest.contains(&Act::AwaitReply) {
+            return None;
+        }
+        let first = message(&["GET /first HTTP/1.1".into(), "host: a".into()]).ok()?;
+        let bytes = [b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n", &bytes[..]].concat();
+        let reply = Reply { status: 200, ..Reply::default() };
+        let behind = |expected: &Expectation| {
+            let mut expected = expected.clone();
+            expected.replies.insert(0, reply.clone());
+            expected.messages.insert(0, first.clone());
+            expected
+        };
+        Some(Self {
+            place: self.place.clone(),
+            name: format!("{}, behind another", self.name),
+            listener: self.listener,
+            pieces: Pieces::Whole,
+            behind_on_hyper: false,
+            script: [&[Act::Send(bytes)], rest].concat(),
+            native: behind(&self.native),
+            hyper: self.hyper.as_ref().filter(|_| self.behind_on_hyper).map(behind),
+        })
+    }
+
     pub fn title(&self) -> String {
         format!("{} ({})", self.name, self.place)
     }
@@ -138,6 +181,7 @@ struct Draft<'a> {
     each: Vec<(bool, &'a str)>,
     listener: Listener,
     pieces: Pieces,
+    behind_native_only: bool,
     /// `>` and `!`.
     script: Vec<(char, &'a str)>,
     replies: Option<&'a str>,
@@ -159,6 +203,7 @@ impl<'a> Draft<'a> {
             "each:" => self.each.push((false, rest)),
             "each*:" => self.each.push((true, rest)),
             "on:" => self.listener = listener(rest)?,
+            "behind:" if rest == "native" => self.behind_native_only = true,
             "pieces:" => self.pieces = pieces(rest)?,
             ">" => self.script.push(('>', rest)),
             "!" => self.script.push(('!', rest)),
@@ -220,7 +265,10 @@ impl<'a> Draft<'a> {
             _ if !differs => backend,
             lines => lines.iter().map(|line| filled(line)).collect(),
         };
-        let hyper = expectation(&filled(hyper_replies), tunnel, &hyper_backend)?;
+        let hyper = match hyper_replies {
+            "unplayed" => None,
+            replies => Some(expectation(&filled(replies), tunnel, &hyper_backend)?),
+        };
         Ok(Case {
             place: self.place.clone(),
             name: match variant {
@@ -229,6 +277,7 @@ impl<'a> Draft<'a> {
             },
             listener: self.listener,
             pieces: self.pieces,
+            behind_on_hyper: !self.behind_native_only,
             script,
             native,
             hyper,
@@ -282,6 +331,7 @@ fn act(text: &str) -> Result<Act, String> {
     Ok(match text {
         "await reply" => Act::AwaitReply,
         "await backend" => Act::AwaitBackend,
+        "await messages" => Act::AwaitMessages,
         "settle" => Act::Settle,
         "half-close" => Act::HalfClose,
         "leave" => Act::Leave,
@@ -316,6 +366,7 @@ fn reply(text: &str) -> Result<Reply, String> {
     for word in words {
         match word.split_once('=') {
             Some(("version", version)) => reply.version = Some(version.into()),
+            Some((name, value)) => reply.field = Some((name.into(), value.into())),
             _ if word == "bodyless" => reply.bodyless = true,
             _ if word == "close" => reply.close = true,
             _ => reply.error = Some(word.into()),
@@ -389,9 +440,10 @@ mod tests {
             (&b"GET /y HTTP/1.1"[..], &b"body"[..])
         );
         assert_eq!((message.fields.len(), message.trailers.len()), (1, 1));
-        assert_eq!(cases[0].hyper, cases[0].native);
-        assert_eq!(case.hyper.replies[0].error.as_deref(), Some("bad_request"));
-        assert_eq!(case.hyper.messages, case.native.messages);
+        assert_eq!(cases[0].hyper.as_ref(), Some(&cases[0].native));
+        let hyper = case.hyper.as_ref().unwrap();
+        assert_eq!(hyper.replies[0].error.as_deref(), Some("bad_request"));
+        assert_eq!(hyper.messages, case.native.messages);
     }
 
     #[test]

@@ -109,6 +109,13 @@ pub async fn play(
                 let waiting = timeout(PATIENCE, backend.awaits_body()).await;
                 waiting.map_err(|_| "the backend never got the head of a request".to_owned())?;
             }
+            Act::AwaitMessages => {
+                let waiting =
+                    timeout(PATIENCE, backend.has_messages(expected.messages.len())).await;
+                waiting.map_err(|_| {
+                    "the backend never got as many messages as it should".to_owned()
+                })?;
+            }
             Act::Settle => fence.pass().await?,
             Act::HalfClose => {
                 if let Some(write) = &mut client.write {

@@ -34,10 +34,7 @@ impl Lane {
 
     /// What went otherwise than the case says.
     pub async fn run(&mut self, case: &Case) -> Vec<String> {
-        let expected = match self.engine {
-            Engine::Native => &case.native,
-            Engine::Hyper => &case.hyper,
-        };
+        let Some(expected) = case.expected(self.engine) else { return Vec::new() };
         let mut complaints = Vec::new();
         for script in scripts(case) {
             complaints = self.play(case.listener, &script, expected).await;
@@ -140,6 +137,8 @@ fn desired(engine: Engine, backend: &Backend) -> Spec {
     ]);
     for service in spec.services.values_mut() {
         service.expose_version = true;
+        // Of what nobody waits for; below the patience of the tests.
+        service.timeouts.response = Duration::from_secs(4);
     }
     let below = |path: &str| Match { path: PathMatch::Prefix(path.into()), ..Match::default() };
     let host = vec![HostPattern::Exact("inner.test".into())];

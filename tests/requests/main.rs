@@ -41,6 +41,10 @@ fn corpus() -> Vec<Case> {
     files.iter().flat_map(|path| read(path)).collect()
 }
 
+fn behind_another() -> Vec<Case> {
+    corpus().iter().filter_map(Case::behind_another).collect()
+}
+
 /// What went otherwise than the cases say, one line each.
 async fn run(engine: Engine, cases: Vec<Case>) -> Vec<String> {
     // A few cases, to look at them: CROSSFADE_CASE=part-of-the-name cargo test --test requests
@@ -93,6 +97,17 @@ async fn every_case_on_the_native_engine() {
 #[tokio::test]
 async fn every_case_on_hyper() {
     assert_none(&run(Engine::Hyper, corpus()).await);
+}
+
+#[tokio::test]
+#[ignore = "the native engine is not there yet"]
+async fn every_case_behind_another_request_on_the_native_engine() {
+    assert_none(&run(Engine::Native, behind_another()).await);
+}
+
+#[tokio::test]
+async fn every_case_behind_another_request_on_hyper() {
+    assert_none(&run(Engine::Hyper, behind_another()).await);
 }
 
 #[test]
