@@ -172,6 +172,7 @@ fn pool(version: String) -> Pool {
 fn spec() -> Spec {
     let pools = [("blue".into(), pool("first".to_owned()))].into_iter().collect();
     Spec {
+        engine: Default::default(),
         threads: None,
         shutdown: Shutdown::default(),
         startup_wait: Duration::ZERO,

@@ -28,7 +28,7 @@ pub use stats::{
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -72,6 +72,11 @@ impl Live {
     }
 }
 
+/// Whole milliseconds, for what is compared with the clock.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds and nanoseconds since the process began; what is compared across cores uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
@@ -82,7 +87,7 @@ impl Clock {
     }
 
     pub fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.0).as_millis()).unwrap_or(u64::MAX)
+        millis(now.saturating_duration_since(self.0))
     }
 
     pub fn now_millis(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! What one worker thread owns. Nothing here is shared: other cores have their own.
 
-use super::{flight::Flights, retry::Budget, upstream::Upstream};
+use super::{flight::Flights, http1::Desk, retry::Budget, upstream::Upstream};
 use crate::{
     live::{Live, LiveBackend, Reason},
     routing::{BalanceState, Sequence},
@@ -26,6 +26,7 @@ pub(super) struct Core {
     /// By the services' slots.
     services: RefCell<Vec<ServiceState>>,
     pub(super) dice: RefCell<SmallRng>,
+    pub(super) desk: Desk,
 }
 
 /// What a core remembers of a service between two requests.
@@ -48,6 +49,7 @@ impl Core {
             connections: Cell::new(0),
             upstreams: RefCell::default(),
             services: RefCell::default(),
+            desk: Desk::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
         })
     }
@@ -145,12 +147,21 @@ impl Core {
     }
 
     /// 128 random bits, as 32 hexadecimal digits.
-    pub(super) fn random_id(&self) -> HeaderValue {
-        use std::io::Write;
+    pub(super) fn random_hex(&self) -> [u8; 32] {
         let mut dice = self.dice.borrow_mut();
-        let mut text = [0u8; 32];
-        // Exactly 32 digits fit, so writing cannot fail.
-        let _ = write!(&mut text[..], "{:016x}{:016x}", dice.next_u64(), dice.next_u64());
-        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+        let mut text = [0; 32];
+        for half in text.chunks_exact_mut(16) {
+            let bits = dice.next_u64();
+            for (digit, shift) in half.iter_mut().zip((0..64).step_by(4)) {
+                *digit = b"0123456789abcdef"[(bits >> shift) as usize & 15];
+            }
+        }
+        text
+    }
+
+    /// The same as a field's value.
+    pub(super) fn random_id(&self) -> HeaderValue {
+        let id = HeaderValue::from_bytes(&self.random_hex());
+        id.unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
 }

@@ -3,19 +3,20 @@
 
 use super::{
     core::{Core, ServiceState},
+    fields::{Known, Lines, connection_options},
     flight::Ticket,
-    headers,
+    head::{self, Facts, Head},
     upstream::Upstream,
 };
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, FULL, Key, Policy, PoolSet, PoolTable, RequestView, ServiceTable, StickyTable,
-        choose, slow_start,
+        Candidates, FULL, Fields, Key, Policy, PoolSet, PoolTable, RequestView, ServiceTable,
+        StickyTable, choose, slow_start,
     },
     spec::{StickyKey, UnhealthyPool},
 };
-use http::{HeaderMap, HeaderValue, header, request::Parts};
+use http::HeaderValue;
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 /// Where a request goes. The ticket says that it is in flight there.
@@ -48,8 +49,9 @@ impl From<Reason> for Refusal {
 }
 
 /// What is known when it is decided.
-pub(super) struct Query<'a> {
-    pub(super) parts: &'a Parts,
+pub(super) struct Query<'a, L> {
+    pub(super) head: &'a Head<'a, L>,
+    pub(super) facts: &'a Facts,
     /// The user's address.
     pub(super) client: IpAddr,
     /// The user speaks https.
@@ -68,28 +70,24 @@ pub(super) struct Earlier<'a> {
 
 /// # Errors
 /// `BadRequest`, `NoRoute`, or `NoBackend` of the pool that the request was for.
-pub(super) fn decide(core: &Rc<Core>, query: &Query<'_>) -> Result<Assignment, Refusal> {
+pub(super) fn decide<L: Lines>(
+    core: &Rc<Core>,
+    query: &Query<'_, L>,
+) -> Result<Assignment, Refusal> {
     core.live.published.read(|snapshot| decide_on(snapshot, core, query))
 }
 
-fn decide_on(
+fn decide_on<L: Lines>(
     snapshot: &Snapshot,
     core: &Rc<Core>,
-    query: &Query<'_>,
+    query: &Query<'_, L>,
 ) -> Result<Assignment, Refusal> {
-    let parts = query.parts;
-    let named = headers::connection_options(&parts.headers);
-    if named.map(str::to_ascii_lowercase).any(|name| snapshot.table.header_names.contains(&*name)) {
+    let head = query.head;
+    if query.facts.names_fields && names_what_is_read(head.lines, snapshot) {
         return Err(Reason::BadRequest.into());
     }
-    let view = RequestView::new(
-        parts.method.as_str(),
-        host(parts),
-        parts.uri.path(),
-        parts.uri.query(),
-        &parts.headers,
-        query.client,
-    );
+    let host = head::host(head);
+    let view = RequestView::new(head.method, host, head.path, head.query, head.lines, query.client);
     let route = snapshot.table.find(&view).ok_or(Reason::NoRoute)?;
     let service = &snapshot.table.services[route.service];
     let live = &snapshot.services[route.service];
@@ -112,12 +110,15 @@ fn decide_on(
     Ok(Assignment { ticket, policy: service.policy, service_slot, issued })
 }
 
-/// The authority of the target counts before `Host` (RFC 9112 section 3.2.2).
-fn host(parts: &Parts) -> Option<&str> {
-    match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => parts.headers.get(header::HOST)?.to_str().ok(),
-    }
+/// `Connection` names a field that some route, pin or sticky key reads: it would stay behind, and the
+/// request would be another one than the one that was matched.
+fn names_what_is_read(lines: &impl Lines, snapshot: &Snapshot) -> bool {
+    lines
+        .lines()
+        .filter(|(known, ..)| *known == Known::Connection)
+        .flat_map(|(.., value)| connection_options(value))
+        .filter_map(|option| std::str::from_utf8(option).ok())
+        .any(|option| snapshot.table.header_names.contains(&*option.to_ascii_lowercase()))
 }
 
 struct Choice<'a> {
@@ -128,10 +129,10 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn key(
+    fn key<L: Lines>(
         &self,
-        view: &RequestView<'_, HeaderMap>,
-        query: &Query<'_>,
+        view: &RequestView<'_, L>,
+        query: &Query<'_, L>,
     ) -> (Option<Key>, Option<Issued>) {
         let Some(sticky) = &self.service.sticky else { return (None, None) };
         if let Some(key) = sticky.key(view) {
@@ -145,7 +146,7 @@ impl Choice<'_> {
     /// The pool of the request: a pin's, else that of the earlier try, else one that is drawn.
     fn pool(
         &self,
-        view: &RequestView<'_, HeaderMap>,
+        view: &RequestView<'_, impl Fields>,
         earlier: Option<&Earlier<'_>>,
         key: Option<Key>,
     ) -> Result<usize, Refusal> {

@@ -1,14 +1,11 @@
 //! Replies of the proxy itself.
 
 use super::{
-    body::{ReplyBody, fault_of},
     core::Core,
-    headers::X_CROSSFADE_ERROR,
+    headers::{Sink, X_CROSSFADE_ERROR},
     upstream::Upstream,
 };
-use crate::live::Reason;
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use crate::live::{Fault, Reason};
 
 /// Why a request gets no backend's answer.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +21,11 @@ impl Failure {
         upstream.backend.pool.stats.record_failure(core.index, fault_of(reason), reason);
         Self { reason, counted: true }
     }
+
+    /// What is left of such a request is not worth reading, or cannot be told from the next one.
+    pub(super) fn muddles(&self) -> bool {
+        fault_of(self.reason) == Fault::Downstream && self.reason != Reason::NoRoute
+    }
 }
 
 impl From<Reason> for Failure {
@@ -32,19 +34,18 @@ impl From<Reason> for Failure {
     }
 }
 
-/// What a client is told. Seconds of `Retry-After` with every 503.
-pub(super) fn reply(reason: Reason) -> Response<ReplyBody> {
-    let text = format!("{}: {}\n", reason.as_str(), explain(reason));
-    let mut response = Response::new(ReplyBody::Full(Some(Bytes::from(text))));
-    *response.status_mut() =
-        StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(X_CROSSFADE_ERROR, HeaderValue::from_static(reason.as_str()));
+/// What a client is told.
+pub(super) fn page(reason: Reason) -> String {
+    format!("{}: {}\n", reason.as_str(), explain(reason))
+}
+
+/// The fields of a reply. Seconds of `Retry-After` with every 503.
+pub(super) fn fields(reason: Reason, sink: &mut impl Sink) {
+    sink.line(b"content-type", b"text/plain; charset=utf-8");
+    sink.line(X_CROSSFADE_ERROR.as_bytes(), reason.as_str().as_bytes());
     if reason.status() == 503 {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        sink.line(b"retry-after", b"1");
     }
-    response
 }
 
 fn explain(reason: Reason) -> &'static str {
@@ -67,5 +68,27 @@ fn explain(reason: Reason) -> &'static str {
         Reason::RequestDeadline => "the request took longer than allowed",
         Reason::ClientClosed => "the client has left",
         Reason::IdleTimeout => "nothing was sent for too long",
+    }
+}
+
+/// Who is to blame for what ends a request in flight.
+pub(super) fn fault_of(reason: Reason) -> Fault {
+    match reason {
+        Reason::BadRequest
+        | Reason::NoRoute
+        | Reason::RequestTimeout
+        | Reason::BodyTooLarge
+        | Reason::TargetTooLong
+        | Reason::Expectation
+        | Reason::HeadersTooLarge
+        | Reason::NotSupported
+        | Reason::ClientClosed => Fault::Downstream,
+        Reason::ConnectFailed
+        | Reason::UpstreamReset
+        | Reason::BadResponse
+        | Reason::NoBackend
+        | Reason::IdleTimeout
+        | Reason::ResponseTimeout => Fault::Upstream,
+        Reason::Overloaded | Reason::Draining | Reason::RequestDeadline => Fault::Proxy,
     }
 }

@@ -64,6 +64,13 @@ impl Known {
     }
 }
 
+impl Known {
+    /// May stand behind a body (RFC 9110 section 6.5.1): nothing that frames, routes or says who asks.
+    pub(super) fn may_trail(self) -> bool {
+        self == Self::Other
+    }
+}
+
 /// The lines of a header section, wherever an engine keeps them.
 pub(super) trait Lines: Fields {
     /// Names (in any case) and values, in order.
@@ -77,4 +84,28 @@ impl Lines for HeaderMap {
             (Known::of(name), name, value.as_bytes())
         })
     }
+}
+
+/// The value of the first line of this field.
+pub(super) fn first(lines: &impl Lines, field: Known) -> Option<&[u8]> {
+    lines.lines().find(|(known, ..)| *known == field).map(|(.., value)| value)
+}
+
+/// The options that a line of `Connection` names (RFC 9110 section 7.6.1).
+pub(super) fn connection_options(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty())
+}
+
+/// Whether a comma-separated list has this member, in any case.
+pub(super) fn listed(list: &[u8], member: &[u8]) -> bool {
+    list.split(|byte| *byte == b',').any(|known| known.trim_ascii().eq_ignore_ascii_case(member))
+}
+
+/// Some `Connection` line names this field.
+pub(super) fn is_named(lines: &impl Lines, name: &[u8]) -> bool {
+    lines
+        .lines()
+        .filter(|(known, ..)| *known == Known::Connection)
+        .flat_map(|(.., value)| connection_options(value))
+        .any(|option| option.eq_ignore_ascii_case(name))
 }

@@ -2,13 +2,8 @@
 //! byte; deadlines and the cut of a drain are looked after by one sweep a core, so that a request pays
 //! for no timer of its own.
 
-use super::{
-    body::millis,
-    record::ConnectionActivity,
-    upstream::{Conn, Upstream},
-};
-use crate::live::{Clock, Kind, Outcome, Reason};
-use hyper::body::Incoming;
+use super::upstream::Upstream;
+use crate::live::{Clock, Kind, Outcome, Reason, millis};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -38,19 +33,8 @@ pub(super) struct Flight {
     verdict: Cell<Option<Reason>>,
     ended: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// The response that flows; a verdict drops it, whether or not the client reads.
-    pub(super) exchange: RefCell<Option<Exchange>>,
-    /// The client whose response was given up, until its body learns of it.
-    given_up: RefCell<Option<Rc<ConnectionActivity>>>,
-    /// Nothing more is to be sent to the backend.
-    pub(super) upload_done: Cell<bool>,
-}
-
-/// The backend's side of a response that flows.
-pub(super) struct Exchange {
-    pub(super) incoming: Incoming,
-    pub(super) conn: Conn,
-    pub(super) client: Rc<ConnectionActivity>,
+    /// What a verdict does at once, whether or not anybody polls; the flight has ended then.
+    abandon: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
 /// Proof that a request is in flight on a backend. Dropping it ends it.
@@ -72,9 +56,7 @@ impl Flights {
             verdict: Cell::new(None),
             ended: Cell::new(false),
             waker: RefCell::new(None),
-            exchange: RefCell::new(None),
-            given_up: RefCell::new(None),
-            upload_done: Cell::new(true),
+            abandon: RefCell::new(None),
         });
         let mut open = self.open.borrow_mut();
         let key = open.insert(flight.clone());
@@ -138,9 +120,20 @@ impl Flight {
         self.deadline.set((clock.now_millis().saturating_add(millis(timeout)), reason));
     }
 
+    /// The same, with the moment itself.
+    pub(super) fn arm_until(&self, deadline: u64, reason: Reason) {
+        self.deadline.set((deadline, reason));
+    }
+
     /// The deadline of the whole request.
     pub(super) fn limit(&self, deadline: u64) {
         self.limit.set(deadline);
+    }
+
+    /// What a verdict is to do at once: a client that does not read keeps its body from being polled, and
+    /// the backend must be free all the same.
+    pub(super) fn on_verdict(&self, abandon: impl FnOnce() + 'static) {
+        self.abandon.replace(Some(Box::new(abandon)));
     }
 
     /// The first verdict stands.
@@ -149,10 +142,8 @@ impl Flight {
             return;
         }
         self.verdict.set(Some(reason));
-        // A client that does not read keeps its body from being polled; the backend is free all the same.
-        if let Some(exchange) = self.exchange.take() {
-            exchange.client.given_up.set(exchange.client.given_up.get() + 1);
-            self.given_up.replace(Some(exchange.client));
+        if let Some(abandon) = self.abandon.take() {
+            abandon();
             self.end();
         }
         if let Some(waker) = self.waker.take() {
@@ -204,11 +195,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.flight.end();
-        // An upload that still goes on holds the flight, and would hold the connection that it goes on.
-        drop(self.flight.exchange.take());
-        if let Some(client) = self.flight.given_up.take() {
-            client.given_up.set(client.given_up.get().saturating_sub(1));
-        }
+        drop(self.flight.abandon.take());
         self.flights.open.borrow_mut().remove(self.key);
     }
 }

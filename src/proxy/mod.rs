@@ -1,18 +1,20 @@
 //! The data plane: one thread a core. It reads snapshots, holds tickets and writes its own core's
 //! counters; it never waits for the control plane.
 
-mod answer;
-mod body;
 mod connection;
 mod core;
 mod decide;
 mod failure;
+mod fields;
 mod flight;
-mod handler;
+mod framing;
+mod head;
 mod headers;
+mod http1;
+mod hyper;
 mod record;
 mod retry;
-mod sending;
+mod tries;
 mod tunnel;
 mod upstream;
 mod worker;

@@ -1,16 +1,13 @@
 //! Every request is recorded exactly once, when its last byte has left or its body was dropped.
 
-use super::{core::Core, upstream::Upstream};
-use crate::live::{Fault, LivePool, Reason};
-use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
+use super::{
+    core::Core,
+    decide::Refusal,
+    failure::{Failure, fault_of},
+    upstream::Upstream,
 };
+use crate::live::{Fault, LivePool, Reason};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 /// The record of a reply. Whoever drops it unfinished says that the client has left.
 pub(super) struct Recorder {
@@ -22,8 +19,7 @@ pub(super) struct Recorder {
     code: u16,
     failure: Option<(Fault, Reason)>,
     finished: bool,
-    /// Requests of the same client connection that are not yet recorded.
-    connection: Rc<ConnectionActivity>,
+    ended: Option<Instant>,
 }
 
 /// Under whose name a reply is recorded.
@@ -35,29 +31,8 @@ pub(super) enum Answerer {
     Backend(Rc<Upstream>),
 }
 
-/// What a client connection is doing, for its idle deadline.
-#[derive(Default)]
-pub(super) struct ConnectionActivity {
-    pub(super) active: Cell<u32>,
-    /// When the last request ended, in milliseconds of the process's clock.
-    pub(super) quiet_since: Cell<u64>,
-    /// Responses that were given up without the client having taken note of it; when there are no others,
-    /// it is closed.
-    pub(super) given_up: Cell<u32>,
-    /// When a request head began to arrive; 0: none is on its way.
-    pub(super) head_since: Arc<AtomicU64>,
-    /// Bytes that have passed, either way.
-    pub(super) passed: Arc<AtomicU64>,
-}
-
 impl Recorder {
-    pub(super) fn new(
-        core: Rc<Core>,
-        method: usize,
-        began: Instant,
-        connection: Rc<ConnectionActivity>,
-    ) -> Self {
-        connection.active.set(connection.active.get() + 1);
+    pub(super) fn new(core: Rc<Core>, method: usize, began: Instant) -> Self {
         Self {
             core,
             method,
@@ -66,7 +41,7 @@ impl Recorder {
             code: 0,
             failure: None,
             finished: false,
-            connection,
+            ended: None,
         }
     }
 
@@ -83,20 +58,34 @@ impl Recorder {
         self.failure = Some((fault, reason));
     }
 
-    /// The reply is complete.
-    pub(super) fn finish(mut self) {
+    /// It goes nowhere; says why.
+    pub(super) fn note_refusal(&mut self, refusal: Refusal) -> Failure {
+        if let Some(pool) = refusal.pool {
+            self.answerer = Answerer::Pool(pool);
+        }
+        refusal.reason.into()
+    }
+
+    /// The proxy answers it.
+    pub(super) fn refuse(&mut self, failure: Failure) {
+        self.code = failure.reason.status();
+        if !failure.counted {
+            self.fail(fault_of(failure.reason), failure.reason);
+        }
+    }
+
+    /// The reply is complete. Returns when that was.
+    pub(super) fn finish(mut self) -> Instant {
         self.finished = true;
+        let now = Instant::now();
+        self.ended = Some(now);
+        now
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        let activity = &self.connection;
-        activity.active.set(activity.active.get().saturating_sub(1));
-        let now = Instant::now();
-        activity.quiet_since.set(self.core.live.clock.millis(now));
-        // What came meanwhile belonged to this request's body.
-        activity.head_since.store(0, Ordering::Relaxed);
+        let now = self.ended.unwrap_or_else(Instant::now);
         if !self.finished && self.failure.is_none() {
             self.failure = Some((Fault::Downstream, Reason::ClientClosed));
         }

@@ -1,26 +1,18 @@
 //! One core's connections to one backend.
 
-use super::{body::UpstreamBody, headers::is_framed_twice};
-use crate::{live::LiveBackend, net};
-use http::{HeaderMap, HeaderValue};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use socket2::SockRef;
+use super::{core::Core, flight::Flight, http1, hyper};
+use crate::{live::LiveBackend, live::Reason, net, routing::Policy};
+use http::HeaderValue;
 use std::{
     cell::RefCell,
-    io,
-    mem::MaybeUninit,
-    pin::Pin,
+    future::{Future, poll_fn},
+    pin::pin,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    task::JoinHandle,
-};
+use tokio::net::TcpStream;
 
 /// Idle connections that a core keeps to one backend.
 const MAX_IDLE: usize = 1024;
@@ -32,28 +24,41 @@ pub(super) struct Upstream {
     pub(super) backend: Arc<LiveBackend>,
     /// What `x-crossfade-version` says.
     pub(super) version: HeaderValue,
-    /// The most recently used last.
-    idle: RefCell<Vec<Conn>>,
+    /// `Host` of a request that has none.
+    pub(super) authority: Box<str>,
+    pub(super) native: Idle<http1::Conn>,
+    pub(super) hyper: Idle<hyper::Conn>,
 }
 
-/// A connection that belongs to one request at a time. Dropping it closes it, whatever is still on its way.
-pub(super) struct Conn {
-    pub(super) sender: SendRequest<UpstreamBody>,
-    /// What drives it; without this an upload would go on after its response has ended.
-    _task: AbortOnDrop,
-    socket: Arc<Mutex<Socket>>,
-    /// How long the backend keeps it when idle, if it says so.
-    keep_alive: Option<Duration>,
-    idle_until: Instant,
-    /// It has served a request before, so the backend may close it at any moment.
-    pub(super) reused: bool,
+/// Connections that wait for the next request, the most recently used last.
+pub(super) struct Idle<C>(RefCell<Vec<Waiting<C>>>);
+
+struct Waiting<C> {
+    conn: C,
+    until: Instant,
 }
 
-struct AbortOnDrop(JoinHandle<()>);
+impl<C> Default for Idle<C> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
 
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
+impl<C> Idle<C> {
+    /// The next one that has not waited for too long.
+    pub(super) fn pop(&self) -> Option<C> {
+        let mut waiting = self.0.borrow_mut();
+        let last = waiting.pop()?;
+        if last.until > Instant::now() {
+            return Some(last.conn);
+        }
+        let now = Instant::now();
+        waiting.retain(|other| other.until > now);
+        Some(waiting.pop()?.conn)
+    }
+
+    fn tidy(&self, now: Instant, mut is_open: impl FnMut(&C) -> bool) {
+        self.0.borrow_mut().retain(|waiting| waiting.until > now && is_open(&waiting.conn));
     }
 }
 
@@ -61,207 +66,78 @@ impl Upstream {
     pub(super) fn new(backend: Arc<LiveBackend>) -> Rc<Self> {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
-        Rc::new(Self { backend, version, idle: RefCell::default() })
+        let authority = backend.address.to_string().into();
+        let (native, hyper) = Default::default();
+        Rc::new(Self { backend, version, authority, native, hyper })
     }
 
-    /// An idle connection that is still good. `careful`: ask the kernel whether the backend has closed
-    /// it or talks out of turn, because what will be sent cannot be sent twice.
-    pub(super) async fn checkout(&self, careful: bool) -> Option<Conn> {
-        loop {
-            let mut conn = self.idle.borrow_mut().pop()?;
-            if conn.sender.is_closed() || conn.idle_until <= Instant::now() {
-                continue;
-            }
-            if !conn.becomes_ready().await {
-                continue;
-            }
-            if careful && !conn.is_quiet() {
-                continue;
-            }
-            conn.reused = true;
-            return Some(conn);
-        }
-    }
-
-    /// Keeps a connection for the next request, at most for `idle`.
-    pub(super) fn park(&self, mut conn: Conn, idle: Duration) {
-        let idle = match conn.keep_alive {
+    /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
+    /// `announced` so.
+    pub(super) fn park<C>(
+        &self,
+        place: &Idle<C>,
+        conn: C,
+        idle: Duration,
+        announced: Option<Duration>,
+    ) {
+        let idle = match announced {
             Some(announced) => idle.min(announced.saturating_sub(KEEP_ALIVE_MARGIN)),
             None => idle,
         };
-        let mut parked = self.idle.borrow_mut();
-        if idle.is_zero() || self.backend.is_closing() || parked.len() >= MAX_IDLE {
-            return;
+        let mut waiting = place.0.borrow_mut();
+        if !idle.is_zero() && !self.backend.is_closing() && waiting.len() < MAX_IDLE {
+            waiting.push(Waiting { conn, until: Instant::now() + idle });
         }
-        conn.idle_until = Instant::now() + idle;
-        parked.push(conn);
     }
 
     /// Closes what has idled for too long, or everything once the backend has left.
     pub(super) fn tidy(&self, now: Instant) {
         if self.backend.is_closing() {
-            self.idle.borrow_mut().clear();
+            self.native.0.borrow_mut().clear();
+            self.hyper.0.borrow_mut().clear();
         } else {
-            self.idle.borrow_mut().retain(|c| c.idle_until > now && !c.sender.is_closed());
-        }
-    }
-
-    /// Opens a connection; its task runs on this core.
-    ///
-    /// # Errors
-    /// When the backend does not accept within `timeout`.
-    pub(super) async fn connect(&self, timeout: Duration) -> io::Result<Conn> {
-        let stream = net::dial(&self.backend.address, timeout).await?;
-        let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0 }));
-        let io = TokioIo::new(Shared(socket.clone()));
-        let (sender, connection) =
-            http1::Builder::new().handshake(io).await.map_err(io::Error::other)?;
-        let task = AbortOnDrop(tokio::task::spawn_local(async move {
-            // How it ended is told to the request that used it.
-            let _ = connection.with_upgrades().await;
-        }));
-        let idle_until = Instant::now();
-        Ok(Conn { sender, _task: task, socket, keep_alive: None, idle_until, reused: false })
-    }
-}
-
-impl Conn {
-    /// The connection's own task may not have seen the end of the last response yet; it is given a few
-    /// turns, and no more: a backend that answered without reading the request never gets ready.
-    async fn becomes_ready(&mut self) -> bool {
-        for _ in 0..4 {
-            if self.sender.is_ready() {
-                return true;
-            }
-            tokio::task::yield_now().await;
-        }
-        false
-    }
-
-    /// Nothing to read: neither an end nor bytes that nobody asked for.
-    fn is_quiet(&self) -> bool {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let peeked = SockRef::from(&socket.stream).peek(&mut [MaybeUninit::uninit(); 1]);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// Bytes that have passed so far.
-    pub(super) fn passed(&self) -> Passed {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        Passed { received: socket.received, written: socket.written }
-    }
-
-    /// Takes note of `Keep-Alive: timeout=N` (RFC 2068 section 19.7.1.1), and of a doubt where the response
-    /// ends.
-    pub(super) fn observe(&mut self, headers: &HeaderMap) {
-        if is_framed_twice(headers) {
-            self.keep_alive = Some(Duration::ZERO);
-            return;
-        }
-        if let Some(seconds) = headers.get("keep-alive").and_then(keep_alive_timeout) {
-            self.keep_alive = Some(Duration::from_secs(seconds));
+            self.native.tidy(now, http1::Conn::is_quiet);
+            self.hyper.tidy(now, hyper::Conn::is_open);
         }
     }
 }
 
-fn keep_alive_timeout(value: &HeaderValue) -> Option<u64> {
-    value.to_str().ok()?.split(',').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("timeout").then(|| value.parse().ok())?
+/// Opens a connection for a request in flight.
+///
+/// # Errors
+/// `ConnectFailed`, or the flight's verdict.
+pub(super) async fn connect(
+    core: &Core,
+    flight: &Flight,
+    policy: &Policy,
+) -> Result<TcpStream, Reason> {
+    let backend = &flight.upstream.backend;
+    let began = Instant::now();
+    match unless_judged(flight, net::dial(&backend.address, policy.timeouts.connect)).await? {
+        Ok(stream) => {
+            backend.pool.stats.record_upstream_connect(core.index, began.elapsed());
+            backend.connect_succeeded(core.index);
+            Ok(stream)
+        }
+        Err(error) => {
+            tracing::debug!(backend = %backend.address, %error, "connect failed");
+            core.connect_failed(backend, policy.ejection.consecutive);
+            Err(Reason::ConnectFailed)
+        }
+    }
+}
+
+/// The future's output, unless the flight gets its verdict before.
+pub(super) async fn unless_judged<F: Future>(
+    flight: &Flight,
+    future: F,
+) -> Result<F::Output, Reason> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(reason) = flight.poll_verdict(cx) {
+            return Poll::Ready(Err(reason));
+        }
+        future.as_mut().poll(cx).map(Ok)
     })
-}
-
-/// The socket of a connection whose idle state is looked at from outside. The lock is never contended:
-/// all of it happens on one core.
-struct Shared(Arc<Mutex<Socket>>);
-
-struct Socket {
-    stream: TcpStream,
-    received: u64,
-    written: u64,
-}
-
-/// Bytes of a connection, both ways.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Passed {
-    pub(super) received: u64,
-    pub(super) written: u64,
-}
-
-impl Shared {
-    fn with<R>(&self, f: impl FnOnce(Pin<&mut TcpStream>) -> R) -> R {
-        f(Pin::new(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).stream))
-    }
-
-    fn write(
-        &self,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let polled = write(Pin::new(&mut socket.stream));
-        if let Poll::Ready(Ok(written)) = polled {
-            socket.written += written as u64;
-        }
-        polled
-    }
-}
-
-impl AsyncRead for Shared {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut socket.stream).poll_read(cx, buf);
-        socket.received += (buf.filled().len() - before) as u64;
-        polled
-    }
-}
-
-impl AsyncWrite for Shared {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.write(|stream| stream.poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|stream| stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|stream| stream.poll_shutdown(cx))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.write(|stream| stream.poll_write_vectored(cx, bufs))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keep_alive_parameters() {
-        let timeout = |text| keep_alive_timeout(&HeaderValue::from_static(text));
-        assert_eq!(timeout("timeout=5"), Some(5));
-        assert_eq!(timeout("max=100, Timeout = 15"), Some(15));
-        assert_eq!(timeout("timeout=\"7\""), Some(7));
-        assert_eq!(timeout("max=100"), None);
-        assert_eq!(timeout("timeout=x"), None);
-    }
+    .await
 }

@@ -21,6 +21,9 @@ use tokio::{
 /// How often deadlines are looked at while something is in flight: they are kept to within this.
 const SWEEP: Duration = Duration::from_millis(20);
 
+/// The same for client connections between their requests.
+const SWEEP_WAITING: Duration = Duration::from_millis(50);
+
 /// How often idle upstream connections are looked at.
 const TIDY: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,7 @@ pub fn spawn(live: Arc<Live>, index: usize) -> io::Result<thread::JoinHandle<io:
 
 async fn run(core: Rc<Core>) {
     tokio::task::spawn_local(sweep(core.clone()));
+    tokio::task::spawn_local(sweep_waiting(core.clone()));
     let mut listening = Listening { core: core.clone(), open: HashMap::new() };
     let mut changes = core.live.published.changes();
     let mut phases = core.live.lifecycle.subscribe();
@@ -83,6 +87,15 @@ async fn sweep(core: Rc<Core>) {
     }
 }
 
+async fn sweep_waiting(core: Rc<Core>) {
+    let deadlines = &core.desk.deadlines;
+    loop {
+        deadlines.some().await;
+        sleep(SWEEP_WAITING).await;
+        deadlines.sweep(core.now_millis());
+    }
+}
+
 /// The listeners that this core accepts from.
 struct Listening {
     core: Rc<Core>,
@@ -101,13 +114,18 @@ impl Listening {
     /// Opens what was added, closes what has left, takes over changed settings.
     fn follow(&mut self) {
         let listeners = self.core.live.published.read(|snapshot| snapshot.listeners.clone());
+        let mut left = false;
         self.open.retain(|bound, accepting| {
             let stays = listeners.iter().any(|listener| Arc::as_ptr(&listener.bound) == *bound);
             if !stays {
                 accepting.stop.send_replace(true);
+                left = true;
             }
             stays
         });
+        if left {
+            self.core.desk.deadlines.wake_all();
+        }
         for listener in listeners {
             let bound = Arc::as_ptr(&listener.bound);
             let listener = Rc::new(listener);
@@ -140,6 +158,7 @@ impl Listening {
         for accepting in self.open.values() {
             accepting.stop.send_replace(true);
         }
+        self.core.desk.deadlines.wake_all();
         for (_, accepting) in self.open.drain() {
             // A task that panicked has closed its socket.
             let _ = accepting.task.await;
@@ -190,8 +209,7 @@ fn start(
     peer: std::net::SocketAddr,
 ) {
     let listener = listener.borrow().clone();
-    let serving = connection::serve(core.clone(), listener, stopped.clone(), stream, peer);
-    tokio::task::spawn_local(serving);
+    connection::start(core, listener, stopped.clone(), stream, peer);
 }
 
 /// The connection to be accepted has broken; the next one may be sound.

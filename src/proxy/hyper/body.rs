@@ -2,15 +2,20 @@
 //! side can take it. The ticket and the record ride in the response body.
 
 use super::{
-    flight::{Flight, Ticket},
-    record::Recorder,
+    super::{
+        failure::fault_of,
+        flight::{Flight, Ticket},
+    },
+    activity::Activity,
+    conn::Conn,
+    handler::Record,
 };
 use crate::live::{Clock, Fault, Kind, Reason};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     pin::Pin,
     rc::Rc,
@@ -46,6 +51,8 @@ pub(super) struct Upload {
     ended: bool,
     /// The attempt that may read; an older one's body is told that it is over.
     reader: u32,
+    /// That attempt has nothing more to send.
+    sent: bool,
 }
 
 #[derive(Clone)]
@@ -80,7 +87,13 @@ impl Upload {
             limit,
             ended: false,
             reader: 0,
+            sent: false,
         }
+    }
+
+    /// The present attempt has sent all of it.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent
     }
 
     /// Everything that was read is still there.
@@ -163,7 +176,7 @@ impl UploadReader {
         let mut state = upload.borrow_mut();
         state.reader += 1;
         state.next = 0;
-        flight.upload_done.set(false);
+        state.sent = false;
         Self { upload: upload.clone(), reader: state.reader, flight, timeouts }
     }
 
@@ -240,7 +253,7 @@ impl Body for UpstreamBody {
             reader.await_backend();
         }
         if frame.is_none() || reader.is_end() {
-            reader.flight.upload_done.set(true);
+            reader.upload.borrow_mut().sent = true;
         }
         Poll::Ready(frame)
     }
@@ -277,10 +290,46 @@ pub(super) enum ReplyBody {
     Stream(Box<StreamBody>),
 }
 
+/// The backend's side of a response that flows.
+pub(super) struct Exchange {
+    pub(super) incoming: Incoming,
+    pub(super) conn: Conn,
+    pub(super) upload: Option<Rc<RefCell<Upload>>>,
+}
+
+/// A response that flows, until it has been handed over or a verdict has ended it.
+pub(super) struct Passing {
+    exchange: RefCell<Option<Exchange>>,
+    client: Rc<Activity>,
+    /// The verdict came, and the client has not taken note of it.
+    given_up: Cell<bool>,
+}
+
+impl Passing {
+    pub(super) fn start(exchange: Exchange, flight: &Flight, client: Rc<Activity>) -> Rc<Self> {
+        let exchange = RefCell::new(Some(exchange));
+        let passing = Rc::new(Self { exchange, client, given_up: Cell::new(false) });
+        let abandoned = passing.clone();
+        flight.on_verdict(move || {
+            abandoned.exchange.take();
+            abandoned.given_up.set(true);
+            abandoned.client.given_up.set(abandoned.client.given_up.get() + 1);
+        });
+        passing
+    }
+
+    fn take_note(&self) {
+        if self.given_up.take() {
+            self.client.given_up.set(self.client.given_up.get().saturating_sub(1));
+        }
+    }
+}
+
 /// A backend's response body on its way to the client.
 pub(super) struct StreamBody {
+    pub(super) passing: Rc<Passing>,
     pub(super) ticket: Option<Ticket>,
-    pub(super) recorder: Option<Recorder>,
+    pub(super) record: Option<Record>,
     pub(super) clock: Clock,
     /// Longest silence of either side.
     pub(super) timeout: Duration,
@@ -298,7 +347,7 @@ impl StreamBody {
         if let Poll::Ready(reason) = flight.poll_verdict(cx) {
             return Poll::Ready(Some(Err(self.fail(reason))));
         }
-        let polled = match flight.exchange.borrow_mut().as_mut() {
+        let polled = match self.passing.exchange.borrow_mut().as_mut() {
             Some(exchange) => {
                 let polled = Pin::new(&mut exchange.incoming).poll_frame(cx);
                 polled.map(|frame| (frame, exchange.incoming.is_end_stream()))
@@ -328,21 +377,20 @@ impl StreamBody {
 
     /// The whole response has been handed over.
     fn finish(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            let flight = &ticket.flight;
-            if let Some(exchange) = flight.exchange.take()
-                && flight.upload_done.get()
-            {
-                flight.upstream.park(exchange.conn, self.upstream_idle);
-            }
+        if let Some(ticket) = self.ticket.take()
+            && let Some(Exchange { conn, upload, .. }) = self.passing.exchange.take()
+            && upload.is_none_or(|upload| upload.borrow().is_sent())
+        {
+            let (upstream, announced) = (&ticket.flight.upstream, conn.keep_alive);
+            upstream.park(&upstream.hyper, conn, self.upstream_idle, announced);
         }
-        if let Some(recorder) = self.recorder.take() {
+        if let Some((recorder, _active)) = self.record.take() {
             recorder.finish();
         }
     }
 
     fn fail(&mut self, reason: Reason) -> BodyError {
-        if let Some(mut recorder) = self.recorder.take() {
+        if let Some((mut recorder, _active)) = self.record.take() {
             let fault = match reason {
                 Reason::IdleTimeout if !self.awaits_backend => Fault::Downstream,
                 _ => fault_of(reason),
@@ -350,6 +398,8 @@ impl StreamBody {
             recorder.fail(fault, reason);
         }
         self.ticket = None;
+        self.passing.exchange.take();
+        self.passing.take_note();
         BodyError(reason)
     }
 }
@@ -360,28 +410,8 @@ impl Drop for StreamBody {
         if let Some(reason) = self.ticket.as_ref().and_then(|ticket| ticket.flight.verdict()) {
             self.fail(reason);
         }
-    }
-}
-
-/// Who is to blame for what ends a request in flight.
-pub(super) fn fault_of(reason: Reason) -> Fault {
-    match reason {
-        Reason::BadRequest
-        | Reason::NoRoute
-        | Reason::RequestTimeout
-        | Reason::BodyTooLarge
-        | Reason::TargetTooLong
-        | Reason::Expectation
-        | Reason::HeadersTooLarge
-        | Reason::NotSupported
-        | Reason::ClientClosed => Fault::Downstream,
-        Reason::ConnectFailed
-        | Reason::UpstreamReset
-        | Reason::BadResponse
-        | Reason::NoBackend
-        | Reason::IdleTimeout
-        | Reason::ResponseTimeout => Fault::Upstream,
-        Reason::Overloaded | Reason::Draining | Reason::RequestDeadline => Fault::Proxy,
+        // An upload that still goes on holds the flight, and would hold the connection that it goes on.
+        self.passing.exchange.take();
     }
 }
 
@@ -402,7 +432,7 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_none(),
-            Self::Stream(stream) => stream.ticket.is_none() && stream.recorder.is_none(),
+            Self::Stream(stream) => stream.ticket.is_none() && stream.record.is_none(),
         }
     }
 
@@ -414,8 +444,4 @@ impl Body for ReplyBody {
             Self::Stream(stream) => stream.size,
         }
     }
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,21 +1,23 @@
 //! A backend's response as the client gets it.
 
 use super::{
-    body::{ReplyBody, StreamBody},
-    connection::ClientConnection,
-    decide::Assignment,
-    failure::Failure,
-    flight::Exchange,
-    headers::{self, X_CROSSFADE_VERSION},
-    record::Recorder,
+    super::{
+        decide::Assignment,
+        failure::Failure,
+        headers::{Marks, to_client},
+    },
+    body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
+    conn::is_framed_twice,
+    handler::Record,
+    sending::Answered,
+    serve::Served,
     tunnel,
-    upstream::Conn,
 };
 use crate::live::{Kind, Reason};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use std::rc::Rc;
+use hyper::upgrade::OnUpgrade;
+use std::{cell::RefCell, rc::Rc};
 
 /// A backend's answer.
 pub(super) enum Answer {
@@ -25,17 +27,17 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    pub(super) fn into_response(self, mut recorder: Recorder) -> Response<ReplyBody> {
+    pub(super) fn into_response(self, mut record: Record) -> Response<ReplyBody> {
         match self {
             Self::Whole(response) => {
-                recorder.set_code(response.status().as_u16());
-                recorder.finish();
+                record.0.set_code(response.status().as_u16());
+                record.0.finish();
                 response
             }
             Self::Streaming(mut response) => {
-                recorder.set_code(response.status().as_u16());
+                record.0.set_code(response.status().as_u16());
                 if let ReplyBody::Stream(stream) = response.body_mut() {
-                    stream.recorder = Some(recorder);
+                    stream.record = Some(record);
                 }
                 response
             }
@@ -48,13 +50,14 @@ impl Answer {
 /// # Errors
 /// `BadResponse` when it switches to what the client did not ask for.
 pub(super) fn answer(
-    connection: &Rc<ClientConnection>,
-    request: &Parts,
-    assignment: Assignment,
-    conn: Conn,
-    mut response: Response<Incoming>,
+    served: &Rc<Served>,
+    method: &Method,
+    answered: Answered,
+    upload: Option<Rc<RefCell<Upload>>>,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 ) -> Result<Answer, Failure> {
+    let Answered { assignment, conn, mut response } = answered;
+    let connection = &served.connection;
     let core = &connection.core;
     let Assignment { ticket, policy, issued, .. } = assignment;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -65,8 +68,8 @@ pub(super) fn answer(
             return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
         };
         let backend = hyper::upgrade::on(&mut response);
-        let mut headers = std::mem::take(response.headers_mut());
-        headers::to_client(&mut headers);
+        let mut headers = HeaderMap::new();
+        to_client(response.headers(), None, &Marks::default(), &mut headers);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
         let clock = core.live.clock;
@@ -75,35 +78,41 @@ pub(super) fn answer(
         return Ok(Answer::Whole(with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None)));
     }
     let (head, incoming) = response.into_parts();
-    let mut headers = head.headers;
-    headers::to_client(&mut headers);
-    if let Some(issued) = issued {
-        headers.append(header::SET_COOKIE, issued.cookie);
-    }
-    if policy.expose_version {
-        headers.insert(X_CROSSFADE_VERSION, ticket.flight.upstream.version.clone());
-    }
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 1);
+    let marks = Marks {
+        cookie: issued.as_ref().map(|issued| &issued.cookie),
+        version: policy.expose_version.then_some(&ticket.flight.upstream.version),
+    };
+    to_client(&head.headers, length(&head.headers), &marks, &mut headers);
     let flight = ticket.flight.clone();
-    if request.method == Method::HEAD || incoming.is_end_stream() {
-        if flight.upload_done.get() {
-            flight.upstream.park(conn, policy.timeouts.upstream_idle);
+    if *method == Method::HEAD || incoming.is_end_stream() {
+        if upload.is_none_or(|upload| upload.borrow().is_sent()) {
+            let (upstream, announced) = (&flight.upstream, conn.keep_alive);
+            upstream.park(&upstream.hyper, conn, policy.timeouts.upstream_idle, announced);
         }
         return Ok(Answer::Whole(with_head(head.status, headers, None)));
     }
     ticket.turn(Kind::Stream);
+    let size = incoming.size_hint();
+    flight.arm(core.live.clock, policy.timeouts.body, Reason::IdleTimeout);
+    let exchange = Exchange { incoming, conn, upload };
     let stream = StreamBody {
+        passing: Passing::start(exchange, &flight, served.activity.clone()),
         ticket: Some(ticket),
-        recorder: None,
+        record: None,
         clock: core.live.clock,
         timeout: policy.timeouts.body,
         awaits_backend: true,
         upstream_idle: policy.timeouts.upstream_idle,
-        size: incoming.size_hint(),
+        size,
     };
-    flight.arm(core.live.clock, policy.timeouts.body, Reason::IdleTimeout);
-    let client = connection.activity.clone();
-    flight.exchange.replace(Some(Exchange { incoming, conn, client }));
     Ok(Answer::Streaming(with_head(head.status, headers, Some(stream))))
+}
+
+/// `Content-Length`, unless there is a transfer coding (RFC 9112 section 6.3); hyper has judged it.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(header::CONTENT_LENGTH)?;
+    (!is_framed_twice(headers)).then(|| length.to_str().ok()?.trim().parse().ok())?
 }
 
 fn with_head(
@@ -125,9 +134,5 @@ fn with_head(
 fn agreed(asked: &HeaderValue, headers: &HeaderMap) -> Option<HeaderValue> {
     let mut answers = headers.get_all(header::UPGRADE).iter();
     let (answer, None) = (answers.next()?, answers.next()) else { return None };
-    let asked = asked.to_str().ok()?;
-    let is_asked = |protocol: &str| {
-        asked.split(',').any(|known| known.trim().eq_ignore_ascii_case(protocol.trim()))
-    };
-    answer.to_str().ok()?.split(',').all(is_asked).then(|| answer.clone())
+    super::super::tunnel::is_agreed(asked.as_bytes(), answer.as_bytes()).then(|| answer.clone())
 }

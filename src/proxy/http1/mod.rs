@@ -1,0 +1,54 @@
+//! crossfade's own HTTP/1 engine: bytes in, bytes out, by the rules of RFC 9112.
+//!
+//! One task a connection (`session.rs`), which polls the backend's socket too (`relay.rs`). `scan.rs` judges
+//! every byte of a head, `chunked.rs` every byte of framing; what both let through is what is sent. Buffers
+//! (`work.rs`) are borrowed from the core's `desk.rs` while a request is in flight.
+
+mod chunked;
+mod conn;
+mod desk;
+mod exchange;
+mod interim;
+mod message;
+mod relay;
+mod response;
+mod scan;
+mod session;
+mod tunnel;
+mod work;
+
+pub(super) use conn::Conn;
+pub(super) use desk::Desk;
+
+use super::{connection::ClientConnection, hyper};
+use exchange::After;
+use session::{Said, Session};
+use std::rc::Rc;
+use tokio::{net::TcpStream, task::spawn_local};
+
+/// Serves a connection until it ends, or hands it over.
+pub(super) async fn serve(connection: Rc<ClientConnection>, client: TcpStream) {
+    let mut session = Session::new(connection, client);
+    loop {
+        match session.next().await {
+            Said::Request => {}
+            Said::Http2(prefix) => {
+                let Session { connection, client, .. } = session;
+                spawn_local(hyper::serve_h2(connection, client, prefix));
+                return;
+            }
+            Said::Unreadable(reason) => return session.answer_unreadable(reason).await,
+            Said::Nothing => return,
+        }
+        match session.exchange().await {
+            After::Next if session.skip_body().await => {}
+            After::Next | After::Linger => return session.linger().await,
+            After::Close => return,
+            After::Tunnel(switched) => {
+                let Session { connection, client, .. } = session;
+                spawn_local(tunnel::run(connection, client, switched));
+                return;
+            }
+        }
+    }
+}

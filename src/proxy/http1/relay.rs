@@ -1,0 +1,435 @@
+//! One attempt: the request to the backend and the response to the client, both at once, in the client's own
+//! task. Each side is read only when the other can take it.
+
+use super::{
+    conn::Conn,
+    desk::{Desk, READ, ROOM},
+    interim, response,
+    work::{Ahead, Download, Incoming, Outgoing, Stage, Upload},
+};
+use crate::{
+    live::{Clock, Kind, Reason, millis},
+    proxy::{
+        connection::ClientConnection, decide::Assignment, flight::Flight, record::Recorder,
+        tries::Miss,
+    },
+};
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// A client that has closed its side may still wait for its answer; it is given up when nothing could be
+/// sent to it for this long.
+const HALF_CLOSED: Duration = Duration::from_secs(3);
+
+/// What a slow client, or one that has more to say than is asked, may have in memory.
+const READ_SLOWLY: usize = 16 << 10;
+
+/// Bytes a second that a request body must bring on average: one that drips is not waited for longer than
+/// one that stalls.
+const SLOWEST_BODY: u64 = 100;
+
+/// Pieces up to this size are copied behind the head, so that both go out as one.
+const SMALL: usize = 4 << 10;
+
+/// How an attempt ended.
+pub(super) enum End {
+    /// The whole response has been handed to the kernel.
+    Answered,
+    /// The backend has switched protocols; the head that says so is in the outbox.
+    Switched,
+    /// The client has got nothing of a response.
+    Missed(Miss),
+    /// The response had begun.
+    Cut(Reason),
+    ClientGone,
+}
+
+pub(super) struct Relay<'a> {
+    pub(super) connection: &'a ClientConnection,
+    pub(super) assignment: &'a Assignment,
+    pub(super) flight: &'a Flight,
+    pub(super) asked: response::Asked<'a>,
+    pub(super) client: &'a mut TcpStream,
+    pub(super) backend: &'a mut Conn,
+    pub(super) ahead: &'a mut Ahead,
+    pub(super) upload: &'a mut Upload,
+    pub(super) download: &'a mut Download,
+    pub(super) recorder: &'a mut Recorder,
+    /// Of the connection, for clients that have closed their side.
+    pub(super) deadline: usize,
+    pub(super) half_closed: &'a mut bool,
+    /// When the attempt began.
+    pub(super) sent: Instant,
+    /// The client's body is waited for until then at the latest.
+    pub(super) body_deadline: u64,
+    /// The client waits for 100 before it sends its body.
+    pub(super) awaits_continue: bool,
+    /// Sending the request again does no harm.
+    pub(super) idempotent: bool,
+}
+
+type Step<T> = Result<T, End>;
+
+impl Relay<'_> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match self.advance(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>) -> Step<()> {
+        if let Poll::Ready(reason) = self.flight.poll_verdict(cx) {
+            return Err(self.failed(reason));
+        }
+        self.advance_upload(cx)?;
+        self.advance_download(cx)?;
+        self.watch_client(cx)
+    }
+
+    fn desk(&self) -> &Desk {
+        &self.connection.core.desk
+    }
+
+    fn clock(&self) -> Clock {
+        self.connection.core.live.clock
+    }
+
+    /// It has failed: with an answer of the proxy's own, if the client has got nothing yet.
+    fn failed(&self, reason: Reason) -> End {
+        if reason == Reason::ClientClosed {
+            End::ClientGone
+        } else if self.download.begun {
+            End::Cut(reason)
+        } else {
+            End::Missed(Miss::Failed(reason))
+        }
+    }
+
+    fn arm(&self, timeout: Duration, reason: Reason) {
+        self.flight.arm(self.clock(), timeout, reason);
+    }
+
+    /// It is the backend's turn.
+    fn await_backend(&self) {
+        let timeouts = &self.assignment.policy.timeouts;
+        match self.flight.kind() {
+            Kind::Request => self.arm(timeouts.response, Reason::ResponseTimeout),
+            _ => self.arm(timeouts.body, Reason::IdleTimeout),
+        }
+    }
+
+    /// It is the client's turn, which must say something within the listener's timeout. Once the response
+    /// flows, its silence is nobody's fault.
+    fn await_client_body(&mut self, received: usize) {
+        if self.flight.kind() != Kind::Request {
+            return;
+        }
+        let now = self.clock().now_millis();
+        let latest = now.saturating_add(millis(self.connection.listener.spec.timeouts.body));
+        let earned = received as u64 * 1000 / SLOWEST_BODY;
+        self.body_deadline = self.body_deadline.saturating_add(earned).min(latest);
+        self.flight.arm_until(self.body_deadline, Reason::RequestTimeout);
+    }
+
+    fn advance_upload(&mut self, cx: &mut Context<'_>) -> Step<()> {
+        let mut wrote = false;
+        loop {
+            while self.upload.has_output() && !self.upload.broken {
+                let (head, body) = self.upload.output();
+                match poll_write(&mut self.backend.stream, cx, head, body) {
+                    Poll::Pending => return Ok(()),
+                    Poll::Ready(Ok(n)) if n > 0 => self.upload.wrote(n, self.idempotent),
+                    // It may have answered before it closed.
+                    Poll::Ready(_) => self.upload.broken = true,
+                }
+                wrote = true;
+            }
+            if self.upload.broken || self.upload.incoming == Incoming::Ended {
+                if wrote {
+                    self.await_backend();
+                }
+                return Ok(());
+            }
+            let read = if self.ahead.is_empty() {
+                let Poll::Ready(read) = self.read_body(cx)? else {
+                    if self.awaits_continue {
+                        self.await_backend();
+                    } else if wrote || self.upload.read == 0 {
+                        self.await_client_body(0);
+                    }
+                    return Ok(());
+                };
+                read
+            } else {
+                let before = self.upload.read;
+                self.upload.take_ahead(self.ahead).map_err(|_| self.failed(Reason::BadRequest))?;
+                (self.upload.read - before) as usize
+            };
+            self.awaits_continue = false;
+            if self.upload.read > self.assignment.policy.limits.body_bytes {
+                return Err(self.failed(Reason::BodyTooLarge));
+            }
+            self.await_client_body(read);
+        }
+    }
+
+    /// Reads more of the client's body: so many bytes came.
+    fn read_body(&mut self, cx: &mut Context<'_>) -> Step<Poll<usize>> {
+        let core = &self.connection.core;
+        let mut scratch = core.desk.scratch.borrow_mut();
+        let read = match poll_read(self.client, cx, &mut scratch[..READ]) {
+            Poll::Pending => return Ok(Poll::Pending),
+            // Its message is incomplete (RFC 9112 section 8).
+            Poll::Ready(Ok(0) | Err(_)) => return Err(End::ClientGone),
+            Poll::Ready(Ok(read)) => read,
+        };
+        let bytes = &mut scratch[..read];
+        let of_body = self.upload.take(bytes).map_err(|_| self.failed(Reason::BadRequest))?;
+        self.ahead.extend(&bytes[of_body..]);
+        Ok(Poll::Ready(read))
+    }
+
+    fn advance_download(&mut self, cx: &mut Context<'_>) -> Step<()> {
+        let mut moved = false;
+        loop {
+            while !self.download.out.is_empty() {
+                match poll_write(self.client, cx, self.download.out.rest(), &[]) {
+                    Poll::Pending => {
+                        self.download.slow = true;
+                        return self.pending(moved);
+                    }
+                    Poll::Ready(Ok(n)) if n > 0 => self.sent(n),
+                    Poll::Ready(_) => return Err(End::ClientGone),
+                }
+                moved = true;
+            }
+            if self.download.is_done() {
+                return Err(End::Answered);
+            }
+            if self.download.stage == Stage::Switched {
+                return Err(End::Switched);
+            }
+            let core = &self.connection.core;
+            let mut scratch = core.desk.scratch.borrow_mut();
+            let most = if self.download.slow { READ_SLOWLY } else { READ };
+            match poll_read(&mut self.backend.stream, cx, &mut scratch[ROOM..ROOM + most]) {
+                Poll::Pending => {
+                    drop(scratch);
+                    return self.pending(moved);
+                }
+                Poll::Ready(Ok(read)) if read > 0 => {
+                    self.received(cx, &mut scratch, read)?;
+                }
+                Poll::Ready(ended) => self.ended(ended.is_ok())?,
+            }
+            moved = true;
+        }
+    }
+
+    /// Neither side can go on; after some progress the wait begins anew.
+    fn pending(&self, moved: bool) -> Step<()> {
+        if moved && self.flight.kind() != Kind::Request {
+            self.await_backend();
+        }
+        Ok(())
+    }
+
+    /// `n` bytes of the outbox have left.
+    fn sent(&mut self, n: usize) {
+        self.download.out.advance(n);
+        self.note_sent();
+    }
+
+    fn note_sent(&mut self) {
+        self.download.begun |= self.download.stage != Stage::Head;
+        if *self.half_closed {
+            self.give_time();
+        }
+    }
+
+    fn give_time(&self) {
+        let until = self.clock().now_millis().saturating_add(millis(HALF_CLOSED));
+        self.desk().deadlines.set(self.deadline, until);
+    }
+
+    /// The backend's connection has ended.
+    fn ended(&mut self, cleanly: bool) -> Step<()> {
+        self.download.reusable = false;
+        match self.download.stage {
+            Stage::Head if !self.download.received => Err(End::Missed(Miss::Silent {
+                reused: self.backend.reused,
+                written: self.upload.written,
+                whole: self.upload.is_whole(),
+            })),
+            Stage::Body if self.download.incoming == Incoming::UntilClose && cleanly => {
+                self.download.incoming = Incoming::Ended;
+                if self.download.outgoing == Outgoing::Chunked {
+                    self.download.add_trailers();
+                }
+                Ok(())
+            }
+            _ => Err(self.failed(Reason::UpstreamReset)),
+        }
+    }
+
+    /// `read` bytes have come from the backend.
+    fn received(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], read: usize) -> Step<()> {
+        self.download.received = true;
+        let end = ROOM + read;
+        let mut start = ROOM;
+        while self.download.stage == Stage::Head {
+            let limits = &self.connection.listener.spec.limits;
+            let scanned = response::scan(self.download, &scratch[start..end], limits);
+            let Some(len) = scanned.map_err(|_| self.failed(Reason::BadResponse))? else {
+                return Ok(());
+            };
+            // A head that came in pieces has been put together; what is behind it lies here all the same.
+            let mut pieces = std::mem::take(&mut self.download.partial);
+            let head = if pieces.is_empty() {
+                start += len;
+                &scratch[start - len..start]
+            } else {
+                start = end - (pieces.len() - len);
+                &pieces[..len]
+            };
+            self.judge(head)?;
+            pieces.clear();
+            self.download.partial = pieces;
+            match self.download.stage {
+                Stage::Head if start == end => return Ok(()),
+                Stage::Switched => {
+                    self.download.partial.extend_from_slice(&scratch[start..end]);
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        let piece = self
+            .download
+            .take(scratch, start, end)
+            .map_err(|_| self.failed(Reason::BadResponse))?;
+        self.pass(cx, &scratch[piece])?;
+        if self.download.incoming == Incoming::Ended && self.download.has_trailers() {
+            self.download.add_trailers();
+        }
+        Ok(())
+    }
+
+    /// Turns a response's head, whose scan is complete, into the client's.
+    fn judge(&mut self, head: &[u8]) -> Step<()> {
+        if self.download.scan.is_interim() {
+            self.awaits_continue = false;
+            return interim::pass(self.download, &self.asked, head)
+                .map_err(|_| self.failed(Reason::BadResponse));
+        }
+        let now = Instant::now();
+        let now_millis = self.clock().millis(now);
+        let stats = &self.flight.upstream.backend.pool.stats;
+        stats.record_upstream_response(self.connection.core.index, now - self.sent);
+        let context = response::Context {
+            connection: self.connection,
+            assignment: self.assignment,
+            asked: &self.asked,
+            waits_to_send: self.awaits_continue,
+            now_millis,
+        };
+        let announced = response::answer(&context, self.download, head)
+            .map_err(|reason| self.failed(reason))?;
+        self.backend.announced = announced.or(self.backend.announced);
+        self.recorder.set_code(self.download.scan.status);
+        self.upload.stop_keeping();
+        if self.download.incoming != Incoming::Ended {
+            self.assignment.ticket.turn(Kind::Stream);
+            let timeout = millis(self.assignment.policy.timeouts.body);
+            self.flight.arm_until(now_millis.saturating_add(timeout), Reason::IdleTimeout);
+        }
+        Ok(())
+    }
+
+    /// Hands a piece of the body to the client, behind what waits in the outbox; keeps what it does not take.
+    fn pass(&mut self, cx: &mut Context<'_>, piece: &[u8]) -> Step<()> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        if piece.len() <= SMALL && !self.download.out.is_empty() {
+            self.download.out.extend(piece);
+            return Ok(());
+        }
+        let waiting = self.download.out.rest().len();
+        match poll_write(self.client, cx, self.download.out.rest(), piece) {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                self.download.slow = n < waiting + piece.len();
+                self.download.out.advance(n.min(waiting));
+                self.download.out.extend(&piece[n.saturating_sub(waiting)..]);
+                self.note_sent();
+                Ok(())
+            }
+            Poll::Ready(_) => Err(End::ClientGone),
+            Poll::Pending => {
+                self.download.slow = true;
+                self.download.out.extend(piece);
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing else can be done: does the client go, or say more?
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Step<()> {
+        if *self.half_closed {
+            let is_silent = self.desk().deadlines.take_passed(self.deadline);
+            return if is_silent { Err(End::ClientGone) } else { Ok(()) };
+        }
+        if self.upload.incoming != Incoming::Ended || !self.ahead.is_empty() {
+            return Ok(());
+        }
+        let core = &self.connection.core;
+        let mut scratch = core.desk.scratch.borrow_mut();
+        match poll_read(self.client, cx, &mut scratch[..READ_SLOWLY]) {
+            Poll::Pending => {}
+            Poll::Ready(Err(_)) => return Err(End::ClientGone),
+            Poll::Ready(Ok(0)) => {
+                *self.half_closed = true;
+                self.give_time();
+            }
+            // The next request; it waits until this one is answered.
+            Poll::Ready(Ok(read)) => self.ahead.extend(&scratch[..read]),
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn poll_read(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(into);
+    match Pin::new(stream).poll_read(cx, &mut buffer) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+    }
+}
+
+/// Writes both, as one where that is possible.
+pub(super) fn poll_write(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    first: &[u8],
+    second: &[u8],
+) -> Poll<io::Result<usize>> {
+    let stream = Pin::new(stream);
+    match (first, second) {
+        (only, []) | ([], only) => stream.poll_write(cx, only),
+        _ => stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]),
+    }
+}

@@ -1,0 +1,205 @@
+//! The head of a backend's final response: judged, and turned into the client's.
+
+use super::{
+    message::{Scanned, Wire, status_line},
+    scan::{ResponseScan, ScanError, ScanLimits},
+    work::{Download, Outgoing, Stage},
+};
+use crate::{
+    live::Reason,
+    proxy::{
+        connection::ClientConnection,
+        decide::Assignment,
+        fields::{Known, Lines, connection_options},
+        framing::{Framing, Length},
+        headers::{Marks, Sink, keep_alive_timeout, to_client},
+        tunnel::is_agreed,
+    },
+    spec::ListenerLimits,
+};
+use std::time::Duration;
+
+/// What the request says of its response.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// Of the client's HTTP/1.
+    pub(super) minor: u8,
+    pub(super) is_head: bool,
+    pub(super) wants_trailers: bool,
+    /// The protocol that the client would switch to.
+    pub(super) upgrade: Option<&'a [u8]>,
+}
+
+pub(super) struct Context<'a> {
+    pub(super) connection: &'a ClientConnection,
+    pub(super) assignment: &'a Assignment,
+    pub(super) asked: &'a Asked<'a>,
+    /// The client has not begun its body, because it waits for 100: whether it still sends it cannot be known.
+    pub(super) waits_to_send: bool,
+    pub(super) now_millis: u64,
+}
+
+impl ResponseScan {
+    /// There is another one to come.
+    pub(super) fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+}
+
+/// Reads on in a response's head; its length once it is complete. What is not complete is kept.
+pub(super) fn scan(
+    download: &mut Download,
+    bytes: &[u8],
+    limits: &ListenerLimits,
+) -> Result<Option<usize>, ScanError> {
+    let limits = ScanLimits {
+        bytes: limits.header_bytes as usize,
+        fields: limits.header_count as usize,
+        target: 0,
+    };
+    let Download { scan, partial, .. } = download;
+    let is_complete = if partial.is_empty() {
+        let is_complete = scan.scan(bytes, &limits)?;
+        if !is_complete {
+            partial.extend_from_slice(bytes);
+        }
+        is_complete
+    } else {
+        partial.extend_from_slice(bytes);
+        scan.scan(partial, &limits)?
+    };
+    Ok(is_complete.then_some(scan.len))
+}
+
+/// What the fields of a response say to this proxy.
+#[derive(Default)]
+struct Facts<'a> {
+    framing: Framing,
+    coded: bool,
+    close: bool,
+    keep_alive: bool,
+    /// How long the backend keeps the connection.
+    announced: Option<Duration>,
+    upgrade: Option<&'a [u8]>,
+    /// Which of several is meant cannot be known.
+    upgrades: u32,
+    has_date: bool,
+}
+
+impl<'a> Facts<'a> {
+    fn of(lines: &'a Scanned<'_>) -> Self {
+        let mut facts = Self::default();
+        for (known, name, value) in lines.lines() {
+            match known {
+                Known::Connection => {
+                    for option in connection_options(value) {
+                        facts.close |= option.eq_ignore_ascii_case(b"close");
+                        facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    }
+                }
+                Known::ContentLength => facts.framing.content_length(value),
+                Known::TransferEncoding => {
+                    facts.framing.transfer_encoding(value);
+                    facts.coded = true;
+                }
+                Known::KeepAlive => {
+                    facts.announced = keep_alive_timeout(value).map(Duration::from_secs);
+                }
+                Known::Upgrade => {
+                    facts.upgrade = Some(value);
+                    facts.upgrades += 1;
+                }
+                Known::Other => facts.has_date |= name.eq_ignore_ascii_case(b"date"),
+                _ => {}
+            }
+        }
+        facts
+    }
+}
+
+/// Judges the head, whose scan is complete, and puts the client's into the outbox. Returns how long the
+/// backend says that it keeps the connection.
+///
+/// # Errors
+/// `BadResponse` when it is ambiguous where the response ends, or it switches to what nobody asked for.
+pub(super) fn answer(
+    context: &Context<'_>,
+    download: &mut Download,
+    head: &[u8],
+) -> Result<Option<Duration>, Reason> {
+    let Download { scan, out, .. } = download;
+    let lines = Scanned { lines: &scan.lines, bytes: head };
+    let facts = Facts::of(&lines);
+    let asked = context.asked;
+    if scan.status == 101 {
+        let protocol = agreed(asked, &facts).ok_or(Reason::BadResponse)?;
+        status_line(&mut out.bytes, scan.status, scan.reason.of(head));
+        let mut wire = Wire(&mut out.bytes);
+        to_client(&lines, None, &Marks::default(), &mut wire);
+        wire.line(b"connection", b"upgrade");
+        wire.line(b"upgrade", protocol);
+        out.extend(b"\r\n");
+        download.stage = Stage::Switched;
+        return Ok(None);
+    }
+    let length = facts
+        .framing
+        .of_response(scan.minor, scan.status, asked.is_head)
+        .map_err(|_| Reason::BadResponse)?;
+    let outgoing = match length {
+        Length::Exact(_) => Outgoing::Plain,
+        _ if asked.minor > 0 => Outgoing::Chunked,
+        _ => Outgoing::UntilClose,
+    };
+    let stays = !facts.close && (scan.minor > 0 || facts.keep_alive);
+    download.reusable &= stays && length != Length::UntilClose;
+    download.closes |= outgoing == Outgoing::UntilClose
+        || context.waits_to_send
+        || context.connection.is_leaving();
+
+    let Assignment { ticket, policy, issued, .. } = context.assignment;
+    let marks = Marks {
+        cookie: issued.as_ref().map(|issued| &issued.cookie),
+        version: policy.expose_version.then_some(&ticket.flight.upstream.version),
+    };
+    // RFC 9110 section 8.6: not with 204, and a coding overrides it.
+    let declared = facts.framing.declared().filter(|_| scan.status != 204);
+    status_line(&mut out.bytes, scan.status, scan.reason.of(head));
+    let mut wire = Wire(&mut out.bytes);
+    to_client(&lines, declared, &marks, &mut wire);
+    let would_be_coded = asked.is_head && facts.coded && asked.minor > 0;
+    if outgoing == Outgoing::Chunked || would_be_coded {
+        wire.line(b"transfer-encoding", b"chunked");
+    }
+    if !facts.has_date {
+        let desk = &context.connection.core.desk;
+        desk.with_date(context.now_millis, |date| wire.line(b"date", date));
+    }
+    if let Some(option) = persistence(download.closes, asked.minor) {
+        wire.line(b"connection", option);
+    }
+    out.extend(b"\r\n");
+    download.stage = Stage::Body;
+    download.incoming = length.into();
+    download.outgoing = outgoing;
+    download.trailers = asked.wants_trailers;
+    Ok(facts.announced)
+}
+
+/// What `Connection` must say (RFC 9112 section 9.3): only what is not the rule.
+pub(super) fn persistence(closes: bool, minor: u8) -> Option<&'static [u8]> {
+    match (closes, minor) {
+        (true, _) => Some(b"close"),
+        (false, 0) => Some(b"keep-alive"),
+        (false, _) => None,
+    }
+}
+
+/// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
+fn agreed<'a>(asked: &Asked<'_>, facts: &Facts<'a>) -> Option<&'a [u8]> {
+    let (Some(wanted), Some(answer), 1) = (asked.upgrade, facts.upgrade, facts.upgrades) else {
+        return None;
+    };
+    let has_body = facts.coded || facts.framing.declared().is_some_and(|length| length > 0);
+    (!has_body && is_agreed(wanted, answer)).then_some(answer)
+}

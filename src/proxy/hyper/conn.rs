@@ -1,0 +1,194 @@
+//! One of a core's connections to a backend, on hyper's client.
+
+use super::{
+    super::{headers::keep_alive_timeout, upstream::Idle},
+    body::UpstreamBody,
+};
+use http::{HeaderMap, header};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+/// A connection that belongs to one request at a time. Dropping it closes it, whatever is still on its way.
+pub(in crate::proxy) struct Conn {
+    pub(super) sender: SendRequest<UpstreamBody>,
+    /// What drives it; without this an upload would go on after its response has ended.
+    _task: AbortOnDrop,
+    socket: Arc<Mutex<Socket>>,
+    /// How long the backend keeps it when idle, if it says so.
+    pub(super) keep_alive: Option<Duration>,
+    /// It has served a request before, so the backend may close it at any moment.
+    pub(super) reused: bool,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Conn {
+    /// Speaks HTTP/1 on a stream; its task runs on this core.
+    ///
+    /// # Errors
+    /// When hyper does not take it.
+    pub(super) async fn new(stream: TcpStream) -> hyper::Result<Self> {
+        let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0 }));
+        let io = TokioIo::new(Shared(socket.clone()));
+        let (sender, connection) = http1::Builder::new().handshake(io).await?;
+        let task = AbortOnDrop(tokio::task::spawn_local(async move {
+            // How it ended is told to the request that used it.
+            let _ = connection.with_upgrades().await;
+        }));
+        Ok(Self { sender, _task: task, socket, keep_alive: None, reused: false })
+    }
+
+    /// An idle connection that is still good. `careful`: ask the kernel whether the backend has closed
+    /// it or talks out of turn, because what will be sent cannot be sent twice.
+    pub(super) async fn checkout(idle: &Idle<Self>, careful: bool) -> Option<Self> {
+        loop {
+            let mut conn = idle.pop()?;
+            if conn.is_open() && conn.becomes_ready().await && (!careful || conn.is_quiet()) {
+                conn.reused = true;
+                return Some(conn);
+            }
+        }
+    }
+
+    pub(in crate::proxy) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    /// The connection's own task may not have seen the end of the last response yet; it is given a few
+    /// turns, and no more: a backend that answered without reading the request never gets ready.
+    async fn becomes_ready(&mut self) -> bool {
+        for _ in 0..4 {
+            if self.sender.is_ready() {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        false
+    }
+
+    /// Nothing to read: neither an end nor bytes that nobody asked for.
+    fn is_quiet(&self) -> bool {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let peeked = SockRef::from(&socket.stream).peek(&mut [MaybeUninit::uninit(); 1]);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Bytes that have passed so far.
+    pub(super) fn passed(&self) -> Passed {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        Passed { received: socket.received, written: socket.written }
+    }
+
+    /// Takes note of `Keep-Alive`, and of a doubt where the response ends.
+    pub(super) fn observe(&mut self, headers: &HeaderMap) {
+        if is_framed_twice(headers) {
+            self.keep_alive = Some(Duration::ZERO);
+        } else if let Some(value) = headers.get("keep-alive") {
+            self.keep_alive = keep_alive_timeout(value.as_bytes()).map(Duration::from_secs);
+        }
+    }
+}
+
+/// Somebody on the way may see another end of the message.
+pub(super) fn is_framed_twice(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
+}
+
+/// The socket of a connection whose idle state is looked at from outside. The lock is never contended:
+/// all of it happens on one core.
+struct Shared(Arc<Mutex<Socket>>);
+
+struct Socket {
+    stream: TcpStream,
+    received: u64,
+    written: u64,
+}
+
+/// Bytes of a connection, both ways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) received: u64,
+    pub(super) written: u64,
+}
+
+impl Shared {
+    fn with<R>(&self, f: impl FnOnce(Pin<&mut TcpStream>) -> R) -> R {
+        f(Pin::new(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).stream))
+    }
+
+    fn write(
+        &self,
+        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let polled = write(Pin::new(&mut socket.stream));
+        if let Poll::Ready(Ok(written)) = polled {
+            socket.written += written as u64;
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut socket.stream).poll_read(cx, buf);
+        socket.received += (buf.filled().len() - before) as u64;
+        polled
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write(|stream| stream.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|stream| stream.poll_shutdown(cx))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write(|stream| stream.poll_write_vectored(cx, bufs))
+    }
+}

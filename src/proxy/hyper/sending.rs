@@ -1,0 +1,198 @@
+//! A request on its way to a backend through this engine, as often as it takes.
+
+use super::{
+    super::{
+        core::Core,
+        decide::Assignment,
+        failure::Failure,
+        flight::Flight,
+        head::{Facts, Head},
+        headers::{Added, Client, to_backend},
+        record::Recorder,
+        tries::{Miss, Next, Tries},
+        upstream::{connect, unless_judged},
+    },
+    body::{Upload, UploadReader, UploadTimeouts, UpstreamBody},
+    conn::Conn,
+};
+use crate::live::{Reason, millis};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, request::Parts};
+use hyper::body::Incoming;
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+pub(super) struct Sending<'a> {
+    pub(super) core: &'a Rc<Core>,
+    pub(super) client: &'a Client,
+    pub(super) parts: &'a Parts,
+    pub(super) head: &'a Head<'a, HeaderMap>,
+    pub(super) facts: &'a Facts,
+    /// For a request that has none.
+    pub(super) request_id: HeaderValue,
+    pub(super) began_millis: u64,
+    pub(super) upload: Option<Rc<RefCell<Upload>>>,
+    /// How long the client may be silent in its body.
+    pub(super) body_timeout: Duration,
+    pub(super) tries: Tries,
+}
+
+/// The head of a backend's response, and what it came by.
+pub(super) struct Answered {
+    pub(super) assignment: Assignment,
+    pub(super) conn: Conn,
+    pub(super) response: Response<Incoming>,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Answered(Conn, Response<Incoming>),
+    /// Nothing was written; the request is whole.
+    Unsent(Box<Request<UpstreamBody>>),
+    Missed(Miss),
+}
+
+impl Sending<'_> {
+    /// Returns with the response's head.
+    ///
+    /// # Errors
+    /// With what the client is told, once there is no other attempt to make.
+    pub(super) async fn send(
+        &mut self,
+        mut assignment: Assignment,
+        recorder: &mut Recorder,
+    ) -> Result<Answered, Failure> {
+        let mut unsent = None;
+        let mut fresh = false;
+        loop {
+            let flight = assignment.ticket.flight.clone();
+            let limit = assignment.policy.timeouts.request;
+            if !limit.is_zero() {
+                flight.limit(self.began_millis.saturating_add(millis(limit)));
+            }
+            let missed = match self.connection(&assignment, &flight, fresh).await {
+                Err(reason) => Miss::Failed(reason),
+                Ok(conn) => match self.attempt(&assignment, &flight, conn, unsent.take()).await {
+                    Attempt::Answered(conn, response) => {
+                        if let Some(upload) = &self.upload {
+                            upload.borrow_mut().stop_keeping();
+                        }
+                        return Ok(Answered { assignment, conn, response });
+                    }
+                    Attempt::Unsent(request) => {
+                        (unsent, fresh) = (Some(request), true);
+                        continue;
+                    }
+                    Attempt::Missed(miss) => miss,
+                },
+            };
+            unsent = None;
+            let next =
+                self.tries.after(missed, self.core, self.head, self.facts, assignment, recorder);
+            (assignment, fresh) = match next? {
+                Next::Fresh(assignment) => (assignment, true),
+                Next::Elsewhere(assignment) => (assignment, false),
+            };
+        }
+    }
+
+    /// Whether an idle connection that turns out to be closed may cost the request.
+    fn is_delicate(&self) -> bool {
+        self.upload.is_some() || !self.tries.idempotent
+    }
+
+    /// An idle connection, unless a `fresh` one is wanted; else a new one.
+    async fn connection(
+        &self,
+        assignment: &Assignment,
+        flight: &Flight,
+        fresh: bool,
+    ) -> Result<Conn, Reason> {
+        let idle = &flight.upstream.hyper;
+        if !fresh && let Some(conn) = Conn::checkout(idle, self.is_delicate()).await {
+            return Ok(conn);
+        }
+        let stream = connect(self.core, flight, &assignment.policy).await?;
+        Conn::new(stream).await.map_err(|_| Reason::ConnectFailed)
+    }
+
+    async fn attempt(
+        &self,
+        assignment: &Assignment,
+        flight: &Rc<Flight>,
+        mut conn: Conn,
+        unsent: Option<Box<Request<UpstreamBody>>>,
+    ) -> Attempt {
+        let request = match unsent {
+            Some(request) => *request,
+            None => self.request(assignment, flight),
+        };
+        let timeout = assignment.policy.timeouts.response;
+        flight.arm(self.core.live.clock, timeout, Reason::ResponseTimeout);
+        let (sent, before) = (Instant::now(), conn.passed());
+        let mut failed = match unless_judged(flight, conn.sender.try_send_request(request)).await {
+            Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
+            Ok(Ok(response)) => {
+                let stats = &flight.upstream.backend.pool.stats;
+                stats.record_upstream_response(self.core.index, sent.elapsed());
+                conn.observe(response.headers());
+                return Attempt::Answered(conn, response);
+            }
+            Ok(Err(failed)) => failed,
+        };
+        if conn.reused
+            && let Some(request) = failed.take_message()
+        {
+            return Attempt::Unsent(Box::new(request));
+        }
+        let error = failed.error();
+        tracing::debug!(backend = %flight.upstream.backend.address, %error, "attempt failed");
+        Attempt::Missed(if let Some(reason) = flight.verdict() {
+            Miss::Failed(reason)
+        } else if conn.passed().received == before.received {
+            let whole = self.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable());
+            let written = conn.passed().written > before.written;
+            Miss::Silent { reused: conn.reused, written, whole }
+        } else if error.is_incomplete_message() {
+            Miss::Failed(Reason::UpstreamReset)
+        } else {
+            Miss::Failed(Reason::BadResponse)
+        })
+    }
+
+    /// The request as this attempt sends it.
+    fn request(&self, assignment: &Assignment, flight: &Rc<Flight>) -> Request<UpstreamBody> {
+        let body = match &self.upload {
+            None => UpstreamBody::Empty,
+            Some(upload) => {
+                let timeouts = UploadTimeouts {
+                    clock: self.core.live.clock,
+                    body: self.body_timeout,
+                    response: assignment.policy.timeouts.response,
+                    stream: assignment.policy.timeouts.body,
+                };
+                UpstreamBody::Upload(UploadReader::new(upload, flight.clone(), timeouts))
+            }
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.parts.method.clone();
+        *request.uri_mut() = origin_form(&self.parts.uri);
+        let added = Added {
+            client: self.client,
+            request_id: self.request_id.as_bytes(),
+            backend: flight.upstream.authority.as_bytes(),
+        };
+        to_backend(self.head, self.facts, &added, request.headers_mut());
+        request
+    }
+}
+
+/// Path and query alone (RFC 9112 section 3.2.1), or `*`.
+fn origin_form(uri: &Uri) -> Uri {
+    match uri.path_and_query() {
+        Some(target) => Uri::from(target.clone()),
+        None => Uri::from_static("/"),
+    }
+}

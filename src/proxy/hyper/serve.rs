@@ -1,0 +1,271 @@
+//! One client connection on hyper: which HTTP it speaks, how long it may idle, how it ends.
+
+use super::{
+    super::connection::{ClientConnection, QUIET_BEFORE_CLOSE},
+    activity::Activity,
+    handler,
+    stream::ClientStream,
+};
+use crate::live::millis;
+use hyper::{
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    cell::Cell, future::Future, io, pin::Pin, rc::Rc, sync::atomic::Ordering, time::Duration,
+};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+
+/// RFC 9113 section 3.4.
+pub(in crate::proxy) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection that this engine serves.
+pub(super) struct Served {
+    pub(super) connection: Rc<ClientConnection>,
+    pub(super) activity: Rc<Activity>,
+    opened_millis: u64,
+    /// Some request has been seen.
+    used: Cell<bool>,
+    /// At the last look all of its responses were given up.
+    was_stuck: Cell<bool>,
+}
+
+/// Serves a connection until it ends.
+pub(in crate::proxy) async fn serve(connection: Rc<ClientConnection>, stream: TcpStream) {
+    let served = Served::new(connection);
+    let beginning = async {
+        if served.is_used_in_time(&stream).await {
+            sniff(stream, &served).await
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    };
+    let timeouts = served.connection.listener.spec.timeouts;
+    let Ok(Ok((stream, is_h2))) = timeout(timeouts.headers, beginning).await else {
+        return;
+    };
+    if is_h2 {
+        run_h2(&served, stream).await;
+    } else {
+        run_h1(&served, stream).await;
+    }
+}
+
+/// Serves a connection that speaks HTTP/2; `prefix` is what was read of it.
+pub(in crate::proxy) async fn serve_h2(
+    connection: Rc<ClientConnection>,
+    stream: TcpStream,
+    prefix: Vec<u8>,
+) {
+    let served = Served::new(connection);
+    let clock = served.connection.core.live.clock;
+    let stream = ClientStream::new(stream, prefix, clock, &served.activity);
+    run_h2(&served, stream).await;
+}
+
+/// Reads as much as it takes to tell HTTP/2 with prior knowledge from HTTP/1 (RFC 9113 section 3.3).
+async fn sniff(mut stream: TcpStream, served: &Served) -> io::Result<(ClientStream, bool)> {
+    let connection = &served.connection;
+    let protocols = connection.listener.spec.protocols;
+    let mut prefix = [0; PREFACE.len()];
+    let mut len = 0;
+    while protocols.h2 && len < PREFACE.len() && prefix[..len] == PREFACE[..len] {
+        let read = stream.read(&mut prefix[len..]).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        len += read;
+    }
+    let is_h2 = protocols.h2 && prefix[..len] == *PREFACE;
+    if !is_h2 && !protocols.h1 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let clock = connection.core.live.clock;
+    let stream = ClientStream::new(stream, prefix[..len].to_vec(), clock, &served.activity);
+    Ok((stream, is_h2))
+}
+
+async fn run_h1(served: &Rc<Served>, stream: ClientStream) {
+    let limits = served.connection.listener.spec.limits;
+    let service = service_fn({
+        let served = served.clone();
+        move |request| handler::handle(served.clone(), request)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_headers(limits.header_count as usize)
+        .max_buf_size((limits.header_bytes as usize).max(8192))
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    // Errors are the client's (a malformed request was answered, a broken connection needs no answer).
+    let _ = supervise(served, serving, |serving| serving.graceful_shutdown(), false).await;
+}
+
+async fn run_h2(served: &Rc<Served>, stream: ClientStream) {
+    served.connection.turn_http2();
+    let limits = served.connection.listener.spec.limits;
+    let service = service_fn({
+        let served = served.clone();
+        move |request| handler::handle(served.clone(), request)
+    });
+    let serving = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(limits.header_bytes)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = supervise(served, serving, |serving| serving.graceful_shutdown(), true).await;
+}
+
+/// Drives a connection; asks it to end when it has idled for too long, its listener has left or the
+/// process drains, and drops it when a request head does not arrive in time.
+async fn supervise<C, T>(
+    served: &Rc<Served>,
+    serving: C,
+    mut end: impl FnMut(Pin<&mut C>),
+    is_h2: bool,
+) -> Option<T>
+where
+    C: Future<Output = T>,
+{
+    let connection = &served.connection;
+    let timeouts = connection.listener.spec.timeouts;
+    let pace = (timeouts.headers.min(timeouts.keep_alive) / 4)
+        .clamp(Duration::from_millis(50), Duration::from_secs(5));
+    let mut serving = std::pin::pin!(serving);
+    let mut stopped = connection.stopped.clone();
+    let mut ending = false;
+    let mut progress = Progress::default();
+    loop {
+        let leaving = connection.is_leaving();
+        if leaving && is_h2 && !ending {
+            end(serving.as_mut());
+            ending = true;
+        }
+        let pace = if leaving { QUIET_BEFORE_CLOSE / 4 } else { pace };
+        tokio::select! {
+            biased;
+            done = &mut serving => return Some(done),
+            // A worker that ends takes the connection with it.
+            _ = stopped.wait_for(|stopped| *stopped), if !leaving => {}
+            () = tokio::time::sleep(pace) => match served.overdue(is_h2, leaving) {
+                Overdue::No => {}
+                Overdue::Now => return None,
+                Overdue::Idle if !ending => {
+                    end(serving.as_mut());
+                    ending = true;
+                }
+                // The end of the last answer may still be on its way to a slow reader, and HTTP/2 waits
+                // for the client to say that it knows.
+                Overdue::Idle if progress.is_stalled(served, timeouts.body) => return None,
+                Overdue::Idle => {}
+            },
+        }
+    }
+}
+
+/// Whether anything passes on a connection that is to end.
+#[derive(Default)]
+struct Progress {
+    passed: u64,
+    since_millis: Option<u64>,
+}
+
+impl Progress {
+    /// Nothing has passed for `patience`, from the first look on.
+    fn is_stalled(&mut self, served: &Served, patience: Duration) -> bool {
+        let now = served.connection.core.now_millis();
+        let passed = served.activity.passed.load(Ordering::Relaxed);
+        if passed != self.passed || self.since_millis.is_none() {
+            *self = Self { passed, since_millis: Some(now) };
+        }
+        now.saturating_sub(self.since_millis.unwrap_or(now)) >= millis(patience)
+    }
+}
+
+enum Overdue {
+    No,
+    /// A request head that does not arrive, a response that is not read.
+    Now,
+    Idle,
+}
+
+impl Served {
+    fn new(connection: Rc<ClientConnection>) -> Rc<Self> {
+        Rc::new(Self {
+            activity: Rc::default(),
+            opened_millis: connection.core.now_millis(),
+            used: Cell::new(false),
+            was_stuck: Cell::new(false),
+            connection,
+        })
+    }
+
+    fn overdue(&self, is_h2: bool, leaving: bool) -> Overdue {
+        let active = self.activity.active();
+        if active > 0 {
+            // Only what was given up, by a client that does not even take note of that.
+            let is_stuck = self.activity.given_up.get() >= active;
+            return if is_stuck && self.was_stuck.replace(is_stuck) {
+                Overdue::Now
+            } else {
+                self.was_stuck.set(is_stuck);
+                Overdue::No
+            };
+        }
+        self.was_stuck.set(false);
+        let timeouts = self.connection.listener.spec.timeouts;
+        let now = self.connection.core.now_millis();
+        let quiet = now.saturating_sub(self.activity.quiet_since.get().max(self.opened_millis));
+        let head_since = match self.activity.head_since.load(Ordering::Relaxed) {
+            _ if !self.used.get() => Some(self.opened_millis),
+            0 => None,
+            // Frames of HTTP/2 come between requests too.
+            _ if is_h2 => None,
+            since => Some(since),
+        };
+        if let Some(since) = head_since {
+            let late = now.saturating_sub(since) >= millis(timeouts.headers);
+            return if late { Overdue::Now } else { Overdue::No };
+        }
+        let keep = if leaving { QUIET_BEFORE_CLOSE } else { timeouts.keep_alive };
+        if quiet >= millis(keep) { Overdue::Idle } else { Overdue::No }
+    }
+
+    /// True when bytes have come; false when its listener has left and none came for a while.
+    async fn is_used_in_time(&self, stream: &TcpStream) -> bool {
+        let mut stopped = self.connection.stopped.clone();
+        let left = async {
+            // A worker that ends takes the connection with it.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            tokio::time::sleep(QUIET_BEFORE_CLOSE).await;
+        };
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            // Readiness alone may be a false alarm.
+            peeked = stream.peek(&mut byte) => peeked.is_ok(),
+            () = left => false,
+        }
+    }
+
+    /// A request head has been read.
+    pub(super) fn head_read(&self) {
+        self.activity.head_since.store(0, Ordering::Relaxed);
+        self.used.set(true);
+    }
+}
+
+/// Runs the tasks of an HTTP/2 connection on its own core.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
