@@ -89,7 +89,6 @@ fn assert_none(complaints: &[String]) {
 }
 
 #[tokio::test]
-#[ignore = "the native engine is not there yet"]
 async fn every_case_on_the_native_engine() {
     assert_none(&run(Engine::Native, corpus()).await);
 }
@@ -100,7 +99,6 @@ async fn every_case_on_hyper() {
 }
 
 #[tokio::test]
-#[ignore = "the native engine is not there yet"]
 async fn every_case_behind_another_request_on_the_native_engine() {
     assert_none(&run(Engine::Native, behind_another()).await);
 }
