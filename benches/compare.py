@@ -1,349 +1,254 @@
 #!/usr/bin/env python3
-"""What a request costs in crossfade, nginx and HAProxy: CPU microseconds, on the same work in one run.
+"""What crossfade costs beside nginx, HAProxy and a raw TCP forwarder, on the same work in one run.
 
     CROSSFADE=target/release/crossfade benches/compare.py
+    CROSSFADE=target/release/crossfade benches/compare.py --goals
+    CROSSFADE=target/release/crossfade benches/compare.py --parts cpu --workloads get1k --peers nginx
 
-The work: GET of 1 KiB over keep-alive on both sides, 95/5 over two backends drawn per request, a
-`canary: true` header that pins to the second, access log off. Each proxy has one worker on core 0; the
-load generator (wrk) and the backend (compare/origin.c) share core 1. Single numbers move by 10 to 15 %
-from run to run, so the proxies take turns, the order is reversed every second round, and what counts is
-the median of the ratios within a round. Rounds in which the host stole more than --steal of the CPU are
-measured again.
-
-Needs wrk, gcc, taskset and at least one of nginx and haproxy. CPU time is user + system of the whole
-process tree, read from /proc.
+Four parts: CPU time, user instructions, system calls and idle connections. README.md here says what each
+number means and what falsifies it. Needs wrk, gcc and taskset; peers and tools that are not there
+(nginx, haproxy, valgrind, strace) are said and left out.
 """
 
 import argparse
+import contextlib
 import dataclasses
-import http.client
 import os
 import pathlib
-import re
-import shutil
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
-TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
-PROXY_CORE, LOAD_CORE = "0", "1"
+from compare import counts, cpu, idle, proxies
+from compare.processes import LOAD_CORE, allow_files, compile_c, free_ports, start, stop, wait_for_port, which
+from compare.workloads import GET1K, WORKLOADS, Workload, verify
 
-NGINX = """\
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr warn;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
-    uwsgi_temp_path {folder}; scgi_temp_path {folder};
-    split_clients "$connection-$connection_requests" $drawn {{ 5% green; * blue; }}
-    map $http_canary $pool {{ "true" green; default $drawn; }}
-    upstream blue  {{ server 127.0.0.1:{blue};  keepalive 256; keepalive_requests 1000000000; }}
-    upstream green {{ server 127.0.0.1:{green}; keepalive 256; keepalive_requests 1000000000; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://$pool;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            {forwarded}
-        }}
-    }}
-}}
-"""
-NGINX_FORWARDED = """\
-proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $host;
-            proxy_set_header X-Request-Id $request_id;"""
-
-HAPROXY = """\
-global
-    nbthread 1
-    maxconn 4096
-defaults
-    mode http
-    http-reuse always
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-frontend main
-    bind 127.0.0.1:{port}
-    {forwarded}
-    acl canary hdr(canary) true
-    acl drawn rand(100) lt 5
-    use_backend green if canary or drawn
-    default_backend blue
-backend blue
-    server blue 127.0.0.1:{blue}
-backend green
-    server green 127.0.0.1:{green}
-"""
-HAPROXY_FORWARDED = """\
-option forwardfor
-    unique-id-format %[uuid()]
-    unique-id-header X-Request-Id
-    http-request set-header X-Forwarded-Proto http
-    http-request set-header X-Forwarded-Host %[req.hdr(host)]"""
-
-CROSSFADE = """\
-threads: 1
-listeners:
-  - address: 127.0.0.1:{port}
-admin:
-  address: 127.0.0.1:{admin}
-services:
-  shop:
-    pools:
-      blue: {{ version: v1, weight: 95, backends: ["127.0.0.1:{blue}"] }}
-      green: {{ version: v2, weight: 5, backends: ["127.0.0.1:{green}"] }}
-    pins:
-      - {{ headers: {{ canary: "true" }}, pool: green }}
-routes:
-  - {{ name: all, match: {{ path_prefix: / }}, service: shop }}
-"""
+PARTS = ["cpu", "instructions", "syscalls", "idle"]
+PEERS = ["nginx", "haproxy", "rawtcp"]
+# Open files that this program and the proxies may have, where the system lets them.
+FILES = 65536
 
 
-@dataclasses.dataclass
-class Sample:
-    """One proxy in one round."""
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """`what` of crossfade is to be at most `limit`: WORKLOAD:PEER is a ratio of CPU times, the others are counts."""
 
-    requests: int
-    seconds: float
-    user_us: float
-    system_us: float
+    what: str
+    limit: float
 
-    @property
-    def cost(self) -> float:
-        """CPU microseconds a request."""
-        return (self.user_us + self.system_us) / self.requests
-
-
-class Proxy:
-    def __init__(self, name: str, command: list[str], config: pathlib.Path, text: str, port: int):
-        self.name, self.port = name, port
-        config.write_text(text)
-        self.log = config.with_suffix(".log").open("w")
-        self.process = start(PROXY_CORE, command, self.log)
-        wait_for_port(port, self.process, pathlib.Path(self.log.name))
-        self.samples: list[Sample] = []
-
-    def measure(self, seconds: float, connections: int) -> Sample:
-        before, began = cpu_us(self.process.pid), time.monotonic()
-        requests = load(self.port, seconds, connections)
-        elapsed = time.monotonic() - began
-        after = cpu_us(self.process.pid)
-        return Sample(requests, elapsed, after[0] - before[0], after[1] - before[1])
+    @classmethod
+    def parse(cls, text: str) -> "Goal":
+        what, _, limit = text.rpartition(":")
+        workload, _, peer = what.partition(":")
+        if not (what in PARTS[1:] or (workload in WORKLOADS and peer in PEERS)):
+            raise argparse.ArgumentTypeError(f"{text!r} is neither WORKLOAD:PEER:RATIO nor {'|'.join(PARTS[1:])}:NUMBER")
+        return cls(what, float(limit))
 
 
-def start(core: str, command: list[str], log) -> subprocess.Popen:
-    return subprocess.Popen(["taskset", "-c", core, *command], stdout=log, stderr=log)
+GOALS = [
+    Goal("get1k:nginx", 0.75), Goal("get1k:haproxy", 0.75), Goal("get1k:rawtcp", 1.3),
+    Goal("get100k:nginx", 0.95), Goal("post16k:nginx", 0.80),
+    Goal("instructions", 9000), Goal("syscalls", 4.2), Goal("idle", 2),
+]  # fmt: skip
 
 
-def stop(process: subprocess.Popen) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+class Comparison:
+    def __init__(self, arguments: argparse.Namespace, stage: proxies.Stage, recipes: list[proxies.Recipe]):
+        self.arguments, self.stage, self.recipes = arguments, stage, recipes
+        # What was measured of the first crossfade, by the name that goals have for it.
+        self.found: dict[str, float] = {}
+
+    def is_subject(self, recipe: proxies.Recipe) -> bool:
+        return recipe is self.recipes[0] and recipe.name.startswith("crossfade")
+
+    def cpu(self) -> None:
+        plan = self.arguments.plan
+        names = [recipe.name for recipe in self.recipes]
+        with contextlib.ExitStack() as running:
+            started = [running.enter_context(recipe.run(self.stage)) for recipe in self.recipes]
+            for recipe, proxy in zip(self.recipes, started):
+                verify(proxy.name, proxy.port, self.arguments.workloads, recipe.splits)
+            for workload in self.arguments.workloads:
+                rounds = cpu.run_rounds(started, workload, plan, self.stage.folder)
+                title(
+                    f"CPU per request, {workload.name}: {workload.says}, {plan.connections} connections, "
+                    f"one thread; median [min-max] of {plan.rounds} rounds"
+                )
+                cpu.report(names, names[1:] if len(names) > 1 else [], rounds)
+                for recipe in self.recipes[1:] if self.is_subject(self.recipes[0]) else []:
+                    values = cpu.ratios(rounds, names[0], recipe.name)
+                    self.found[f"{workload.name}:{recipe.name}"] = statistics.median(values)
+
+    def instructions(self) -> None:
+        title(f"User instructions per request (callgrind), {GET1K.name}")
+        for recipe in self.recipes:
+            number = counts.instructions(recipe, self.stage, self.arguments.count_seconds)
+            print(f"{recipe.name:18}{number:10.0f}", flush=True)
+            self.note(recipe, "instructions", number)
+
+    def syscalls(self) -> None:
+        title(f"System calls per request (strace), {GET1K.name}")
+        for recipe in self.recipes:
+            calls = counts.system_calls(recipe, self.stage, self.arguments.count_seconds)
+            kinds = ", ".join(f"{name} {rate:.3f}" for name, rate in calls.items())
+            print(f"{recipe.name:18}{sum(calls.values()):10.2f}   {kinds}", flush=True)
+            self.note(recipe, "syscalls", sum(calls.values()))
+
+    def idle(self) -> None:
+        # A proxy has one file for each client, and some for the backends; this program has one for each.
+        most = allow_files(FILES) - 1000
+        sizes = [size for size in self.arguments.idle if size <= most]
+        for size in set(self.arguments.idle) - set(sizes):
+            print(f"{size} idle connections left out: ulimit -n allows {most}", file=sys.stderr)
+        title("RSS with idle connections that have done one request each")
+        steps = list(zip(sizes, sizes[1:]))
+        heads = [f"MiB at {size}" for size in sizes] + [f"KiB each, {low}-{high}" for low, high in steps]
+        print(f"{'':18}" + "".join(f"{head:>24}" for head in heads))
+        for recipe in self.recipes:
+            if not recipe.splits:
+                print(f"{recipe.name:18}   (left out: it holds a connection to the backend for each)")
+                continue
+            rss = idle.idle_rss(recipe, self.stage, sizes)
+            each = [
+                (after - before) / (high - low) for (low, high), before, after in zip(steps, rss, rss[1:])
+            ]
+            cells = [f"{kib / 1024:.1f}" for kib in rss] + [f"{kib:.2f}" for kib in each]
+            print(f"{recipe.name:18}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+            if each:
+                self.note(recipe, "idle", each[0])
+
+    def note(self, recipe: proxies.Recipe, what: str, number: float) -> None:
+        if self.is_subject(recipe):
+            self.found[what] = number
+
+    def judge(self, goals: list[Goal]) -> list[str]:
+        """Prints each goal beside what was measured; the lines of those that were missed."""
+        title(f"Goals of {self.recipes[0].name}")
+        missed = []
+        for goal in goals:
+            number = self.found.get(goal.what)
+            said = "not measured" if number is None else f"{number:.{0 if goal.limit > 100 else 2}f}"
+            is_met = number is not None and number <= goal.limit
+            line = f"{goal.what:18} {said:>12}   at most {goal.limit:<6g} {'ok' if is_met else 'MISSED'}"
+            print(line)
+            missed += [] if is_met else [line]
+        return missed
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
-    return ports
+def title(text: str) -> None:
+    print(f"\n== {text}", flush=True)
 
 
-def wait_for_port(port: int, process: subprocess.Popen, log: pathlib.Path) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
-    sys.exit(f"nothing listens on port {port}; its log says:\n{log.read_text()}")
+def names_of(known: list[str]):
+    """A parser of a list of known names, in the order in which they are known."""
+
+    def parse(text: str) -> list[str]:
+        names = [name for name in text.split(",") if name]
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose among {', '.join(known)}")
+        return [name for name in known if name in names]
+
+    return parse
 
 
-def tree(root: int) -> list[int]:
-    """A process and all that descend from it."""
-    found = [root]
-    for pid in found:
-        for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-            found.extend(int(child) for child in task.read_text().split())
-    return found
+def workloads_of(text: str) -> list[Workload]:
+    return [WORKLOADS[name] for name in names_of(list(WORKLOADS))(text)]
 
 
-def cpu_us(root: int) -> tuple[float, float]:
-    """User and system time of a process tree, children that have ended included."""
-    user = system = 0
-    for pid in tree(root):
-        # The name, in parentheses, may hold blanks; the state that follows it is field 3.
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        utime, stime, cutime, cstime = (int(value) for value in fields[11:15])
-        user, system = user + utime + cutime, system + stime + cstime
-    return user * TICK_US, system * TICK_US
-
-
-def stolen() -> tuple[int, int]:
-    """Ticks that the host took from this machine, and all ticks."""
-    fields = [int(value) for value in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return fields[7], sum(fields)
-
-
-def load(port: int, seconds: float, connections: int) -> int:
-    """Requests that wrk got good answers to; ends the program when any failed."""
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
-    output = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True
-    ).stdout
-    if "Non-2xx" in output or "Socket errors" in output:
-        sys.exit(f"the load met errors:\n{output}")
-    return int(re.search(r"(\d+) requests in", output).group(1))
-
-
-def verify(proxy: Proxy) -> None:
-    """Both decisions are really made: about 5 % of draws go to green, and every canary does."""
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
-
-    def version(headers: dict[str, str]) -> str:
-        connection.request("GET", "/", headers=headers)
-        answer = connection.getresponse()
-        if answer.status != 200 or len(answer.read()) != 1024:
-            sys.exit(f"{proxy.name}: wrong answer, status {answer.status}")
-        return answer.headers["x-version"]
-
-    drawn = sum(version({}) == "green" for _ in range(600))
-    pinned = sum(version({"canary": "true"}) == "green" for _ in range(20))
-    connection.close()
-    if not 8 <= drawn <= 62 or pinned != 20:
-        sys.exit(f"{proxy.name}: {drawn} of 600 drawn and {pinned} of 20 pinned went to green")
-
-
-def run_round(proxies: list[Proxy], arguments: argparse.Namespace) -> tuple[dict[str, Sample], float]:
-    stolen_before, all_before = stolen()
-    samples = {proxy.name: proxy.measure(arguments.seconds, arguments.connections) for proxy in proxies}
-    stolen_after, all_after = stolen()
-    return samples, (stolen_after - stolen_before) / max(1, all_after - all_before)
-
-
-def run_rounds(proxies: list[Proxy], arguments: argparse.Namespace) -> list[dict[str, Sample]]:
-    run_round(proxies, arguments)  # fills caches and connection pools
-    rounds, noisy = [], 0
-    while len(rounds) < arguments.rounds:
-        order = proxies if (len(rounds) + noisy) % 2 == 0 else proxies[::-1]
-        samples, steal = run_round(order, arguments)
-        if steal > arguments.steal and noisy < 2 * arguments.rounds:
-            noisy += 1
-            continue
-        rounds.append(samples)
-        costs = "  ".join(f"{proxy.name} {samples[proxy.name].cost:.1f}" for proxy in proxies)
-        print(f"round {len(rounds):2}: us/request  {costs}  (steal {steal:.1%})", file=sys.stderr)
-    if noisy:
-        print(f"{noisy} rounds were measured again because of the host", file=sys.stderr)
-    return rounds
-
-
-def ratios(rounds: list[dict[str, Sample]], name: str, reference: str) -> list[float]:
-    return [samples[name].cost / samples[reference].cost for samples in rounds]
-
-
-def report(proxies: list[Proxy], rounds: list[dict[str, Sample]]) -> None:
-    references = [proxy.name for proxy in proxies if proxy.name != "crossfade"]
-    head = f"{'':10} {'us/request':>10} {'user':>6} {'system':>6} {'req/s':>8}"
-    print(head + "".join(f"  {'/ ' + name + ' [min-max]':>26}" for name in references))
-    for proxy in proxies:
-        samples = [samples[proxy.name] for samples in rounds]
-        line = (
-            f"{proxy.name:10} {statistics.median(sample.cost for sample in samples):10.1f}"
-            f" {statistics.median(sample.user_us / sample.requests for sample in samples):6.1f}"
-            f" {statistics.median(sample.system_us / sample.requests for sample in samples):6.1f}"
-            f" {statistics.median(sample.requests / sample.seconds for sample in samples):8.0f}"
-        )
-        for reference in references:
-            values = ratios(rounds, proxy.name, reference)
-            text = f"{statistics.median(values):.2f} [{min(values):.2f}-{max(values):.2f}]"
-            line += f"  {text:>26}"
-        print(line)
+def sizes_of(text: str) -> list[int]:
+    return sorted({int(size) for size in text.split(",")})
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crossfade", default=os.environ.get("CROSSFADE"), help="its binary (default: $CROSSFADE)")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=1, help="of load for each proxy in a round")
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--steal", type=float, default=0.06, help="measure a round again above this share")
-    parser.add_argument("--forwarded", action="store_true", help="the peers add x-forwarded-* and a request id too")
-    parser.add_argument("--at-most", type=float, help="fail when crossfade's median ratio to nginx is above this")
+    add = parser.add_argument
+    add("--crossfade", default=os.environ.get("CROSSFADE"), help="its binary (default: $CROSSFADE)")
+    add("--before", help="another binary of it, to compare with")
+    add("--engine", choices=["native", "hyper", "both"], help="of crossfade (default: what it takes by itself)")
+    add("--peers", type=names_of(PEERS), default=PEERS, help=f"default: {','.join(PEERS)}")
+    add("--parts", type=names_of(PARTS), default=PARTS, help=f"default: {','.join(PARTS)}")
+    add("--workloads", type=workloads_of, default=list(WORKLOADS.values()), help=f"default: {','.join(WORKLOADS)}")
+    add("--rounds", type=int, default=10, help="of each workload (default: 10)")
+    add("--seconds", type=int, default=1, help="of load for each proxy in a round (default: 1)")
+    add("--connections", type=int, default=16)
+    add("--steal", type=float, default=0.06, help="measure a round again when the host took more (default: 0.06)")
+    add("--foreign", type=float, default=0.06, help="the same for other processes (default: 0.06)")
+    add("--idle", type=sizes_of, default=[1000, 5000, 10000], help="connections (default: 1000,5000,10000)")
+    add("--forwarded", action="store_true", help="the peers add x-forwarded-* and a request id too")
+    add("--quick", action="store_true", help="see that everything works, in less than a minute; the numbers mean little")
+    add("--at-most", type=Goal.parse, action="append", default=[], metavar="GOAL",
+        help="fail above WORKLOAD:PEER:RATIO (get1k:nginx:0.75), instructions:N, syscalls:N or idle:KIB")  # fmt: skip
+    add("--goals", action="store_true", help="fail above any of: "
+        + " ".join(f"{goal.what}:{goal.limit:g}" for goal in GOALS))  # fmt: skip
     arguments = parser.parse_args()
-    if arguments.at_most and not arguments.crossfade:
-        parser.error("--at-most needs crossfade's binary")
+    arguments.at_most += GOALS if arguments.goals else []
+    if (arguments.at_most or arguments.before) and not arguments.crossfade:
+        parser.error("--at-most, --goals and --before need crossfade's binary")
+    arguments.count_seconds = (2, 8)
+    if arguments.quick:
+        arguments.rounds, arguments.seconds, arguments.steal, arguments.foreign = 1, 1, 1, 1
+        arguments.count_seconds, arguments.idle = (1, 2), [100, 500]
+    arguments.plan = cpu.Plan(
+        arguments.rounds, arguments.seconds, arguments.connections, arguments.steal, arguments.foreign
+    )
     return arguments
 
 
-def start_proxies(arguments: argparse.Namespace, folder: pathlib.Path, blue: int, green: int) -> list[Proxy]:
-    *ports, admin = free_ports(4)
-    values = {"folder": folder, "blue": blue, "green": green, "admin": admin}
-
-    def proxy(name: str, command: list[str], text: str, port: int, forwarded: str) -> Proxy:
-        config = folder / f"{name}.{'yaml' if name == 'crossfade' else 'conf'}"
-        extra = forwarded if arguments.forwarded else ""
-        text = text.format(**values, port=port, forwarded=extra)
-        return Proxy(name, [word.format(config=config) for word in command], config, text, port)
-
-    proxies = []
-    if arguments.crossfade:
-        command = [str(pathlib.Path(arguments.crossfade).resolve()), "serve", "{config}"]
-        proxies.append(proxy("crossfade", command, CROSSFADE, ports[0], ""))
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-    if nginx := shutil.which("nginx", path=path):
-        proxies.append(proxy("nginx", [nginx, "-c", "{config}", "-p", str(folder)], NGINX, ports[1], NGINX_FORWARDED))
-    if haproxy := shutil.which("haproxy", path=path):
-        proxies.append(proxy("haproxy", [haproxy, "-db", "-f", "{config}"], HAPROXY, ports[2], HAPROXY_FORWARDED))
-    return proxies
+def recipes_of(arguments: argparse.Namespace, folder: pathlib.Path) -> list[proxies.Recipe]:
+    """Crossfade's first; of two engines the native one."""
+    found: list[proxies.Recipe | None] = []
+    if arguments.crossfade and arguments.engine == "both":
+        found += [proxies.crossfade(f"crossfade-{engine}", arguments.crossfade, engine) for engine in ("native", "hyper")]
+    elif arguments.crossfade:
+        found.append(proxies.crossfade("crossfade", arguments.crossfade, arguments.engine))
+    if arguments.before:
+        engine = None if arguments.engine == "both" else arguments.engine
+        found.append(proxies.crossfade("before", arguments.before, engine))
+    for peer in arguments.peers:
+        recipe = {
+            "nginx": lambda: proxies.nginx(arguments.forwarded),
+            "haproxy": lambda: proxies.haproxy(arguments.forwarded),
+            "rawtcp": lambda: proxies.rawtcp(folder),
+        }[peer]()
+        if not recipe:
+            print(f"{peer} left out: it is not there", file=sys.stderr)
+        found.append(recipe)
+    return [recipe for recipe in found if recipe]
 
 
 def main() -> None:
     arguments = parse()
     if (os.cpu_count() or 1) < 2:
         sys.exit("needs two cores: one for the proxy, one for the load")
-    proxies: list[Proxy] = []
-    origin = None
+    for tool in ("wrk", "gcc", "taskset"):
+        if not which(tool):
+            sys.exit(f"needs {tool}")
+    # Whatever ends this ends what it has started.
+    for what in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(what, lambda number, _: sys.exit(f"ended by {signal.Signals(number).name}"))
+    tools = {"instructions": "valgrind", "syscalls": "strace"}
+    allow_files(FILES)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
+        blue, green = free_ports(2)
+        log = folder / "origin.log"
+        origin = start(LOAD_CORE, [compile_c("origin", folder), str(blue), str(green)], log)
         try:
-            binary = folder / "origin"
-            source = pathlib.Path(__file__).parent / "compare" / "origin.c"
-            subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", binary, source], check=True)
-            blue, green = free_ports(2)
-            log = folder / "origin.log"
-            origin = start(LOAD_CORE, [str(binary), str(blue), str(green)], log.open("w"))
             wait_for_port(green, origin, log)
-            proxies = start_proxies(arguments, folder, blue, green)
-            if not proxies:
-                sys.exit("found neither crossfade nor nginx nor haproxy")
-            for proxy in proxies:
-                verify(proxy)
-            rounds = run_rounds(proxies, arguments)
+            recipes = recipes_of(arguments, folder)
+            if not recipes:
+                sys.exit("found neither crossfade nor a peer")
+            comparison = Comparison(arguments, proxies.Stage(folder, blue, green), recipes)
+            for part in arguments.parts:
+                if part in tools and not which(tools[part]):
+                    print(f"{part} left out: {tools[part]} is not there", file=sys.stderr)
+                else:
+                    getattr(comparison, part)()
         finally:
-            for process in [proxy.process for proxy in proxies] + ([origin] if origin else []):
-                stop(process)
-    report(proxies, rounds)
-    if arguments.at_most:
-        median = statistics.median(ratios(rounds, "crossfade", "nginx"))
-        if median > arguments.at_most:
-            sys.exit(f"crossfade costs {median:.2f} times nginx, more than {arguments.at_most:g}")
+            stop(origin)
+    if arguments.at_most and comparison.judge(arguments.at_most):
+        sys.exit("goals were missed")
 
 
 if __name__ == "__main__":

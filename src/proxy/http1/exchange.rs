@@ -3,7 +3,7 @@
 use super::{
     conn::Conn,
     message::{self, Scanned, Wire},
-    relay::{End, Relay},
+    relay::{DRIPPING, End, Relay, Turn},
     response::Asked,
     session::Session,
     work::{Incoming, Outbox, Outgoing, Work},
@@ -135,7 +135,7 @@ impl Session {
         let mut tries = Tries::new(address, secure, method);
         let began_millis = core.live.clock.millis(began);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
-        let body_timeout = millis(connection.listener.spec.timeouts.body);
+        let body_timeout = millis(connection.listener.spec.timeouts.body).saturating_mul(DRIPPING);
         let mut fresh = false;
         let mut sent = began;
         let (failure, is_read) = loop {
@@ -179,6 +179,7 @@ impl Session {
                         body_deadline: now_millis.saturating_add(body_timeout),
                         awaits_continue: facts.expects_continue && has_body,
                         idempotent: tries.idempotent,
+                        turn: Turn::Backend,
                     };
                     let end = poll_fn(|cx| relay.poll(cx)).await;
                     let is_sent = upload.is_sent();

@@ -27,14 +27,17 @@ use tokio::{
 
 /// A client that has closed its side may still wait for its answer; it is given up when nothing could be
 /// sent to it for this long.
-const HALF_CLOSED: Duration = Duration::from_secs(3);
+const HALF_CLOSED: Duration = Duration::from_secs(2);
 
 /// What a slow client, or one that has more to say than is asked, may have in memory.
 const READ_SLOWLY: usize = 16 << 10;
 
-/// Bytes a second that a request body must bring on average: one that drips is not waited for longer than
-/// one that stalls.
+/// A request body that drips is not waited for without end: in the long run it must bring so many bytes a
+/// second,
 const SLOWEST_BODY: u64 = 100;
+
+/// and the long run begins after so many times the longest silence.
+pub(super) const DRIPPING: u64 = 5;
 
 /// Pieces up to this size are copied behind the head, so that both go out as one.
 const SMALL: usize = 4 << 10;
@@ -74,6 +77,14 @@ pub(super) struct Relay<'a> {
     pub(super) awaits_continue: bool,
     /// Sending the request again does no harm.
     pub(super) idempotent: bool,
+    pub(super) turn: Turn,
+}
+
+/// Whom an upload waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    Client,
+    Backend,
 }
 
 type Step<T> = Result<T, End>;
@@ -107,7 +118,7 @@ impl Relay<'_> {
     fn failed(&self, reason: Reason) -> End {
         if reason == Reason::ClientClosed {
             End::ClientGone
-        } else if self.download.begun {
+        } else if self.download.begun || self.download.out.is_begun() {
             End::Cut(reason)
         } else {
             End::Missed(Miss::Failed(reason))
@@ -119,7 +130,8 @@ impl Relay<'_> {
     }
 
     /// It is the backend's turn.
-    fn await_backend(&self) {
+    fn await_backend(&mut self) {
+        self.turn = Turn::Backend;
         let timeouts = &self.assignment.policy.timeouts;
         match self.flight.kind() {
             Kind::Request => self.arm(timeouts.response, Reason::ResponseTimeout),
@@ -129,42 +141,45 @@ impl Relay<'_> {
 
     /// It is the client's turn, which must say something within the listener's timeout. Once the response
     /// flows, its silence is nobody's fault.
-    fn await_client_body(&mut self, received: usize) {
+    fn await_client(&mut self) {
+        self.turn = Turn::Client;
         if self.flight.kind() != Kind::Request {
             return;
         }
         let now = self.clock().now_millis();
-        let latest = now.saturating_add(millis(self.connection.listener.spec.timeouts.body));
-        let earned = received as u64 * 1000 / SLOWEST_BODY;
-        self.body_deadline = self.body_deadline.saturating_add(earned).min(latest);
-        self.flight.arm_until(self.body_deadline, Reason::RequestTimeout);
+        let silent = now.saturating_add(millis(self.connection.listener.spec.timeouts.body));
+        self.flight.arm_until(self.body_deadline.min(silent), Reason::RequestTimeout);
     }
 
     fn advance_upload(&mut self, cx: &mut Context<'_>) -> Step<()> {
-        let mut wrote = false;
+        let mut moved = false;
         loop {
             while self.upload.has_output() && !self.upload.broken {
                 let (head, body) = self.upload.output();
                 match poll_write(&mut self.backend.stream, cx, head, body) {
-                    Poll::Pending => return Ok(()),
+                    Poll::Pending => {
+                        if moved || self.turn == Turn::Client {
+                            self.await_backend();
+                        }
+                        return Ok(());
+                    }
                     Poll::Ready(Ok(n)) if n > 0 => self.upload.wrote(n, self.idempotent),
                     // It may have answered before it closed.
                     Poll::Ready(_) => self.upload.broken = true,
                 }
-                wrote = true;
+                moved = true;
             }
             if self.upload.broken || self.upload.incoming == Incoming::Ended {
-                if wrote {
+                // A request without a body has just been sent, and its time runs already.
+                if self.turn == Turn::Client || (moved && self.upload.read > 0) {
                     self.await_backend();
                 }
                 return Ok(());
             }
             let read = if self.ahead.is_empty() {
                 let Poll::Ready(read) = self.read_body(cx)? else {
-                    if self.awaits_continue {
-                        self.await_backend();
-                    } else if wrote || self.upload.read == 0 {
-                        self.await_client_body(0);
+                    if !self.awaits_continue && (moved || self.turn == Turn::Backend) {
+                        self.await_client();
                     }
                     return Ok(());
                 };
@@ -178,7 +193,9 @@ impl Relay<'_> {
             if self.upload.read > self.assignment.policy.limits.body_bytes {
                 return Err(self.failed(Reason::BodyTooLarge));
             }
-            self.await_client_body(read);
+            moved = true;
+            let earned = read as u64 * 1000 / SLOWEST_BODY;
+            self.body_deadline = self.body_deadline.saturating_add(earned);
         }
     }
 
@@ -236,9 +253,14 @@ impl Relay<'_> {
     }
 
     /// Neither side can go on; after some progress the wait begins anew.
-    fn pending(&self, moved: bool) -> Step<()> {
+    fn pending(&mut self, moved: bool) -> Step<()> {
+        let flows = self.flight.kind() != Kind::Request;
+        if self.download.stage == Stage::Body && !flows {
+            self.assignment.ticket.turn(Kind::Stream);
+        }
         if moved && self.flight.kind() != Kind::Request {
-            self.await_backend();
+            let timeout = self.assignment.policy.timeouts.body;
+            self.flight.arm(self.clock(), timeout, Reason::IdleTimeout);
         }
         Ok(())
     }
@@ -347,11 +369,6 @@ impl Relay<'_> {
         self.backend.announced = announced.or(self.backend.announced);
         self.recorder.set_code(self.download.scan.status);
         self.upload.stop_keeping();
-        if self.download.incoming != Incoming::Ended {
-            self.assignment.ticket.turn(Kind::Stream);
-            let timeout = millis(self.assignment.policy.timeouts.body);
-            self.flight.arm_until(now_millis.saturating_add(timeout), Reason::IdleTimeout);
-        }
         Ok(())
     }
 
@@ -398,6 +415,7 @@ impl Relay<'_> {
             Poll::Ready(Err(_)) => return Err(End::ClientGone),
             Poll::Ready(Ok(0)) => {
                 *self.half_closed = true;
+                self.desk().deadlines.register(self.deadline, cx);
                 self.give_time();
             }
             // The next request; it waits until this one is answered.

@@ -182,7 +182,7 @@ pub(super) fn answer(
     download.stage = Stage::Body;
     download.incoming = length.into();
     download.outgoing = outgoing;
-    download.trailers = asked.wants_trailers;
+    download.trailers = asked.wants_trailers && outgoing == Outgoing::Chunked;
     Ok(facts.announced)
 }
 

@@ -67,6 +67,11 @@ impl Outbox {
         self.at == self.bytes.len()
     }
 
+    /// Some of it is done with, some is not.
+    pub(super) fn is_begun(&self) -> bool {
+        self.at > 0
+    }
+
     /// The first `n` bytes are done with.
     pub(super) fn advance(&mut self, n: usize) {
         self.at = (self.at + n).min(self.bytes.len());
