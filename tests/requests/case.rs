@@ -2,6 +2,7 @@
 
 use crate::{text, wire};
 use crossfade::spec::Engine;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub struct Case {
     /// `file:line`.
@@ -147,9 +148,51 @@ impl Case {
         })
     }
 
+    /// The same with what is sent cut in four: near its beginning, near its end and in between.
+    pub fn in_pieces(&self) -> Option<Self> {
+        // Tiny timeouts are not to be tried further.
+        if self.pieces != Pieces::Whole || self.listener == Listener::Slow {
+            return None;
+        }
+        let mut hasher = DefaultHasher::new();
+        self.name.hash(&mut hasher);
+        let seed = hasher.finish() as usize;
+        let cut = |act: &Act| match act {
+            Act::Send(bytes) => cut(bytes, seed),
+            other => vec![other.clone()],
+        };
+        Some(Self {
+            place: self.place.clone(),
+            name: format!("{}, in pieces", self.name),
+            listener: self.listener,
+            pieces: Pieces::Whole,
+            behind_on_hyper: false,
+            script: self.script.iter().flat_map(cut).collect(),
+            native: self.native.clone(),
+            hyper: None,
+        })
+    }
+
     pub fn title(&self) -> String {
         format!("{} ({})", self.name, self.place)
     }
+}
+
+fn cut(bytes: &[u8], seed: usize) -> Vec<Act> {
+    let len = bytes.len();
+    let near_end = len - (1 + seed % 16).min(len);
+    let mut cuts = [(seed >> 8) % 24, (seed >> 16) % len.max(1), near_end];
+    cuts.sort_unstable();
+    let mut acts = Vec::new();
+    let mut begin = 0;
+    for end in cuts {
+        if begin < end && end < len {
+            acts.extend([Act::Send(bytes[begin..end].into()), Act::Settle]);
+            begin = end;
+        }
+    }
+    acts.push(Act::Send(bytes[begin..].into()));
+    acts
 }
 
 /// # Panics
@@ -293,10 +336,12 @@ fn once<'a>(place: &mut Option<&'a str>, text: &'a str) -> Result<(), String> {
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.to_owned(),
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= 64 {
+        return text.to_owned();
     }
+    let (begin, end) = (&letters[..48], &letters[letters.len() - 12..]);
+    format!("{}...{}", String::from_iter(begin), String::from_iter(end))
 }
 
 /// A line that is sent: with a line end, unless it ends in a lone backslash.
@@ -352,7 +397,14 @@ fn expectation(
         Some("gone") => End::Gone,
         _ => return Err("open, closed or gone?".into()),
     };
-    let replies = items.into_iter().map(reply).collect::<Result<_, _>>()?;
+    let mut replies = Vec::new();
+    for item in items {
+        let (item, times) = match item.split_once(" times ") {
+            Some((item, times)) => (item, often(times)?),
+            None => (item, 1),
+        };
+        replies.extend(std::iter::repeat_n(reply(item)?, times));
+    }
     let (messages, rest) = seen(backend)?;
     Ok(Expectation { replies, end, tunnel, messages, rest })
 }
@@ -385,10 +437,19 @@ fn seen(lines: &[String]) -> Result<(Vec<wire::Message>, Rest), String> {
             [word] if word == "nothing" => rest = Some(Rest::Nothing),
             [word] if word == "cut" => rest = Some(Rest::Cut),
             [word] if word == "maybe cut" => rest = Some(Rest::MaybeCut),
-            lines => messages.push(message(lines)?),
+            [lines @ .., last] => match last.strip_prefix("times ") {
+                Some(times) => {
+                    messages.extend(std::iter::repeat_n(message(lines)?, often(times)?));
+                }
+                None => messages.push(message(part)?),
+            },
         }
     }
     Ok((messages, rest.unwrap_or_default()))
+}
+
+fn often(times: &str) -> Result<usize, String> {
+    times.parse().map_err(|_| "how often?".into())
 }
 
 fn message(lines: &[String]) -> Result<wire::Message, String> {
@@ -444,6 +505,22 @@ mod tests {
         let hyper = case.hyper.as_ref().unwrap();
         assert_eq!(hyper.replies[0].error.as_deref(), Some("bad_request"));
         assert_eq!(hyper.messages, case.native.messages);
+    }
+
+    #[test]
+    fn a_cut_loses_nothing() {
+        for len in 0..60 {
+            let bytes: Vec<u8> = (0..len).collect();
+            for seed in [0, 1, 77_777_777, usize::MAX] {
+                let acts = cut(&bytes, seed);
+                let sent = acts.iter().flat_map(|act| match act {
+                    Act::Send(bytes) => bytes.clone(),
+                    _ => Vec::new(),
+                });
+                assert_eq!(sent.collect::<Vec<_>>(), bytes);
+                assert!(len < 30 || acts.len() >= 3, "{acts:?}");
+            }
+        }
     }
 
     #[test]

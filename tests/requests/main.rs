@@ -98,6 +98,28 @@ async fn every_case_on_hyper() {
     assert_none(&run(Engine::Hyper, corpus()).await);
 }
 
+/// hyper's parser judges pieces as they fall, so what it refuses and what it waits for depends on them.
+#[tokio::test]
+async fn every_case_in_pieces_on_the_native_engine() {
+    let cases = corpus().iter().filter_map(Case::in_pieces).collect();
+    assert_none(&run(Engine::Native, cases).await);
+}
+
+/// Cases that are wrong in one thing each.
+const WRONG: &str = include_str!("wrong.txt");
+
+#[tokio::test]
+async fn what_is_otherwise_than_a_case_says_is_told() {
+    for engine in [Engine::Native, Engine::Hyper] {
+        let cases = case::read("wrong.txt", WRONG);
+        let titles: Vec<_> = cases.iter().map(Case::title).collect();
+        let complaints = run(engine, cases).await;
+        for title in titles {
+            assert!(complaints.iter().any(|what| what.starts_with(&title)), "{title}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_case_behind_another_request_on_the_native_engine() {
     assert_none(&run(Engine::Native, behind_another()).await);

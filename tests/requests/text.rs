@@ -22,7 +22,11 @@ pub fn bytes(text: &str) -> Result<Vec<u8>, String> {
             '{' => {
                 let (repeated, after) = rest.split_once('}').ok_or("\\{ wants a }")?;
                 let (text, times) = repeated.rsplit_once('*').ok_or("\\{ wants a *")?;
-                let times: usize = times.parse().map_err(|_| "how often?")?;
+                let times = match times.strip_prefix("0x") {
+                    Some(hex) => usize::from_str_radix(hex, 16),
+                    None => times.parse(),
+                };
+                let times = times.map_err(|_| "how often?")?;
                 out.extend(bytes(text)?.repeat(times));
                 rest = after;
             }
@@ -47,6 +51,7 @@ pub fn show(bytes: &[u8]) -> String {
 fn escapes() {
     assert_eq!(bytes("a\\r\\n\\t\\0\\x7f\\\\é").unwrap(), b"a\r\n\t\0\x7f\\\xc3\xa9");
     assert_eq!(bytes("<\\{ab*2}>\\{\\x00*3}").unwrap(), b"<abab>\0\0\0");
+    assert_eq!(bytes("\\{a*0xa}").unwrap(), b"aaaaaaaaaa");
     for bad in ["\\", "\\q", "\\x1", "\\xgg", "\\{a*2", "\\{a}", "\\{a*b}"] {
         assert!(bytes(bad).is_err(), "{bad}");
     }
