@@ -114,7 +114,9 @@ impl Session {
         let client = &connection.client;
         let address = client.address(&lines);
         let secure = client.is_secure(&lines);
-        let query = Query { head: &head, facts: &facts, client: address, secure, earlier: None };
+        let now = core.live.clock.millis(began);
+        let query =
+            Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
         let mut assignment = match decide(core, &query) {
             Ok(assignment) => assignment,
             Err(refusal) => {
@@ -133,7 +135,6 @@ impl Session {
         }
         upload.begin(length, assignment.policy.retries.buffer as usize);
         let mut tries = Tries::new(address, secure, method);
-        let began_millis = core.live.clock.millis(began);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let body_timeout = millis(connection.listener.spec.timeouts.body).saturating_mul(DRIPPING);
         let mut fresh = false;
@@ -142,7 +143,7 @@ impl Session {
             let flight = assignment.ticket.flight.clone();
             let limit = assignment.policy.timeouts.request;
             if !limit.is_zero() {
-                flight.limit(began_millis.saturating_add(millis(limit)));
+                flight.limit(now.saturating_add(millis(limit)));
             }
             let is_delicate = has_body || !tries.idempotent;
             let missed = match take_conn(core, &flight, &assignment, fresh, is_delicate).await {
