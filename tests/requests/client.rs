@@ -26,12 +26,15 @@ pub struct Outcome {
     pub end: Option<End>,
     /// What came that is no response.
     pub rest: Vec<u8>,
+    /// It ended with a reset, which can cost a client the answer that it has not read.
+    pub reset: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
     bytes: Vec<u8>,
     ended: bool,
+    reset: bool,
 }
 
 struct Client<'a> {
@@ -136,7 +139,12 @@ async fn receive(mut read: OwnedReadHalf, inbox: Arc<watch::Sender<Inbox>>) {
             Ok(len) if len > 0 => {
                 inbox.send_modify(|inbox| inbox.bytes.extend_from_slice(&buffer[..len]));
             }
-            _ => return inbox.send_modify(|inbox| inbox.ended = true),
+            end => {
+                return inbox.send_modify(|inbox| {
+                    inbox.ended = true;
+                    inbox.reset = end.is_err();
+                });
+            }
         }
     }
 }
@@ -189,7 +197,7 @@ impl Client<'_> {
             replies.pop();
         }
         let end = if is_open { End::Open } else { End::Closed };
-        Ok(Outcome { replies, end: Some(end), rest })
+        Ok(Outcome { replies, end: Some(end), rest, reset: inbox.reset })
     }
 
     async fn leave(mut self, reset: bool) -> Outcome {
@@ -203,7 +211,7 @@ impl Client<'_> {
         }
         // Both halves must be gone for the socket to be.
         drop((&mut self.reading).await);
-        Outcome { replies: Vec::new(), end: Some(End::Gone), rest: Vec::new() }
+        Outcome { replies: Vec::new(), end: Some(End::Gone), rest: Vec::new(), reset: false }
     }
 
     fn so_far(&self) -> String {

@@ -34,6 +34,9 @@ pub fn client(engine: Engine, expected: &Expectation, outcome: &Outcome) -> Vec<
     }
     if engine == Engine::Native {
         complaints.extend(persistence(expected, outcome));
+        if expected.closes_at_once() && outcome.reset {
+            complaints.push("the client's last answer was followed by a reset".into());
+        }
     }
     complaints.extend(whose_answers(expected, outcome));
     complaints
