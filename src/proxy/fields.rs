@@ -43,25 +43,35 @@ impl Known {
                 (b"content-length", Self::ContentLength),
                 (b"http2-settings", Self::Http2Settings),
             ],
-            15 => &[
-                (b"x-forwarded-for", Self::XForwardedFor),
-                (b"x_forwarded_for", Self::ForwardedAlias),
-            ],
+            15 => &[(b"x-forwarded-for", Self::XForwardedFor)],
             16 => &[
                 (b"x-forwarded-host", Self::XForwardedHost),
-                (b"x_forwarded_host", Self::ForwardedAlias),
                 (b"proxy-connection", Self::ProxyConnection),
             ],
             17 => &[
                 (b"transfer-encoding", Self::TransferEncoding),
                 (b"x-forwarded-proto", Self::XForwardedProto),
-                (b"x_forwarded_proto", Self::ForwardedAlias),
             ],
             _ => return Self::Other,
         };
-        let known = candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known));
-        known.map_or(Self::Other, |(_, known)| *known)
+        match candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
+            Some((_, known)) => *known,
+            None if is_alias(name, candidates) => Self::ForwardedAlias,
+            None => Self::Other,
+        }
     }
+}
+
+/// The same as `x-forwarded-*` for who takes `_` for `-`.
+fn is_alias(name: &[u8], candidates: &[(&[u8], Known)]) -> bool {
+    let is_same = |known: &[u8]| {
+        let pairs = name.iter().zip(known);
+        known.starts_with(b"x-forwarded-")
+            && pairs.into_iter().all(|(byte, known)| {
+                byte.eq_ignore_ascii_case(known) || (*byte == b'_' && *known == b'-')
+            })
+    };
+    candidates.iter().any(|(known, _)| is_same(known))
 }
 
 impl Known {
