@@ -74,7 +74,7 @@ impl Live {
 
 /// Whole milliseconds, for what is compared with the clock.
 pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()))
 }
 
 /// Milliseconds and nanoseconds since the process began; what is compared across cores uses it.

@@ -14,7 +14,7 @@ use crate::{
         Candidates, FULL, Fields, Key, Policy, PoolSet, PoolTable, RequestView, ServiceTable,
         StickyTable, choose, slow_start,
     },
-    spec::{StickyKey, UnhealthyPool},
+    spec::{Balance, StickyKey, UnhealthyPool},
 };
 use http::HeaderValue;
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
@@ -56,6 +56,8 @@ pub(super) struct Query<'a, L> {
     pub(super) client: IpAddr,
     /// The user speaks https.
     pub(super) secure: bool,
+    /// Milliseconds of the process's clock.
+    pub(super) now: u64,
     /// What an earlier decision about the same request came to.
     pub(super) earlier: Option<Earlier<'a>>,
 }
@@ -91,7 +93,7 @@ fn decide_on<L: Lines>(
     let route = snapshot.table.find(&view).ok_or(Reason::NoRoute)?;
     let service = &snapshot.table.services[route.service];
     let live = &snapshot.services[route.service];
-    let choice = Choice { service, live, core, now: core.now_millis() };
+    let choice = Choice { service, live, core, now: query.now };
     if query.earlier.is_none() {
         choice.state(|state| state.budget.request(choice.now));
     }
@@ -99,7 +101,11 @@ fn decide_on<L: Lines>(
     let (key, issued) = choice.key(&view, query);
     let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
     let pool = choice.pool(&view, query.earlier.as_ref(), key)?;
-    let balance_key = key.unwrap_or_else(|| Key::of_address(query.client));
+    let balance_key = match service.policy.balance {
+        Balance::Hash => key.unwrap_or_else(|| Key::of_address(query.client)).hash(),
+        // Nobody asks for it.
+        _ => 0,
+    };
     let Some(backend) = choice.backend(pool, tried, balance_key) else {
         let pool = Some(live.pools[pool].pool.clone());
         return Err(Refusal { reason: Reason::NoBackend, pool });
@@ -203,7 +209,7 @@ impl Choice<'_> {
     }
 
     /// A backend of `pool` that was not `tried`; when all were, one that was.
-    fn backend(&self, pool: usize, tried: &[usize], key: Key) -> Option<&Arc<LiveBackend>> {
+    fn backend(&self, pool: usize, tried: &[usize], key: u64) -> Option<&Arc<LiveBackend>> {
         let table = &self.service.pools[pool];
         if table.drained {
             return None;
@@ -225,7 +231,7 @@ impl Choice<'_> {
                 let mut dice = self.core.dice.borrow_mut();
                 let balance = self.service.policy.balance;
                 let state = &mut state.balance[pool];
-                choose(balance, &candidates, state, &mut *dice, key.hash())
+                choose(balance, &candidates, state, &mut *dice, key)
             })
         };
         let mut chosen = choose_among(&exclude);

@@ -1,6 +1,9 @@
 //! Where a message ends: RFC 9112 section 6, for both directions and both engines. Whatever two readers
 //! could take differently is refused here, before anything of it is sent on.
 
+#[cfg(test)]
+mod tests;
+
 /// How long a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {

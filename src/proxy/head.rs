@@ -5,6 +5,7 @@ use super::{
     framing::Framing,
 };
 use crate::live::Reason;
+use std::net::Ipv6Addr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Version {
@@ -130,13 +131,17 @@ impl Facts {
 }
 
 /// The protocol that a client asks to switch to (RFC 9110 section 7.8), if this proxy passes it on.
-/// `h2c` is not: what came in by it would not be judged.
+/// Other versions of HTTP and TLS (RFC 2817) are not: what came in by them would not be judged.
 pub(super) fn upgrade<'a, L: Lines>(head: &Head<'a, L>) -> Option<&'a [u8]> {
     let protocol = first(head.lines, Known::Upgrade)?;
     let mut protocols = protocol.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    let is_h2c =
-        |protocol: &[u8]| protocol.get(..3).is_some_and(|p| p.eq_ignore_ascii_case(b"h2c"));
-    (!protocol.is_empty() && !protocols.any(is_h2c)).then_some(protocol)
+    let hides_http = |protocol: &[u8]| {
+        let begins = |known: &[u8]| {
+            protocol.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
+        };
+        begins(b"h2") || begins(b"h3") || begins(b"http") || begins(b"tls")
+    };
+    (!protocol.is_empty() && !protocols.any(hides_http)).then_some(protocol)
 }
 
 /// What the request is for: the authority of the target counts before `Host` (RFC 9112 section 3.2.2).
@@ -161,10 +166,27 @@ fn has_good_host<L: Lines>(head: &Head<'_, L>, hosts: usize) -> bool {
         && (agree || head.version != Version::Http2)
 }
 
-/// Host and port, of the characters that they may consist of (RFC 9110 section 7.2): above all no user's
+/// A host and maybe a port (RFC 9110 section 7.2, RFC 3986 section 3.2.2), or nothing: above all no user's
 /// name, which readers take for the host or do not.
 fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte))
+    if let Some(rest) = host.strip_prefix(b"[") {
+        let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+        let address = std::str::from_utf8(&rest[..end]).ok();
+        return address.is_some_and(|it| it.parse::<Ipv6Addr>().is_ok())
+            && is_port(&rest[end + 1..]);
+    }
+    let is_of_a_name =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
+    let end = host.iter().position(|byte| !is_of_a_name(byte)).unwrap_or(host.len());
+    host.is_empty() || (end > 0 && is_port(&host[end..]))
+}
+
+/// Nothing, or a colon and the number that may follow it.
+fn is_port(port: &[u8]) -> bool {
+    match port.strip_prefix(b":") {
+        Some(digits) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        None => port.is_empty(),
+    }
 }
 
 /// A path with dot segments (also encoded), an encoded NUL or a backslash: backends disagree on what it is.
@@ -239,6 +261,19 @@ mod tests {
     }
 
     #[test]
+    fn hosts() {
+        for host in ["", "a", "a.b-c_d:80", "127.0.0.1", "[::1]", "[2001:db8::1]:443", "a:", "%41"]
+        {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a:b", "a:80:80", "a:-1", "::1", "[::1", "a]", "[a]b", "[a]", ":80", "u@a", "a b", "a/",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
     fn no_client_can_strip_what_is_added() {
         for named in ["X-Forwarded-For", "host", "x-request-id", "close, Cookie"] {
             let fields = [("host", "a"), ("connection", named)];
@@ -260,5 +295,7 @@ mod tests {
         assert!(!asks("keep-alive", "websocket"));
         assert!(!asks("upgrade", "h2c"));
         assert!(!asks("upgrade", "websocket, H2C"));
+        assert!(!asks("upgrade", "HTTP/2.0"));
+        assert!(!asks("upgrade", "TLS/1.0"));
     }
 }

@@ -100,6 +100,7 @@ impl Tries {
             facts,
             client: self.address,
             secure: self.secure,
+            now: core.now_millis(),
             earlier: Some(Earlier { last: &upstream, tried: &self.tried, issued }),
         };
         let assignment = decide(core, &query).map_err(|_| failure)?;

@@ -137,6 +137,9 @@ fn least_request<A: Fn(usize) -> u32, L: Fn(usize) -> u64, R: Rng + ?Sized>(
     candidates: &Candidates<'_, A, L>,
     dice: &mut R,
 ) -> Option<usize> {
+    if candidates.len() == 1 {
+        return (candidates.weight(0) > 0).then_some(0);
+    }
     let first = weighted(candidates, dice, None)?;
     let Some(second) = weighted(candidates, dice, Some(first)) else { return Some(first) };
     let relative = |load: usize, weight: usize| {

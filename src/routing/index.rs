@@ -47,11 +47,25 @@ impl Index {
         routes: &[CompiledRoute],
         view: &RequestView<'_, F>,
     ) -> Option<usize> {
-        let hosts = view.host().into_iter().flat_map(|host| {
-            let wildcards = suffixes(host).filter_map(|suffix| self.suffix.get(suffix));
-            self.exact.get(host).into_iter().chain(wildcards)
+        let of_host = view.host().and_then(|host| {
+            let exact = self.exact.get(host).and_then(|paths| paths.find(routes, view));
+            exact.or_else(|| self.find_suffix(host, routes, view))
         });
-        hosts.chain([&self.any]).find_map(|paths| paths.find(routes, view)).map(|entry| entry.route)
+        of_host.or_else(|| self.any.find(routes, view)).map(|entry| entry.route)
+    }
+
+    fn find_suffix<F: Fields + ?Sized>(
+        &self,
+        host: &str,
+        routes: &[CompiledRoute],
+        view: &RequestView<'_, F>,
+    ) -> Option<&Entry> {
+        if self.suffix.is_empty() {
+            return None;
+        }
+        suffixes(host)
+            .filter_map(|suffix| self.suffix.get(suffix))
+            .find_map(|paths| paths.find(routes, view))
     }
 }
 
@@ -185,6 +199,9 @@ impl Prefixes {
             return None;
         }
         let mut at = 0;
+        if self.nodes[0].children.is_empty() {
+            return self.nodes[0].place.find(routes, view);
+        }
         for segment in segments(view.path) {
             match self.nodes[at].children.get(segment) {
                 Some(&child) => at = child,

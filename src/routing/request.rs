@@ -78,16 +78,27 @@ impl<'a, F: Fields + ?Sized> RequestView<'a, F> {
 
 /// `None` when nothing is left. Allocates only when there are upper case letters.
 fn normal_host(host: &str) -> Option<Cow<'_, str>> {
-    let name = match host.find(']') {
-        Some(end) if host.starts_with('[') => &host[..=end],
-        _ => {
-            let name = host.split(':').next().unwrap_or(host);
-            name.strip_suffix('.').unwrap_or(name)
+    let (mut end, mut has_upper) = (host.len(), false);
+    let is_bracketed = host.starts_with('[') && host.contains(']');
+    for (at, byte) in host.bytes().enumerate() {
+        match byte {
+            b'A'..=b'Z' => has_upper = true,
+            b']' if is_bracketed => {
+                end = at + 1;
+                break;
+            }
+            b':' if !is_bracketed => {
+                end = at;
+                break;
+            }
+            _ => {}
         }
-    };
+    }
+    let name = &host[..end];
+    let name = if is_bracketed { name } else { name.strip_suffix('.').unwrap_or(name) };
     if name.is_empty() {
         None
-    } else if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    } else if has_upper {
         Some(Cow::Owned(name.to_ascii_lowercase()))
     } else {
         Some(Cow::Borrowed(name))

@@ -97,7 +97,8 @@ async fn forward(
     let client = &connection.client;
     let address = client.address(&parts.headers);
     let secure = client.is_secure(&parts.headers);
-    let query = Query { head: &head, facts: &facts, client: address, secure, earlier: None };
+    let now = core.now_millis();
+    let query = Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
     let assignment = decide(core, &query).map_err(|refusal| recorder.note_refusal(refusal))?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
@@ -112,7 +113,7 @@ async fn forward(
         parts: &parts,
         facts: &facts,
         request_id: core.random_id(),
-        began_millis: core.now_millis(),
+        began_millis: now,
         upload,
         body_timeout: connection.listener.spec.timeouts.body,
     };

@@ -16,7 +16,7 @@ use super::{
     conn::Conn,
 };
 use crate::live::{Reason, millis};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts};
 use hyper::body::Incoming;
 use std::{
     cell::RefCell,
@@ -185,9 +185,15 @@ impl Sending<'_> {
             backend: flight.upstream.authority.as_bytes(),
         };
         to_backend(self.head, self.facts, &added, request.headers_mut());
+        if self.upload.is_some() && self.facts.framing.declared().is_none() {
+            // Without it hyper takes a GET for one without a body, whatever there is.
+            request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
+        }
         request
     }
 }
+
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Path and query alone (RFC 9112 section 3.2.1), or `*`.
 fn origin_form(uri: &Uri) -> Uri {
