@@ -185,7 +185,7 @@ def parse() -> argparse.Namespace:
     arguments.at_most += GOALS if arguments.goals else []
     if (arguments.at_most or arguments.before) and not arguments.crossfade:
         parser.error("--at-most, --goals and --before need crossfade's binary")
-    arguments.count_seconds = (2, 8)
+    arguments.count_seconds = (2, 10)
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.steal, arguments.foreign = 1, 1, 1, 1
         arguments.count_seconds, arguments.idle = (1, 2), [100, 500]

@@ -1,8 +1,10 @@
-"""What a request is in user instructions and system calls. Each proxy runs twice under a tool that
-counts, for a short and for a long time; the difference leaves out the start, the connecting and the end."""
+"""What a request is in user instructions and system calls. Each proxy runs twice for the same time under a
+tool that counts, once with a short and once with a long load; the difference leaves out the start, the
+connecting, the end and what is done by the clock, of which such slow runs would have too much."""
 
 import collections
 import re
+import time
 
 from .proxies import Recipe, Stage
 from .workloads import GET1K, load
@@ -18,6 +20,7 @@ def instructions(recipe: Recipe, stage: Stage, seconds: tuple[int, int]) -> floa
         under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}"]
         with recipe.run(stage, under) as proxy:
             requests = load(GET1K, proxy.port, length, CONNECTIONS, stage.folder)
+            time.sleep(max(seconds) - length)
         # `totals:` is not in every file; the sum over all threads is `summary:` where there is one.
         total = re.search(r"^(?:totals|summary): (\d+)", output.read_text(), re.MULTILINE)
         counted.append((int(total.group(1)), requests))
@@ -32,6 +35,7 @@ def system_calls(recipe: Recipe, stage: Stage, seconds: tuple[int, int]) -> dict
         output = stage.folder / f"{recipe.name}.strace"
         with recipe.run(stage, ["strace", "-f", "-c", "-o", str(output)]) as proxy:
             requests = load(GET1K, proxy.port, length, CONNECTIONS, stage.folder)
+            time.sleep(max(seconds) - length)
         counted.append((calls_in(output.read_text()), requests))
     (calls_short, requests_short), (calls_long, requests_long) = counted
     requests = requests_long - requests_short
