@@ -45,14 +45,13 @@ impl<C> Default for Idle<C> {
 }
 
 impl<C> Idle<C> {
-    /// The next one that has not waited for too long.
-    pub(super) fn pop(&self) -> Option<C> {
+    /// The next one that has not waited for too long, `now`.
+    pub(super) fn pop(&self, now: Instant) -> Option<C> {
         let mut waiting = self.0.borrow_mut();
         let last = waiting.pop()?;
-        if last.until > Instant::now() {
+        if last.until > now {
             return Some(last.conn);
         }
-        let now = Instant::now();
         waiting.retain(|other| other.until > now);
         Some(waiting.pop()?.conn)
     }
@@ -77,6 +76,7 @@ impl Upstream {
         &self,
         place: &Idle<C>,
         conn: C,
+        now: Instant,
         idle: Duration,
         announced: Option<Duration>,
     ) {
@@ -86,7 +86,7 @@ impl Upstream {
         };
         let mut waiting = place.0.borrow_mut();
         if !idle.is_zero() && !self.backend.is_closing() && waiting.len() < MAX_IDLE {
-            waiting.push(Waiting { conn, until: Instant::now() + idle });
+            waiting.push(Waiting { conn, until: now + idle });
         }
     }
 

@@ -37,8 +37,8 @@ impl Conn {
         matches!(peeked, Ok(1))
     }
 
-    /// Closes it so that the backend cannot take what it got for a whole message.
-    pub(super) fn reset(self) {
+    /// Lets its end be a reset: the backend cannot take what it got for a whole message.
+    pub(super) fn reset(&self) {
         // Where the system does not allow it the close alone must do.
         let _ = self.stream.set_zero_linger();
     }

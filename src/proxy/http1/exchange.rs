@@ -3,20 +3,22 @@
 use super::{
     conn::Conn,
     message::{self, Scanned, Wire},
-    relay::{DRIPPING, End, Relay, Turn},
+    relay::{Attempt, End, Relay},
     response::Asked,
     session::Session,
-    work::{Incoming, Outbox, Outgoing, Work},
+    work::{Download, Incoming, Outbox, Outgoing, Upload, Work},
 };
 use crate::{
     live::{Fault, Reason, method_index, millis},
     proxy::{
+        connection::ClientConnection,
         core::Core,
         decide::{Assignment, Query, decide},
-        failure::fault_of,
-        flight::{Flight, Ticket},
+        failure::{Failure, fault_of},
+        fields::{Known, first},
+        flight::Ticket,
         framing::Length,
-        head::{self, Facts, Head},
+        head::{Facts, Head},
         headers::{Added, Sink, to_backend},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
@@ -24,7 +26,10 @@ use crate::{
     },
 };
 use std::{
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
@@ -40,6 +45,17 @@ pub(super) enum After {
     Tunnel(Box<Switched>),
 }
 
+/// The backend has switched: what goes on as a tunnel.
+pub(super) struct Switched {
+    pub(super) backend: TcpStream,
+    pub(super) ticket: Ticket,
+    /// The head that says 101, and what came behind it.
+    pub(super) to_client: Outbox,
+    /// What the client has sent since it asked.
+    pub(super) to_backend: Outbox,
+    pub(super) idle: Duration,
+}
+
 /// How a request was answered.
 enum Outcome {
     Answered,
@@ -50,16 +66,46 @@ enum Outcome {
     ClientGone,
 }
 
+/// A request on its way. It lives with the buffers, so that an idle connection does not carry its size.
+pub(super) struct Exchange {
+    recorder: Recorder,
+    facts: Facts,
+    length: Length,
+    /// The client would go on after this.
+    keeps: bool,
+    tries: Tries,
+    /// For a request that has none.
+    request_id: [u8; 32],
+    began: Instant,
+    assignment: Assignment,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Without a connection; one that has served before will do unless it must be `fresh`.
+    Free {
+        fresh: bool,
+    },
+    Connecting(Connecting),
+    Attempt(Conn, Attempt),
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Conn, Reason>>>>;
+
 impl Session {
     /// Answers the request whose head has been read, whatever happens, and sees to it that it is recorded
     /// once.
     pub(super) async fn exchange(&mut self) -> After {
         let Some(mut work) = self.work.take() else { return After::Close };
-        let outcome = self.forward(&mut work).await;
+        self.forget_due();
+        let outcome = match self.begin(&mut work) {
+            Ok(()) => poll_fn(|cx| self.poll_exchange(cx, &mut work)).await,
+            Err(refused) => refused,
+        };
         let after = match outcome {
-            Outcome::Answered => self.after_answer(&work),
+            Outcome::Answered => after_answer(&work.download),
             Outcome::Refused if self.flush(&mut work.download.out).await => {
-                self.after_answer(&work)
+                after_answer(&work.download)
             }
             Outcome::Tunnel(switched) => After::Tunnel(switched),
             Outcome::Cut => {
@@ -75,41 +121,36 @@ impl Session {
         after
     }
 
-    fn after_answer(&self, work: &Work) -> After {
-        if work.download.closes { After::Linger } else { After::Next }
-    }
-
-    async fn forward(&mut self, work: &mut Work) -> Outcome {
-        let connection = self.connection.clone();
+    /// Judges the request and decides where it goes.
+    ///
+    /// # Errors
+    /// When it was refused.
+    fn begin(&self, work: &mut Work) -> Result<(), Outcome> {
+        let connection = &self.connection;
         let core = &connection.core;
-        let Work { request, scan, ahead, upload, download } = work;
-        let method = std::str::from_utf8(scan.method.of(request)).unwrap_or_default();
+        let Work { request, scan, upload, download, exchange, .. } = work;
         let began = Instant::now();
+        let method = std::str::from_utf8(scan.method.of(request)).unwrap_or_default();
         let mut recorder = Recorder::new(core.clone(), method_index(method), began);
-        upload.begin(Length::Exact(0), 0);
-        download.begin(true);
-        let mut asked = Asked {
-            minor: scan.minor,
-            is_head: method == "HEAD",
-            wants_trailers: false,
-            upgrade: None,
+        let is_head = method == "HEAD";
+        let mut closes = true;
+        let refuse = |recorder: Recorder, failure: Failure, download: &mut Download, closes| {
+            download.begin(closes);
+            self.refuse(scan.minor, is_head, recorder, failure, download);
+            Outcome::Refused
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let judged = message::head(scan, request, &lines)
             .and_then(|head| Facts::of(&head).map(|facts| (head, facts)));
         let (head, facts) = match judged {
             Ok(judged) => judged,
-            Err(reason) => {
-                self.refuse(&asked, recorder, reason.into(), download);
-                return Outcome::Refused;
-            }
+            Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
         };
-        asked.wants_trailers = facts.wants_trailers;
         let keeps = !facts.close && (scan.minor > 0 || facts.keep_alive);
-        // Checked by the facts already.
+        // The facts have checked it.
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
-        download.closes = !keeps || has_body;
+        closes = !keeps || has_body;
 
         let client = &connection.client;
         let address = client.address(&lines);
@@ -117,145 +158,194 @@ impl Session {
         let now = core.live.clock.millis(began);
         let query =
             Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
-        let mut assignment = match decide(core, &query) {
+        let assignment = match decide(core, &query) {
             Ok(assignment) => assignment,
             Err(refusal) => {
                 let failure = recorder.note_refusal(refusal);
-                self.refuse(&asked, recorder, failure, download);
-                return Outcome::Refused;
+                return Err(refuse(recorder, failure, download, closes));
             }
         };
         recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
         if let Some(reason) = unfit(&facts, length, &assignment) {
-            self.refuse(&asked, recorder, reason.into(), download);
-            return Outcome::Refused;
-        }
-        if facts.upgrades {
-            asked.upgrade = head::upgrade(&head);
+            return Err(refuse(recorder, reason.into(), download, closes));
         }
         upload.begin(length, assignment.policy.retries.buffer as usize);
-        let mut tries = Tries::new(address, secure, method);
+        let tries = Tries::new(address, secure, method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
-        let body_timeout = millis(connection.listener.spec.timeouts.body).saturating_mul(DRIPPING);
-        let mut fresh = false;
-        let mut sent = began;
-        let (failure, is_read) = loop {
-            let flight = assignment.ticket.flight.clone();
-            let limit = assignment.policy.timeouts.request;
-            if !limit.is_zero() {
-                flight.limit(now.saturating_add(millis(limit)));
-            }
-            let is_delicate = has_body || !tries.idempotent;
-            let missed = match take_conn(core, &flight, &assignment, fresh, is_delicate).await {
-                Err(reason) => Miss::Failed(reason),
-                Ok(mut conn) => {
-                    if !conn.reused {
-                        sent = Instant::now();
-                    }
-                    upload.rewind();
-                    let added = Added {
-                        client,
-                        request_id: &request_id,
-                        backend: flight.upstream.authority.as_bytes(),
+        let exchange = exchange.insert(Exchange {
+            recorder,
+            facts,
+            length,
+            keeps,
+            tries,
+            request_id,
+            began,
+            assignment,
+            stage: Stage::Free { fresh: false },
+        });
+        if let Some(conn) = exchange.take_idle() {
+            exchange.send(connection, conn, began, &head, upload, download);
+        }
+        Ok(())
+    }
+
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, work: &mut Work) -> Poll<Outcome> {
+        loop {
+            let connection = &self.connection;
+            let Work { request, scan, ahead, upload, download, exchange: place } = work;
+            let Some(exchange) = place else { return Poll::Ready(Outcome::ClientGone) };
+            let lines = Scanned { lines: &scan.lines, bytes: request };
+            let missed = match &mut exchange.stage {
+                Stage::Free { fresh } => {
+                    let idle = if *fresh { None } else { exchange.take_idle() };
+                    let Some(conn) = idle else {
+                        exchange.stage = exchange.connect(&connection.core);
+                        continue;
                     };
-                    write_head(&mut upload.head, &head, &facts, length, &added);
-                    download.begin(!keeps);
-                    let now_millis = core.live.clock.millis(sent);
-                    let timeout = millis(assignment.policy.timeouts.response);
-                    flight.arm_until(now_millis.saturating_add(timeout), Reason::ResponseTimeout);
+                    match message::head(scan, request, &lines) {
+                        Ok(head) => {
+                            let sent = exchange.began;
+                            exchange.send(connection, conn, sent, &head, upload, download);
+                            continue;
+                        }
+                        Err(reason) => Miss::Failed(reason),
+                    }
+                }
+                Stage::Connecting(connecting) => {
+                    let conn = ready!(connecting.as_mut().poll(cx));
+                    match conn.and_then(|conn| Ok((conn, message::head(scan, request, &lines)?))) {
+                        Ok((conn, head)) => {
+                            let sent = Instant::now();
+                            exchange.send(connection, conn, sent, &head, upload, download);
+                            continue;
+                        }
+                        Err(reason) => Miss::Failed(reason),
+                    }
+                }
+                Stage::Attempt(backend, attempt) => {
+                    let facts = &exchange.facts;
                     let mut relay = Relay {
-                        connection: &connection,
-                        assignment: &assignment,
-                        flight: &flight,
-                        asked,
+                        connection,
+                        assignment: &exchange.assignment,
+                        asked: Asked {
+                            minor: scan.minor,
+                            is_head: scan.method.of(request) == b"HEAD",
+                            wants_trailers: facts.wants_trailers,
+                            upgrade: match facts.upgrades {
+                                true => first(&lines, Known::Upgrade),
+                                false => None,
+                            },
+                        },
                         client: &mut self.client,
-                        backend: &mut conn,
+                        backend,
                         ahead,
                         upload,
                         download,
-                        recorder: &mut recorder,
+                        recorder: &mut exchange.recorder,
                         deadline: self.deadline.key(),
                         half_closed: &mut self.half_closed,
-                        sent,
-                        body_deadline: now_millis.saturating_add(body_timeout),
-                        awaits_continue: facts.expects_continue && has_body,
-                        idempotent: tries.idempotent,
-                        turn: Turn::Backend,
+                        idempotent: exchange.tries.idempotent,
+                        attempt,
                     };
-                    let end = poll_fn(|cx| relay.poll(cx)).await;
-                    let is_sent = upload.is_sent();
-                    match end {
-                        End::Answered => {
-                            if download.reusable && is_sent {
-                                let (upstream, announced) = (&flight.upstream, conn.announced);
-                                let idle = assignment.policy.timeouts.upstream_idle;
-                                upstream.park(&upstream.native, conn, idle, announced);
-                            } else if !is_sent {
-                                conn.reset();
-                            }
-                            drop(assignment);
-                            self.quiet_since = core.live.clock.millis(recorder.finish());
-                            return Outcome::Answered;
-                        }
-                        End::Switched => {
-                            recorder.finish();
-                            let mut to_client = std::mem::take(&mut download.out);
-                            to_client.extend(&download.partial);
-                            return Outcome::Tunnel(Box::new(Switched {
-                                backend: conn.stream,
-                                to_client,
-                                to_backend: std::mem::take(ahead),
-                                idle: assignment.policy.timeouts.tunnel_idle,
-                                ticket: assignment.ticket,
-                            }));
-                        }
-                        End::Cut(reason) => {
-                            let fault = match reason {
-                                // The client did not take what there was.
-                                Reason::IdleTimeout if !download.out.is_empty() => {
-                                    Fault::Downstream
-                                }
-                                _ => fault_of(reason),
-                            };
-                            recorder.fail(fault, reason);
-                            conn.reset();
-                            return Outcome::Cut;
-                        }
-                        End::ClientGone => {
-                            conn.reset();
-                            return Outcome::ClientGone;
-                        }
+                    match ready!(relay.poll(cx)) {
                         End::Missed(miss) => {
-                            if upload.written && !is_sent {
-                                conn.reset();
+                            if upload.written && !upload.is_sent() {
+                                backend.reset();
                             }
                             miss
                         }
+                        end => return Poll::Ready(self.conclude(end, work)),
                     }
                 }
             };
-            let is_read = upload.incoming == Incoming::Ended;
-            match tries.after(missed, core, &head, &facts, assignment, &mut recorder) {
-                Ok(Next::Fresh(same)) => (assignment, fresh) = (same, true),
-                Ok(Next::Elsewhere(other)) => (assignment, fresh) = (other, false),
-                Err(failure) => break (failure, is_read),
+            if let Err(refused) = self.try_again(missed, work) {
+                return Poll::Ready(refused);
+            }
+        }
+    }
+
+    /// # Errors
+    /// When there is no other attempt to make, and the request was refused.
+    fn try_again(&self, missed: Miss, work: &mut Work) -> Result<(), Outcome> {
+        let core = &self.connection.core;
+        let Work { request, scan, upload, download, exchange: place, .. } = work;
+        let Some(exchange) = place.take() else { return Err(Outcome::ClientGone) };
+        let Exchange { mut recorder, mut tries, assignment, .. } = exchange;
+        let lines = Scanned { lines: &scan.lines, bytes: request };
+        let next = message::head(scan, request, &lines).map_err(Failure::from).and_then(|head| {
+            tries.after(missed, core, &head, &exchange.facts, assignment, &mut recorder)
+        });
+        let (assignment, fresh) = match next {
+            Ok(Next::Fresh(same)) => (same, true),
+            Ok(Next::Elsewhere(other)) => (other, false),
+            Err(failure) => {
+                let is_read = upload.incoming == Incoming::Ended;
+                download.begin(!exchange.keeps || !is_read);
+                let is_head = scan.method.of(request) == b"HEAD";
+                self.refuse(scan.minor, is_head, recorder, failure, download);
+                return Err(Outcome::Refused);
             }
         };
-        download.begin(!keeps || !is_read);
-        self.refuse(&asked, recorder, failure, download);
-        Outcome::Refused
+        let stage = Stage::Free { fresh };
+        *place = Some(Exchange { recorder, tries, assignment, stage, ..exchange });
+        Ok(())
+    }
+
+    /// Sees to everything that was held for the request.
+    fn conclude(&mut self, end: End, work: &mut Work) -> Outcome {
+        let Work { ahead, upload, download, exchange, .. } = work;
+        let Some(Exchange { mut recorder, assignment, stage: Stage::Attempt(backend, _), .. }) =
+            exchange.take()
+        else {
+            return Outcome::ClientGone;
+        };
+        let timeouts = &assignment.policy.timeouts;
+        match end {
+            End::Answered => {
+                let now = recorder.finish();
+                self.quiet_since = self.connection.core.live.clock.millis(now);
+                if !upload.is_sent() {
+                    backend.reset();
+                } else if download.reusable {
+                    let upstream = &assignment.ticket.flight.upstream;
+                    let announced = backend.announced;
+                    let idle = timeouts.upstream_idle;
+                    upstream.park(&upstream.native, backend, now, idle, announced);
+                }
+                Outcome::Answered
+            }
+            End::Switched => {
+                recorder.finish();
+                let mut to_client = std::mem::take(&mut download.out);
+                to_client.extend(&download.partial);
+                Outcome::Tunnel(Box::new(Switched {
+                    backend: backend.stream,
+                    to_client,
+                    to_backend: std::mem::take(ahead),
+                    idle: timeouts.tunnel_idle,
+                    ticket: assignment.ticket,
+                }))
+            }
+            End::Cut(reason) => {
+                let fault = match reason {
+                    // The client did not take what there was.
+                    Reason::IdleTimeout if !download.out.is_empty() => Fault::Downstream,
+                    _ => fault_of(reason),
+                };
+                recorder.fail(fault, reason);
+                backend.reset();
+                Outcome::Cut
+            }
+            End::ClientGone | End::Missed(_) => {
+                backend.reset();
+                Outcome::ClientGone
+            }
+        }
     }
 }
 
-/// The backend has switched: what goes on as a tunnel.
-pub(super) struct Switched {
-    pub(super) backend: TcpStream,
-    pub(super) ticket: Ticket,
-    /// The head that says 101, and what came behind it.
-    pub(super) to_client: Outbox,
-    /// What the client has sent since it asked.
-    pub(super) to_backend: Outbox,
-    pub(super) idle: Duration,
+fn after_answer(download: &Download) -> After {
+    if download.closes { After::Linger } else { After::Next }
 }
 
 /// Why the request cannot be sent although its head is good.
@@ -268,6 +358,68 @@ fn unfit(facts: &Facts, length: Length, assignment: &Assignment) -> Option<Reaso
             Some(Reason::BodyTooLarge)
         }
         _ => None,
+    }
+}
+
+impl Exchange {
+    fn has_body(&self) -> bool {
+        self.length != Length::Exact(0)
+    }
+
+    /// An idle connection. For what cannot be sent twice the kernel is asked whether the backend has closed
+    /// it or talks out of turn.
+    fn take_idle(&self) -> Option<Conn> {
+        let idle = &self.assignment.ticket.flight.upstream.native;
+        let delicate = self.has_body() || !self.tries.idempotent;
+        loop {
+            let mut conn = idle.pop(self.began)?;
+            if conn.is_quiet() && (!delicate || conn.is_quiet_now()) {
+                conn.reused = true;
+                return Some(conn);
+            }
+        }
+    }
+
+    fn connect(&self, core: &Rc<Core>) -> Stage {
+        let (core, flight) = (core.clone(), self.assignment.ticket.flight.clone());
+        let policy = self.assignment.policy;
+        Stage::Connecting(Box::pin(async move {
+            let conn = Conn::new(connect(&core, &flight, &policy).await?);
+            // What it says before it was asked is no answer.
+            if conn.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
+        }))
+    }
+
+    /// Begins an attempt.
+    fn send(
+        &mut self,
+        connection: &ClientConnection,
+        conn: Conn,
+        sent: Instant,
+        head: &Head<'_, Scanned<'_>>,
+        upload: &mut Upload,
+        download: &mut Download,
+    ) {
+        let timeouts = &self.assignment.policy.timeouts;
+        let flight = &self.assignment.ticket.flight;
+        let clock = connection.core.live.clock;
+        if !timeouts.request.is_zero() {
+            flight.limit(clock.millis(self.began).saturating_add(millis(timeouts.request)));
+        }
+        upload.rewind();
+        download.begin(!self.keeps);
+        let added = Added {
+            client: &connection.client,
+            request_id: &self.request_id,
+            backend: flight.upstream.authority.as_bytes(),
+        };
+        write_head(&mut upload.head, head, &self.facts, self.length, &added);
+        let sent_millis = clock.millis(sent);
+        let until = sent_millis.saturating_add(millis(timeouts.response));
+        flight.arm_until(until, Reason::ResponseTimeout);
+        let body = connection.listener.spec.timeouts.body;
+        let awaits_continue = self.facts.expects_continue && self.has_body();
+        self.stage = Stage::Attempt(conn, Attempt::new(sent, sent_millis, body, awaits_continue));
     }
 }
 
@@ -285,31 +437,4 @@ fn write_head(
         wire.line(b"transfer-encoding", b"chunked");
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// An idle connection, unless a `fresh` one is wanted; else a new one. `delicate`: what will be sent cannot
-/// be sent twice, so the kernel is asked whether the backend has closed it or talks out of turn.
-///
-/// # Errors
-/// When there is none to be had.
-async fn take_conn(
-    core: &Core,
-    flight: &Flight,
-    assignment: &Assignment,
-    fresh: bool,
-    delicate: bool,
-) -> Result<Conn, Reason> {
-    if !fresh {
-        while let Some(mut conn) = flight.upstream.native.pop() {
-            if conn.is_quiet() && (!delicate || conn.is_quiet_now()) {
-                conn.reused = true;
-                return Ok(conn);
-            }
-        }
-    }
-    // Rare, and large: an idle connection must not carry it.
-    let stream = Box::pin(connect(core, flight, &assignment.policy)).await?;
-    let conn = Conn::new(stream);
-    // What it says before it was asked is no answer.
-    if conn.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
 }

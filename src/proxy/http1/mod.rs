@@ -52,3 +52,19 @@ pub(super) async fn serve(connection: Rc<ClientConnection>, client: TcpStream) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_task<F>(_: impl Fn(Rc<ClientConnection>, TcpStream) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand idle connections hold as many tasks, each as large as the largest thing it may do.
+    #[test]
+    fn a_connection_is_small() {
+        let size = size_of_task(serve);
+        assert!(size <= 512, "{size} bytes");
+    }
+}

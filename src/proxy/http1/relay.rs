@@ -29,6 +29,9 @@ use tokio::{
 /// sent to it for this long.
 const HALF_CLOSED: Duration = Duration::from_secs(2);
 
+/// How often it is asked after a client that is not read, because nobody takes what it says.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What a slow client, or one that has more to say than is asked, may have in memory.
 const READ_SLOWLY: usize = 16 << 10;
 
@@ -37,7 +40,7 @@ const READ_SLOWLY: usize = 16 << 10;
 const SLOWEST_BODY: u64 = 100;
 
 /// and the long run begins after so many times the longest silence.
-pub(super) const DRIPPING: u64 = 5;
+const DRIPPING: u64 = 5;
 
 /// Pieces up to this size are copied behind the head, so that both go out as one.
 const SMALL: usize = 4 << 10;
@@ -58,7 +61,6 @@ pub(super) enum End {
 pub(super) struct Relay<'a> {
     pub(super) connection: &'a ClientConnection,
     pub(super) assignment: &'a Assignment,
-    pub(super) flight: &'a Flight,
     pub(super) asked: response::Asked<'a>,
     pub(super) client: &'a mut TcpStream,
     pub(super) backend: &'a mut Conn,
@@ -69,20 +71,49 @@ pub(super) struct Relay<'a> {
     /// Of the connection, for clients that have closed their side.
     pub(super) deadline: usize,
     pub(super) half_closed: &'a mut bool,
-    /// When the attempt began.
-    pub(super) sent: Instant,
-    /// The client's body is waited for until then at the latest.
-    pub(super) body_deadline: u64,
-    /// The client waits for 100 before it sends its body.
-    pub(super) awaits_continue: bool,
     /// Sending the request again does no harm.
     pub(super) idempotent: bool,
-    pub(super) turn: Turn,
+    pub(super) attempt: &'a mut Attempt,
+}
+
+/// How an attempt stands.
+pub(super) struct Attempt {
+    sent: Instant,
+    /// The client's body is waited for until then at the latest.
+    body_deadline: u64,
+    /// The client waits for 100 before it sends its body.
+    awaits_continue: bool,
+    turn: Turn,
+    /// It is asked after a client that is not read.
+    looks: bool,
+}
+
+impl Attempt {
+    /// `body`: the longest silence within the request's body.
+    pub(super) fn new(
+        sent: Instant,
+        sent_millis: u64,
+        body: Duration,
+        awaits_continue: bool,
+    ) -> Self {
+        Self {
+            sent,
+            body_deadline: sent_millis.saturating_add(long_run(body)),
+            awaits_continue,
+            turn: Turn::Backend,
+            looks: false,
+        }
+    }
+}
+
+/// How long a body may take to come whose pace does not count yet, in milliseconds.
+fn long_run(body: Duration) -> u64 {
+    millis(body).saturating_mul(DRIPPING)
 }
 
 /// Whom an upload waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+enum Turn {
     Client,
     Backend,
 }
@@ -98,7 +129,7 @@ impl Relay<'_> {
     }
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Step<()> {
-        if let Poll::Ready(reason) = self.flight.poll_verdict(cx) {
+        if let Poll::Ready(reason) = self.flight().poll_verdict(cx) {
             return Err(self.failed(reason));
         }
         self.advance_upload(cx)?;
@@ -108,6 +139,10 @@ impl Relay<'_> {
 
     fn desk(&self) -> &Desk {
         &self.connection.core.desk
+    }
+
+    fn flight(&self) -> &Flight {
+        &self.assignment.ticket.flight
     }
 
     fn clock(&self) -> Clock {
@@ -126,34 +161,29 @@ impl Relay<'_> {
     }
 
     fn arm(&self, timeout: Duration, reason: Reason) {
-        self.flight.arm(self.clock(), timeout, reason);
+        self.flight().arm(self.clock(), timeout, reason);
     }
 
     /// It is the backend's turn.
     fn await_backend(&mut self) {
-        self.turn = Turn::Backend;
+        self.attempt.turn = Turn::Backend;
         let timeouts = &self.assignment.policy.timeouts;
-        match self.flight.kind() {
+        match self.flight().kind() {
             Kind::Request => self.arm(timeouts.response, Reason::ResponseTimeout),
             _ => self.arm(timeouts.body, Reason::IdleTimeout),
         }
     }
 
-    /// How long a body may take to come whose pace does not count yet, in milliseconds.
-    fn long_run(&self) -> u64 {
-        millis(self.connection.listener.spec.timeouts.body).saturating_mul(DRIPPING)
-    }
-
     /// It is the client's turn, which must say something within the listener's timeout. Once the response
     /// flows, its silence is nobody's fault.
     fn await_client(&mut self) {
-        self.turn = Turn::Client;
-        if self.flight.kind() != Kind::Request {
+        self.attempt.turn = Turn::Client;
+        if self.flight().kind() != Kind::Request {
             return;
         }
         let now = self.clock().now_millis();
         let silent = now.saturating_add(millis(self.connection.listener.spec.timeouts.body));
-        self.flight.arm_until(self.body_deadline.min(silent), Reason::RequestTimeout);
+        self.flight().arm_until(self.attempt.body_deadline.min(silent), Reason::RequestTimeout);
     }
 
     fn advance_upload(&mut self, cx: &mut Context<'_>) -> Step<()> {
@@ -163,7 +193,7 @@ impl Relay<'_> {
                 let (head, body) = self.upload.output();
                 match poll_write(&mut self.backend.stream, cx, head, body) {
                     Poll::Pending => {
-                        if moved || self.turn == Turn::Client {
+                        if moved || self.attempt.turn == Turn::Client {
                             self.await_backend();
                         }
                         return Ok(());
@@ -176,14 +206,16 @@ impl Relay<'_> {
             }
             if self.upload.broken || self.upload.incoming == Incoming::Ended {
                 // A request without a body has just been sent, and its time runs already.
-                if self.turn == Turn::Client || (moved && self.upload.read > 0) {
+                if self.attempt.turn == Turn::Client || (moved && self.upload.read > 0) {
                     self.await_backend();
                 }
                 return Ok(());
             }
             let read = if self.ahead.is_empty() {
                 let Poll::Ready(read) = self.read_body(cx)? else {
-                    if !self.awaits_continue && (moved || self.turn == Turn::Backend) {
+                    if !self.attempt.awaits_continue
+                        && (moved || self.attempt.turn == Turn::Backend)
+                    {
                         self.await_client();
                     }
                     return Ok(());
@@ -194,13 +226,13 @@ impl Relay<'_> {
                 self.upload.take_ahead(self.ahead).map_err(|_| self.failed(Reason::BadRequest))?;
                 (self.upload.read - before) as usize
             };
-            self.awaits_continue = false;
+            self.attempt.awaits_continue = false;
             if self.upload.read > self.assignment.policy.limits.body_bytes {
                 return Err(self.failed(Reason::BodyTooLarge));
             }
             moved = true;
             let earned = read as u64 * 1000 / SLOWEST_BODY;
-            self.body_deadline = self.body_deadline.saturating_add(earned);
+            self.attempt.body_deadline = self.attempt.body_deadline.saturating_add(earned);
         }
     }
 
@@ -259,13 +291,13 @@ impl Relay<'_> {
 
     /// Neither side can go on; after some progress the wait begins anew.
     fn pending(&mut self, moved: bool) -> Step<()> {
-        let flows = self.flight.kind() != Kind::Request;
+        let flows = self.flight().kind() != Kind::Request;
         if self.download.stage == Stage::Body && !flows {
             self.assignment.ticket.turn(Kind::Stream);
         }
-        if moved && self.flight.kind() != Kind::Request {
+        if moved && self.flight().kind() != Kind::Request {
             let timeout = self.assignment.policy.timeouts.body;
-            self.flight.arm(self.clock(), timeout, Reason::IdleTimeout);
+            self.flight().arm(self.clock(), timeout, Reason::IdleTimeout);
         }
         Ok(())
     }
@@ -354,9 +386,12 @@ impl Relay<'_> {
     /// Turns a response's head, whose scan is complete, into the client's.
     fn judge(&mut self, head: &[u8]) -> Step<()> {
         if self.download.scan.is_interim() {
-            if self.download.scan.status == 100 && self.awaits_continue {
-                self.awaits_continue = false;
-                self.body_deadline = self.clock().now_millis().saturating_add(self.long_run());
+            if self.download.scan.status == 100 && self.attempt.awaits_continue {
+                self.attempt.awaits_continue = false;
+                self.attempt.body_deadline = self
+                    .clock()
+                    .now_millis()
+                    .saturating_add(long_run(self.connection.listener.spec.timeouts.body));
                 self.await_client();
             }
             return interim::pass(self.download, &self.asked, head)
@@ -364,13 +399,13 @@ impl Relay<'_> {
         }
         let now = Instant::now();
         let now_millis = self.clock().millis(now);
-        let stats = &self.flight.upstream.backend.pool.stats;
-        stats.record_upstream_response(self.connection.core.index, now - self.sent);
+        let stats = &self.flight().upstream.backend.pool.stats;
+        stats.record_upstream_response(self.connection.core.index, now - self.attempt.sent);
         let context = response::Context {
             connection: self.connection,
             assignment: self.assignment,
             asked: &self.asked,
-            waits_to_send: self.awaits_continue,
+            waits_to_send: self.attempt.awaits_continue,
             now_millis,
         };
         let announced = response::answer(&context, self.download, head)
@@ -414,8 +449,15 @@ impl Relay<'_> {
             let is_silent = self.desk().deadlines.take_passed(self.deadline);
             return if is_silent { Err(End::ClientGone) } else { Ok(()) };
         }
-        if self.upload.incoming != Incoming::Ended || !self.ahead.is_empty() {
-            return Ok(());
+        if self.upload.incoming != Incoming::Ended {
+            return match self.attempt.turn {
+                // Its body is read.
+                Turn::Client => Ok(()),
+                Turn::Backend => self.look_after_client(cx),
+            };
+        }
+        if self.ahead.rest().len() >= READ_SLOWLY {
+            return self.look_after_client(cx);
         }
         let core = &self.connection.core;
         let mut scratch = core.desk.scratch.borrow_mut();
@@ -428,7 +470,26 @@ impl Relay<'_> {
                 self.give_time();
             }
             // The next request; it waits until this one is answered.
-            Poll::Ready(Ok(read)) => self.ahead.extend(&scratch[..read]),
+            Poll::Ready(Ok(read)) => {
+                self.ahead.extend(&scratch[..read]);
+                drop(scratch);
+                return self.watch_client(cx);
+            }
+        }
+        Ok(())
+    }
+
+    /// A reset stays hidden behind bytes that are not read: the kernel is asked now and then.
+    fn look_after_client(&mut self, cx: &Context<'_>) -> Step<()> {
+        let deadlines = &self.desk().deadlines;
+        let is_due = deadlines.take_passed(self.deadline);
+        if is_due && !matches!(self.client.take_error(), Ok(None)) {
+            return Err(End::ClientGone);
+        }
+        if is_due || !self.attempt.looks {
+            deadlines.register(self.deadline, cx);
+            deadlines.set(self.deadline, self.clock().now_millis().saturating_add(millis(LOOK)));
+            self.attempt.looks = true;
         }
         Ok(())
     }

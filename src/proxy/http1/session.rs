@@ -4,12 +4,12 @@ use super::{
     desk::READ,
     message::{Wire, status_line},
     relay::{poll_read, poll_write},
-    response::{Asked, persistence},
+    response::persistence,
     scan::{ScanError, ScanLimits},
     work::{Download, Incoming, Outbox, Work},
 };
 use crate::{
-    live::{Reason, millis},
+    live::{Reason, method_index, millis},
     proxy::{
         connection::{ClientConnection, QUIET_BEFORE_CLOSE},
         failure::{self, Failure},
@@ -255,19 +255,20 @@ impl Session {
     pub(super) async fn answer_unreadable(&mut self, reason: Reason) {
         let core = &self.connection.core;
         let mut work = self.work.take().unwrap_or_else(|| core.desk.take_work());
-        let recorder = Recorder::new(core.clone(), method_of(&work), Instant::now());
-        let asked = Asked { minor: 1, is_head: false, wants_trailers: false, upgrade: None };
+        // Whatever was read of its method is not to be believed.
+        let recorder = Recorder::new(core.clone(), method_index(""), Instant::now());
         work.download.begin(true);
-        self.refuse(&asked, recorder, reason.into(), &mut work.download);
+        self.refuse(1, false, recorder, reason.into(), &mut work.download);
         if self.flush(&mut work.download.out).await {
             self.linger().await;
         }
     }
 
-    /// Puts a reply of the proxy's own into the outbox, and records it.
+    /// Puts a reply of the proxy's own into the outbox, for a client of HTTP/1.`minor`, and records it.
     pub(super) fn refuse(
         &self,
-        asked: &Asked<'_>,
+        minor: u8,
+        is_head: bool,
         mut recorder: Recorder,
         failure: Failure,
         download: &mut Download,
@@ -283,12 +284,12 @@ impl Session {
         failure::fields(reason, &mut wire);
         wire.line(b"content-length", Decimal::new(page.len() as u64).as_bytes());
         let core = &self.connection.core;
-        core.desk.with_date(core.now_millis(), |date| wire.line(b"date", date));
-        if let Some(option) = persistence(download.closes, asked.minor) {
+        core.desk.with_date(core.now_millis(), |line| wire.raw(line, b"", b""));
+        if let Some(option) = persistence(download.closes, minor) {
             wire.line(b"connection", option);
         }
         out.extend_from_slice(b"\r\n");
-        if !asked.is_head {
+        if !is_head {
             out.extend_from_slice(page.as_bytes());
         }
         recorder.refuse(failure);
@@ -382,6 +383,11 @@ impl Session {
         let _ = self.client.set_zero_linger();
     }
 
+    /// Others will use the deadline.
+    pub(super) fn forget_due(&mut self) {
+        self.due = 0;
+    }
+
     fn give(&mut self, patience: Duration) {
         let core = &self.connection.core;
         self.due = core.now_millis().saturating_add(millis(patience));
@@ -401,9 +407,4 @@ fn unreadable(error: ScanError) -> Said {
         ScanError::TargetTooLong => Reason::TargetTooLong,
         ScanError::TooLarge | ScanError::TooMany => Reason::HeadersTooLarge,
     })
-}
-
-/// As far as it can be told: what was read of the method is not to be believed.
-fn method_of(_: &Work) -> usize {
-    crate::live::method_index("")
 }

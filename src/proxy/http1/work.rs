@@ -2,6 +2,7 @@
 
 use super::{
     chunked::{Chunked, Malformed, SizeLine},
+    exchange::Exchange,
     scan::{RequestScan, ResponseScan},
 };
 use crate::proxy::framing::Length;
@@ -17,6 +18,7 @@ pub(super) struct Work {
     pub(super) ahead: Ahead,
     pub(super) upload: Upload,
     pub(super) download: Download,
+    pub(super) exchange: Option<Exchange>,
 }
 
 impl Work {
@@ -27,6 +29,7 @@ impl Work {
         self.ahead.clear();
         self.upload.clear();
         self.download.clear();
+        self.exchange = None;
         let buffers = [
             &self.request,
             &self.ahead.bytes,

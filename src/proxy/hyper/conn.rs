@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -62,7 +62,7 @@ impl Conn {
     /// it or talks out of turn, because what will be sent cannot be sent twice.
     pub(super) async fn checkout(idle: &Idle<Self>, careful: bool) -> Option<Self> {
         loop {
-            let mut conn = idle.pop()?;
+            let mut conn = idle.pop(Instant::now())?;
             if conn.is_open() && conn.becomes_ready().await && (!careful || conn.is_quiet()) {
                 conn.reused = true;
                 return Some(conn);
