@@ -31,47 +31,30 @@ pub(super) enum Known {
 impl Known {
     /// Of a name in any case.
     pub(super) fn of(name: &[u8]) -> Self {
-        let candidates: &[(&[u8], Self)] = match name.len() {
-            2 => &[(b"te", Self::Te)],
-            4 => &[(b"host", Self::Host)],
-            6 => &[(b"cookie", Self::Cookie), (b"expect", Self::Expect)],
-            7 => &[(b"upgrade", Self::Upgrade), (b"trailer", Self::Trailer)],
-            9 => &[(b"forwarded", Self::Forwarded)],
-            10 => &[(b"connection", Self::Connection), (b"keep-alive", Self::KeepAlive)],
-            12 => &[(b"x-request-id", Self::XRequestId)],
-            14 => &[
-                (b"content-length", Self::ContentLength),
-                (b"http2-settings", Self::Http2Settings),
-            ],
-            15 => &[(b"x-forwarded-for", Self::XForwardedFor)],
-            16 => &[
-                (b"x-forwarded-host", Self::XForwardedHost),
-                (b"proxy-connection", Self::ProxyConnection),
-            ],
-            17 => &[
-                (b"transfer-encoding", Self::TransferEncoding),
-                (b"x-forwarded-proto", Self::XForwardedProto),
-            ],
-            _ => return Self::Other,
-        };
-        match candidates.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) {
-            Some((_, known)) => *known,
-            None if is_alias(name, candidates) => Self::ForwardedAlias,
-            None => Self::Other,
+        match name.len() {
+            2 if is(name, b"te") => Self::Te,
+            4 if is(name, b"host") => Self::Host,
+            6 if is(name, b"cookie") => Self::Cookie,
+            6 if is(name, b"expect") => Self::Expect,
+            7 if is(name, b"upgrade") => Self::Upgrade,
+            7 if is(name, b"trailer") => Self::Trailer,
+            9 if is(name, b"forwarded") => Self::Forwarded,
+            10 if is(name, b"connection") => Self::Connection,
+            10 if is(name, b"keep-alive") => Self::KeepAlive,
+            12 if is(name, b"x-request-id") => Self::XRequestId,
+            14 if is(name, b"content-length") => Self::ContentLength,
+            14 if is(name, b"http2-settings") => Self::Http2Settings,
+            15 if is(name, b"x-forwarded-for") => Self::XForwardedFor,
+            15 if is_alias(name, b"x-forwarded-for") => Self::ForwardedAlias,
+            16 if is(name, b"x-forwarded-host") => Self::XForwardedHost,
+            16 if is_alias(name, b"x-forwarded-host") => Self::ForwardedAlias,
+            16 if is(name, b"proxy-connection") => Self::ProxyConnection,
+            17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            17 if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
+            17 if is_alias(name, b"x-forwarded-proto") => Self::ForwardedAlias,
+            _ => Self::Other,
         }
     }
-}
-
-/// The same as `x-forwarded-*` for who takes `_` for `-`.
-fn is_alias(name: &[u8], candidates: &[(&[u8], Known)]) -> bool {
-    let is_same = |known: &[u8]| {
-        let pairs = name.iter().zip(known);
-        known.starts_with(b"x-forwarded-")
-            && pairs.into_iter().all(|(byte, known)| {
-                byte.eq_ignore_ascii_case(known) || (*byte == b'_' && *known == b'-')
-            })
-    };
-    candidates.iter().any(|(known, _)| is_same(known))
 }
 
 impl Known {
@@ -79,6 +62,34 @@ impl Known {
     pub(super) fn may_trail(self) -> bool {
         self == Self::Other
     }
+}
+
+/// Whether a name is this one, which is in lower case, in any case: in words, because every line of every
+/// message is asked.
+#[inline(always)]
+fn is<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    let Ok(name) = <&[u8; N]>::try_from(name) else { return false };
+    let case = words(&known.map(|byte| if byte.is_ascii_lowercase() { b'a' ^ b'A' } else { 0 }));
+    let (name, known) = (words(name), words(known));
+    (0..3).all(|at| name[at] | case[at] == known[at])
+}
+
+#[inline(always)]
+fn words<const N: usize>(bytes: &[u8; N]) -> [u64; 3] {
+    const { assert!(N <= 24, "longer than the words") };
+    let mut words = [[0; 8]; 3];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+        word[..bytes.len()].copy_from_slice(bytes);
+    }
+    words.map(u64::from_le_bytes)
+}
+
+/// The same for who takes `_` for `-`, which `known` has.
+fn is_alias(name: &[u8], known: &[u8]) -> bool {
+    let is_same = |(byte, known): (&u8, &u8)| {
+        byte.eq_ignore_ascii_case(known) || (*byte == b'_' && *known == b'-')
+    };
+    name.len() == known.len() && name.iter().zip(known).all(is_same)
 }
 
 /// The lines of a header section, wherever an engine keeps them.
@@ -118,4 +129,63 @@ pub(super) fn is_named(lines: &impl Lines, name: &[u8]) -> bool {
         .filter(|(known, ..)| *known == Known::Connection)
         .flat_map(|(.., value)| connection_options(value))
         .any(|option| option.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [(&str, Known); 17] = [
+        ("te", Known::Te),
+        ("host", Known::Host),
+        ("cookie", Known::Cookie),
+        ("expect", Known::Expect),
+        ("upgrade", Known::Upgrade),
+        ("trailer", Known::Trailer),
+        ("forwarded", Known::Forwarded),
+        ("connection", Known::Connection),
+        ("keep-alive", Known::KeepAlive),
+        ("x-request-id", Known::XRequestId),
+        ("content-length", Known::ContentLength),
+        ("http2-settings", Known::Http2Settings),
+        ("x-forwarded-for", Known::XForwardedFor),
+        ("x-forwarded-host", Known::XForwardedHost),
+        ("proxy-connection", Known::ProxyConnection),
+        ("transfer-encoding", Known::TransferEncoding),
+        ("x-forwarded-proto", Known::XForwardedProto),
+    ];
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        for (name, known) in NAMES {
+            assert_eq!(Known::of(name.as_bytes()), known, "{name}");
+            assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), known, "{name}");
+        }
+    }
+
+    /// Whatever the byte: the names are asked for before anybody knows that they are tokens.
+    #[test]
+    fn no_other_byte_passes_for_one_of_a_known_name() {
+        for (name, known) in NAMES {
+            for at in 0..name.len() {
+                for byte in 0..=255u8 {
+                    let mut other = name.as_bytes().to_vec();
+                    other[at] = byte;
+                    let is_same = other.eq_ignore_ascii_case(name.as_bytes());
+                    let is_known = Known::of(&other) == known;
+                    assert_eq!(is_known, is_same, "{:?}", String::from_utf8_lossy(&other));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn aliases_are_known_however_many_dashes_they_change() {
+        for alias in ["x_forwarded_for", "X-Forwarded_Host", "x_forwarded-PROTO"] {
+            assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
+        }
+        for other in ["x_forwarded_fox", "x-forwarded+for", "x_request_id"] {
+            assert_eq!(Known::of(other.as_bytes()), Known::Other, "{other}");
+        }
+    }
 }

@@ -3,7 +3,6 @@
 
 const TOKEN: u8 = 1;
 const TARGET: u8 = 2;
-const TEXT: u8 = 4;
 
 /// What each byte may be part of.
 const CLASSES: [u8; 256] = classes();
@@ -18,9 +17,6 @@ const fn classes() -> [u8; 256] {
         }
         if byte > b' ' && byte != 0x7f && !is_one_of(byte, b"#<>\\") {
             classes[at] |= TARGET;
-        }
-        if byte >= b' ' && byte != 0x7f {
-            classes[at] |= TEXT;
         }
         at += 1;
     }
@@ -42,61 +38,67 @@ fn is(byte: u8, class: u8) -> bool {
     CLASSES[usize::from(byte)] & class != 0
 }
 
-/// How many bytes at the front are of a token (RFC 9110 section 5.6.2).
-#[inline]
-pub(super) fn token_run(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-        // Tokens are short: leaving at once beats reading all eight.
-        for (at, byte) in chunk.iter().enumerate() {
-            if !is(*byte, TOKEN) {
-                return bytes.len() - rest.len() + at;
-            }
-        }
-        rest = after;
-    }
-    bytes.len() - rest.len() + run_of(rest, TOKEN)
+/// Whether this is a token (RFC 9110 section 5.6.2).
+#[inline(always)]
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    // Without a branch for each byte.
+    let common = bytes.iter().fold(TOKEN, |common, byte| common & CLASSES[usize::from(*byte)]);
+    !bytes.is_empty() && common == TOKEN
 }
 
-/// How many bytes at the front may stand in a request target: those that are visible or not ASCII,
-/// without `#`, which never reaches a server (RFC 9112 section 3.2), and `<`, `>` and `\`, which no
-/// URI has (RFC 3986 section 2) and some readers take for others.
-#[inline]
-pub(super) fn target_run(bytes: &[u8]) -> usize {
-    run(bytes, TARGET, |word| {
+/// How many bytes come before the first `delimiter`: all, if there is none.
+#[inline(always)]
+pub(super) fn run_before(delimiter: u8, bytes: &[u8]) -> usize {
+    run(bytes, |word| equal(word, delimiter) & !word)
+}
+
+/// How many bytes at the front may stand in a request target, and whether they are all ASCII: those that are
+/// visible or not ASCII, without `#`, which never reaches a server (RFC 9112 section 3.2), and `<`, `>` and
+/// `\`, which no URI has (RFC 3986 section 2) and some readers take for others.
+#[inline(always)]
+pub(super) fn target_run(bytes: &[u8]) -> (usize, bool) {
+    let ascii = run(bytes, |word| {
         below(word, b' ' + 1)
             | equal(word, 0x7f)
             | equal(word, b'#')
             | equal(word, b'\\')
             | equal(word & !spread(b'<' ^ b'>'), b'<')
-    })
+            | word
+    });
+    match bytes.get(ascii) {
+        Some(0x80..) => {
+            (ascii + bytes[ascii..].iter().take_while(|b| is(**b, TARGET)).count(), false)
+        }
+        _ => (ascii, true),
+    }
 }
 
-/// How many bytes at the front may stand in a value or a reason (RFC 9110 section 5.5), but for HTAB,
-/// which they may have too.
-#[inline]
+/// How many bytes at the front may stand in a value or a reason (RFC 9110 section 5.5), HTAB aside.
+#[inline(always)]
 pub(super) fn text_run(bytes: &[u8]) -> usize {
-    run(bytes, TEXT, |word| below(word, b' ') | equal(word, 0x7f))
+    run(bytes, |word| (below(word, b' ') | equal(word, 0x7f)) & !word)
 }
 
-/// `stops` sets the high bit of the first byte of a word that ends the run. What it sets above that one
-/// means nothing: subtraction borrows from the bytes above.
-#[inline]
-fn run(bytes: &[u8], class: u8, stops: impl Fn(u64) -> u64) -> usize {
+/// How many bytes come before the first that `stops`, which sets the high bit of that byte of a word. What it
+/// sets above that byte means nothing (subtraction borrows from there), and neither do the other bits.
+#[inline(always)]
+fn run(bytes: &[u8], stops: impl Fn(u64) -> u64) -> usize {
     let mut rest = bytes;
-    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
-        let found = stops(u64::from_le_bytes(*chunk));
+    while let Some((word, after)) = rest.split_first_chunk() {
+        let found = stops(u64::from_le_bytes(*word)) & HIGH;
         if found != 0 {
-            return bytes.len() - rest.len() + (found.trailing_zeros() / 8) as usize;
+            return bytes.len() - rest.len() + first_high(found);
         }
         rest = after;
     }
-    bytes.len() - rest.len() + run_of(rest, class)
+    let last = rest.iter().rfold(0, |word, byte| word << 8 | u64::from(*byte));
+    bytes.len() - rest.len() + first_high(stops(last) & HIGH).min(rest.len())
 }
 
-#[inline]
-fn run_of(bytes: &[u8], class: u8) -> usize {
-    bytes.iter().position(|byte| !is(*byte, class)).unwrap_or(bytes.len())
+/// Which byte's high bit is the first that is set: 8 if none is.
+#[inline(always)]
+fn first_high(word: u64) -> usize {
+    (word.trailing_zeros() / 8) as usize
 }
 
 const HIGH: u64 = spread(0x80);
@@ -105,12 +107,12 @@ const fn spread(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The high bit of the first byte that is below `limit`, which is at most 0x80.
+/// The high bit of the first byte that is below `limit`; also of some that are above 0x7f.
 const fn below(word: u64, limit: u8) -> u64 {
-    word.wrapping_sub(spread(limit)) & !word & HIGH
+    word.wrapping_sub(spread(limit))
 }
 
-/// The high bit of the first byte that is `byte`.
+/// The high bit of the first byte that is `byte`, which is ASCII; also of some that are not.
 const fn equal(word: u64, byte: u8) -> u64 {
     below(word ^ spread(byte), 1)
 }
@@ -119,39 +121,63 @@ const fn equal(word: u64, byte: u8) -> u64 {
 mod tests {
     use super::*;
 
-    type Run = fn(&[u8]) -> usize;
+    /// A run and the bytes that continue it.
+    type Run = (fn(&[u8]) -> usize, fn(u8) -> bool);
 
-    const RUNS: [(Run, u8); 3] = [(token_run, TOKEN), (target_run, TARGET), (text_run, TEXT)];
+    const RUNS: [Run; 4] = [
+        (|bytes| target_run(bytes).0, |byte| is(byte, TARGET)),
+        (text_run, |byte| byte >= b' ' && byte != 0x7f),
+        (|bytes| run_before(b' ', bytes), |byte| byte != b' '),
+        (|bytes| run_before(b':', bytes), |byte| byte != b':'),
+    ];
 
     #[test]
     fn every_byte_ends_or_continues_a_run_wherever_it_stands() {
-        for (run, class) in RUNS {
+        for (place, (run, continues)) in RUNS.into_iter().enumerate() {
             for byte in 0..=255u8 {
                 for at in 0..20 {
                     let mut bytes = [b'a'; 20];
                     bytes[at] = byte;
-                    let length = if is(byte, class) { 20 } else { at };
-                    assert_eq!(run(&bytes), length, "{byte:#x} at {at}, class {class}");
+                    let length = if continues(byte) { 20 } else { at };
+                    assert_eq!(run(&bytes), length, "{byte:#x} at {at}, run {place}");
                 }
             }
         }
     }
 
-    /// The word-wise search marks bytes above a match too: the first one must still win.
+    /// The search by words marks bytes above a match too: the first one must still win.
     #[test]
     fn the_first_of_several_ends_the_run() {
-        for (run, class) in RUNS {
+        for (place, (run, continues)) in RUNS.into_iter().enumerate() {
             for first in 0..=255u8 {
                 for second in 0..=255u8 {
                     let bytes = [b'a', first, second, b'a', b'a', b'a', b'a', b'a'];
-                    let expected = match (is(first, class), is(second, class)) {
+                    let expected = match (continues(first), continues(second)) {
                         (false, _) => 1,
                         (true, false) => 2,
                         (true, true) => 8,
                     };
-                    assert_eq!(run(&bytes), expected, "{first:#x} {second:#x}, class {class}");
+                    assert_eq!(run(&bytes), expected, "{first:#x} {second:#x}, run {place}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_target_tells_whether_it_is_ascii() {
+        assert_eq!(target_run(b"/abcdefghi "), (10, true));
+        assert_eq!(target_run("/abcdefghiä€/b ä".as_bytes()), (17, false));
+    }
+
+    #[test]
+    fn a_token_is_of_token_bytes_only() {
+        for byte in 0..=255u8 {
+            for at in 0..12 {
+                let mut bytes = [b'a'; 12];
+                bytes[at] = byte;
+                assert_eq!(is_token(&bytes), is(byte, TOKEN), "{byte:#x} at {at}");
+            }
+        }
+        assert!(!is_token(b""));
     }
 }

@@ -9,7 +9,7 @@ mod bytes;
 mod tests;
 
 use crate::proxy::fields::Known;
-use bytes::{target_run, text_run, token_run};
+use bytes::{is_token, run_before, target_run, text_run};
 
 /// A range of the bytes that were scanned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl RequestScan {
         let is_complete = progress.advance(bytes, limits, |cursor, progress| {
             if !progress.started {
                 (*method, *target, *minor) = cursor.request_line(limits.target)?;
-                progress.line(cursor);
+                progress.at = cursor.at();
                 progress.started = true;
             }
             cursor.fields(lines, limits.fields, progress)
@@ -151,7 +151,7 @@ impl ResponseScan {
         let is_complete = progress.advance(bytes, limits, |cursor, progress| {
             if !progress.started {
                 (*minor, *status, *reason) = cursor.status_line()?;
-                progress.line(cursor);
+                progress.at = cursor.at();
                 progress.started = true;
             }
             cursor.fields(lines, limits.fields, progress)
@@ -212,7 +212,7 @@ impl Progress {
         let mut cursor = Cursor { rest: seen.get(self.at..).unwrap_or_default(), len: seen.len() };
         match read(&mut cursor, self) {
             Ok(()) => {
-                self.line(&cursor);
+                self.at = cursor.at();
                 self.done = true;
                 Ok(true)
             }
@@ -224,12 +224,6 @@ impl Progress {
             Err(Stop::More) if self.started => Err(ScanError::TooLarge),
             Err(Stop::More) => Err(ScanError::TargetTooLong),
         }
-    }
-
-    /// A line is complete.
-    #[inline]
-    fn line(&mut self, cursor: &Cursor<'_>) {
-        self.at = cursor.at();
     }
 }
 
@@ -246,142 +240,118 @@ enum Stop {
 
 const MALFORMED: Stop = Stop::Error(ScanError::Malformed);
 
-/// Reads parts of lines, one after the other. None of them reads over the end of a line: bytes that end
-/// in the midst of a part hold no LF behind the last complete line.
+/// Reads parts of lines, one after the other. What it takes for the beginning of a good line holds no LF, so
+/// that a line that has come in part can wait for one.
 struct Cursor<'a> {
     rest: &'a [u8],
     /// Of all bytes, those before `rest` too.
     len: usize,
 }
 
+// Inlined so that a cursor lives in registers: heads are read for every request.
 impl<'a> Cursor<'a> {
-    #[inline]
+    #[inline(always)]
     fn at(&self) -> usize {
         self.len - self.rest.len()
     }
 
-    /// Takes a run of bytes, after which there must be another one.
-    #[inline]
-    fn take(&mut self, length: usize) -> (Span, Option<u8>) {
+    /// The next `length` bytes, which are there.
+    #[inline(always)]
+    fn take(&mut self, length: usize) -> (Span, &'a [u8]) {
         let start = self.at();
-        self.rest = &self.rest[length..];
-        (Span::new(start, start + length), self.rest.first().copied())
+        let (taken, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        (Span::new(start, start + length), taken)
     }
 
-    /// Takes `byte`.
-    #[inline]
-    fn byte(&mut self, byte: u8) -> Result<(), Stop> {
-        match self.rest.split_first() {
-            Some((first, rest)) if *first == byte => {
+    /// Takes what must come here.
+    #[inline(always)]
+    fn expect(&mut self, text: &[u8]) -> Result<(), Stop> {
+        match self.rest.strip_prefix(text) {
+            Some(rest) => {
                 self.rest = rest;
                 Ok(())
             }
-            Some(_) => Err(MALFORMED),
-            None => Err(Stop::More),
+            None => Err(amiss(self.rest, text)),
         }
     }
 
-    /// The end of a line (RFC 9112 section 2.2).
-    #[inline]
+    #[inline(always)]
     fn line_end(&mut self) -> Result<(), Stop> {
-        match self.rest {
-            [b'\r', b'\n', rest @ ..] => {
-                self.rest = rest;
-                Ok(())
-            }
-            [] | [b'\r'] => Err(Stop::More),
-            _ => Err(MALFORMED),
-        }
-    }
-
-    /// A token and the delimiter that must follow it at once.
-    #[inline]
-    fn token(&mut self, delimiter: u8) -> Result<Span, Stop> {
-        let (token, next) = self.take(token_run(self.rest));
-        match next {
-            Some(next) if next == delimiter && token.end > token.start => {
-                self.rest = &self.rest[1..];
-                Ok(token)
-            }
-            Some(_) => Err(MALFORMED),
-            None => Err(Stop::More),
-        }
+        // RFC 9112 section 2.2
+        self.expect(b"\r\n")
     }
 
     /// Method, target and minor version (RFC 9112 section 3). One empty line before it is skipped
     /// (section 2.2).
-    #[inline]
+    #[inline(always)]
     fn request_line(&mut self, longest_target: usize) -> Result<(Span, Span, u8), Stop> {
         if self.rest.first() == Some(&b'\r') {
             self.line_end()?;
         }
-        let method = self.token(b' ')?;
+        let (method, bytes) = self.before(b' ')?;
+        if !is_token(bytes) {
+            return Err(MALFORMED);
+        }
         let target = self.target(longest_target)?;
-        let minor = match self.rest.split_first_chunk() {
-            Some((b"HTTP/1.1\r\n", rest)) => {
-                self.rest = rest;
-                1
-            }
-            _ => self.version_and_end()?,
-        };
+        let minor = self.version()?;
+        self.line_end()?;
         Ok((method, target, minor))
     }
 
-    /// A target and the space behind it.
-    #[inline]
-    fn target(&mut self, longest: usize) -> Result<Span, Stop> {
-        let run = target_run(self.rest);
-        if run > longest {
-            return Err(Stop::Error(ScanError::TargetTooLong));
-        }
-        let bytes = &self.rest[..run];
-        let (target, next) = self.take(run);
-        match next {
-            Some(b' ') if run > 0 && (bytes.is_ascii() || str::from_utf8(bytes).is_ok()) => {
-                self.rest = &self.rest[1..];
-                Ok(target)
+    /// What comes before `delimiter`, which is taken too. If that is not a token nothing good can come of it.
+    #[inline(always)]
+    fn before(&mut self, delimiter: u8) -> Result<(Span, &'a [u8]), Stop> {
+        let (span, bytes) = self.take(run_before(delimiter, self.rest));
+        match self.rest.split_first() {
+            Some((_, rest)) => {
+                self.rest = rest;
+                Ok((span, bytes))
             }
-            Some(_) => Err(MALFORMED),
-            None => Err(Stop::More),
+            None if bytes.is_empty() || is_token(bytes) => Err(Stop::More),
+            None => Err(MALFORMED),
         }
     }
 
-    #[cold]
-    fn version_and_end(&mut self) -> Result<u8, Stop> {
-        let minor = self.version()?;
-        self.line_end()?;
-        Ok(minor)
+    /// A target and the space behind it.
+    #[inline(always)]
+    fn target(&mut self, longest: usize) -> Result<Span, Stop> {
+        let (length, is_ascii) = target_run(self.rest);
+        let (target, bytes) = self.take(length);
+        if length > longest {
+            return Err(Stop::Error(ScanError::TargetTooLong));
+        }
+        self.expect(b" ")?;
+        if bytes.is_empty() || !(is_ascii || str::from_utf8(bytes).is_ok()) {
+            return Err(MALFORMED);
+        }
+        Ok(target)
     }
 
     /// `HTTP/1.0` or `HTTP/1.1` (RFC 9112 section 2.3): the minor one.
-    #[inline]
+    #[inline(always)]
     fn version(&mut self) -> Result<u8, Stop> {
-        match self.rest.split_first_chunk() {
-            Some((b"HTTP/1.1", rest)) => {
-                self.rest = rest;
-                Ok(1)
-            }
-            Some((b"HTTP/1.0", rest)) => {
-                self.rest = rest;
-                Ok(0)
-            }
-            None if [b"HTTP/1.1", b"HTTP/1.0"].iter().any(|v| v.starts_with(self.rest)) => {
-                Err(Stop::More)
-            }
-            _ => Err(MALFORMED),
+        if let Some(rest) = self.rest.strip_prefix(b"HTTP/1.1") {
+            self.rest = rest;
+            return Ok(1);
+        }
+        match self.expect(b"HTTP/1.0") {
+            Ok(()) => Ok(0),
+            Err(_) if b"HTTP/1.1".starts_with(self.rest) => Err(Stop::More),
+            Err(stop) => Err(stop),
         }
     }
 
     /// Minor version, status and reason (RFC 9112 section 4). The space before an empty reason may be
-    /// missing: so many servers leave it out that the status is nowhere read otherwise.
-    #[inline]
+    /// missing: many servers leave it out, and no reader takes the line for anything else.
+    #[inline(always)]
     fn status_line(&mut self) -> Result<(u8, u16, Span), Stop> {
         let minor = self.version()?;
-        self.byte(b' ')?;
+        self.expect(b" ")?;
         let mut status = 0;
-        for place in 0..3 {
+        for lowest in [b'1', b'0', b'0'] {
             match self.rest.split_first() {
-                Some((digit @ b'0'..=b'9', rest)) if place > 0 || *digit > b'0' => {
+                Some((digit, rest)) if (lowest..=b'9').contains(digit) => {
                     status = status * 10 + u16::from(digit - b'0');
                     self.rest = rest;
                 }
@@ -389,19 +359,19 @@ impl<'a> Cursor<'a> {
                 None => return Err(Stop::More),
             }
         }
-        let reason = match self.rest.first() {
-            Some(b' ') => {
-                self.rest = &self.rest[1..];
-                self.text()?
-            }
-            _ => self.take(0).0,
-        };
+        match self.rest.split_first() {
+            Some((b' ', rest)) => self.rest = rest,
+            Some((b'\r', _)) => {}
+            Some(_) => return Err(MALFORMED),
+            None => return Err(Stop::More),
+        }
+        let reason = self.take(self.text()).0;
         self.line_end()?;
         Ok((minor, status, reason))
     }
 
     /// Field lines (RFC 9112 section 5) and the empty line.
-    #[inline]
+    #[inline(always)]
     fn fields(
         &mut self,
         lines: &mut Vec<Line>,
@@ -409,49 +379,50 @@ impl<'a> Cursor<'a> {
         progress: &mut Progress,
     ) -> Result<(), Stop> {
         loop {
-            if self.rest.first().is_none_or(|first| *first == b'\r') {
-                return self.line_end();
+            match self.rest.first() {
+                Some(b'\r') | None => return self.line_end(),
+                _ if lines.len() == most => return Err(Stop::Error(ScanError::TooMany)),
+                _ => {}
             }
-            if lines.len() == most {
-                return Err(Stop::Error(ScanError::TooMany));
+            let (name, bytes) = self.before(b':')?;
+            let known = Known::of(bytes);
+            if known == Known::Other && !is_token(bytes) {
+                return Err(MALFORMED);
             }
-            let name_bytes = self.rest;
-            let name = self.token(b':')?;
             let value = self.value()?;
-            self.line_end()?;
-            let known = Known::of(&name_bytes[..(name.end - name.start) as usize]);
             lines.push(Line { known, name, value });
-            progress.line(self);
+            progress.at = self.at();
         }
     }
 
-    /// The value of a field, without the white space around it (RFC 9112 section 5.1).
-    #[inline]
+    /// A value without the white space around it, and the end of its line.
+    #[inline(always)]
     fn value(&mut self) -> Result<Span, Stop> {
         while let [b' ' | b'\t', rest @ ..] = self.rest {
             self.rest = rest;
         }
-        let bytes = self.rest;
-        let mut value = self.text()?;
-        let mut trimmed = &bytes[..(value.end - value.start) as usize];
-        while let [rest @ .., b' ' | b'\t'] = trimmed {
-            trimmed = rest;
+        let (mut value, mut bytes) = self.take(self.text());
+        self.line_end()?;
+        while let [kept @ .., b' ' | b'\t'] = bytes {
+            bytes = kept;
             value.end -= 1;
         }
         Ok(value)
     }
 
-    /// Text up to the end of the line (RFC 9110 section 5.5).
-    #[inline]
-    fn text(&mut self) -> Result<Span, Stop> {
-        let start = self.at();
-        loop {
-            match self.take(text_run(self.rest)).1 {
-                Some(b'\r') => return Ok(Span::new(start, self.at())),
-                Some(b'\t') => self.rest = &self.rest[1..],
-                Some(_) => return Err(MALFORMED),
-                None => return Err(Stop::More),
-            }
+    /// Bytes of the text that comes here (RFC 9110 section 5.5).
+    #[inline(always)]
+    fn text(&self) -> usize {
+        let mut length = text_run(self.rest);
+        while let Some([b'\t', rest @ ..]) = self.rest.get(length..) {
+            length += 1 + text_run(rest);
         }
+        length
     }
+}
+
+/// Where `expected` should be: it may still come, or does not.
+#[cold]
+fn amiss(rest: &[u8], expected: &[u8]) -> Stop {
+    if expected.starts_with(rest) { Stop::More } else { MALFORMED }
 }
