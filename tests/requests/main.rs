@@ -9,6 +9,7 @@ mod backend;
 mod case;
 mod client;
 mod lane;
+mod read;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;
@@ -36,7 +37,7 @@ fn corpus() -> Vec<Case> {
     files.sort();
     let read = |path: &Path| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        case::read(&name, &std::fs::read_to_string(path).unwrap())
+        read::read(&name, &std::fs::read_to_string(path).unwrap())
     };
     files.iter().flat_map(|path| read(path)).collect()
 }
@@ -111,7 +112,7 @@ const WRONG: &str = include_str!("wrong.txt");
 #[tokio::test]
 async fn what_is_otherwise_than_a_case_says_is_told() {
     for engine in [Engine::Native, Engine::Hyper] {
-        let cases = case::read("wrong.txt", WRONG);
+        let cases = read::read("wrong.txt", WRONG);
         let titles: Vec<_> = cases.iter().map(Case::title).collect();
         let complaints = run(engine, cases).await;
         for title in titles {
