@@ -8,6 +8,8 @@ pub struct Case {
     /// `file:line`.
     pub place: String,
     pub name: String,
+    /// The proxy does not do what the case says yet.
+    pub open: bool,
     pub listener: Listener,
     pub pieces: Pieces,
     /// What hyper does behind another request depends on how its buffers are filled.
@@ -144,6 +146,7 @@ impl Case {
         Some(Self {
             place: self.place.clone(),
             name: format!("{}, behind another", self.name),
+            open: self.open,
             listener: self.listener,
             pieces: Pieces::Whole,
             behind_on_hyper: false,
@@ -169,6 +172,7 @@ impl Case {
         Some(Self {
             place: self.place.clone(),
             name: format!("{}, in pieces", self.name),
+            open: self.open,
             listener: self.listener,
             pieces: Pieces::Whole,
             behind_on_hyper: false,

@@ -30,6 +30,7 @@ struct Draft<'a> {
     place: String,
     name: &'a str,
     why: bool,
+    open: bool,
     /// And whether hyper differs; if none is marked, it does for all.
     each: Vec<(bool, &'a str)>,
     listener: Listener,
@@ -53,6 +54,7 @@ impl<'a> Draft<'a> {
         };
         match head {
             "why:" => self.why = true,
+            "open:" => self.open = true,
             "each:" => self.each.push((false, rest)),
             "each*:" => self.each.push((true, rest)),
             "on:" => self.listener = listener(rest)?,
@@ -128,6 +130,7 @@ impl<'a> Draft<'a> {
                 Some(variant) => format!("{}: {}", self.name, shortened(variant)),
                 None => self.name.to_owned(),
             },
+            open: self.open,
             listener: self.listener,
             pieces: self.pieces,
             behind_on_hyper: !self.behind_native_only,
