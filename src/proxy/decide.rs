@@ -11,8 +11,8 @@ use super::{
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, FULL, Fields, Key, Policy, PoolSet, PoolTable, RequestView, ServiceTable,
-        StickyTable, choose, slow_start,
+        Candidates, CompiledRoute, FULL, Fields, Key, Policy, PoolSet, PoolTable, RequestView,
+        ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
     spec::{Balance, StickyKey, UnhealthyPool},
 };
@@ -90,7 +90,11 @@ fn decide_on<L: Lines>(
     }
     let host = head::host(head);
     let view = RequestView::new(head.method, host, head.path, head.query, head.lines, query.client);
-    let route = snapshot.table.find(&view).ok_or(Reason::NoRoute)?;
+    let found = snapshot.table.find(&view);
+    if leads_elsewhere(snapshot, found, &view, query) {
+        return Err(Reason::BadRequest.into());
+    }
+    let route = found.ok_or(Reason::NoRoute)?;
     let service = &snapshot.table.services[route.service];
     let live = &snapshot.services[route.service];
     let choice = Choice { service, live, core, now: query.now };
@@ -105,6 +109,31 @@ fn decide_on<L: Lines>(
     let ticket = core.flights.begin(core.index, upstream);
     let service_slot = live.slot.index();
     Ok(Assignment { ticket, policy: service.policy, service_slot, issued })
+}
+
+/// A backend that reads the path more laxly would take it for one that has another route or pin: the raw path
+/// is matched and sent, so one of the two would be got round.
+fn leads_elsewhere<L: Lines>(
+    snapshot: &Snapshot,
+    found: Option<&CompiledRoute>,
+    view: &RequestView<'_, L>,
+    query: &Query<'_, L>,
+) -> bool {
+    let Some(path) = folded_path(view.path) else { return false };
+    if head::is_tricky(&path) {
+        return true;
+    }
+    let head = query.head;
+    let host = head::host(head);
+    let lax = RequestView::new(head.method, host, &path, head.query, head.lines, query.client);
+    match (found, snapshot.table.find(&lax)) {
+        (None, None) => false,
+        (Some(raw), Some(lax_route)) if std::ptr::eq(raw, lax_route) => {
+            let service = &snapshot.table.services[raw.service];
+            service.pin(view) != service.pin(&lax)
+        }
+        _ => true,
+    }
 }
 
 /// `Connection` names a field that some route, pin or sticky key reads: it would stay behind, and the

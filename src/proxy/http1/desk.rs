@@ -17,7 +17,7 @@ pub(super) const READ: usize = 64 << 10;
 pub(super) const ROOM: usize = 32;
 
 /// Sets of buffers that are kept for the next requests.
-const MOST_WORKS: usize = 64;
+const MOST_WORKS: usize = 32;
 
 pub(in crate::proxy) struct Desk {
     /// Where everything is read to; nobody holds it longer than one poll.
