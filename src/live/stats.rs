@@ -26,8 +26,8 @@ const FIRST_CLASS: usize = CODES.len() - 4;
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Index into [`METHODS`].
-pub fn method_index(method: &str) -> usize {
-    METHODS.iter().position(|&known| known == method).unwrap_or(METHODS.len() - 1)
+pub fn method_index(method: &[u8]) -> usize {
+    METHODS.iter().position(|known| known.as_bytes() == method).unwrap_or(METHODS.len() - 1)
 }
 
 /// Index into [`CODES`].
@@ -351,8 +351,8 @@ mod tests {
         for (i, code) in CODES.iter().enumerate().take(FIRST_CLASS) {
             assert_eq!(code_index(code.parse().unwrap()), i);
         }
-        assert_eq!(METHODS[method_index("PATCH")], "PATCH");
-        assert_eq!(METHODS[method_index("get")], "OTHER");
+        assert_eq!(METHODS[method_index(b"PATCH")], "PATCH");
+        assert_eq!(METHODS[method_index(b"get")], "OTHER");
     }
 
     #[test]

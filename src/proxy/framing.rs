@@ -22,6 +22,8 @@ pub(super) struct Ambiguous;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Framing {
     length: Option<u64>,
+    /// There is one line, and it says so as this proxy would.
+    plain: bool,
     coded: bool,
     ambiguous: bool,
 }
@@ -30,6 +32,9 @@ impl Framing {
     /// A line of `Content-Length`. The same number again, also in a list, is the same number (section 6.3,
     /// rule 5).
     pub(super) fn content_length(&mut self, value: &[u8]) {
+        let is_canonical =
+            value.len() == 1 || (value.first() != Some(&b'0') && !value.contains(&b','));
+        self.plain = self.length.is_none() && is_canonical;
         for number in value.split(|byte| *byte == b',') {
             match decimal(number.trim_ascii()) {
                 Some(length) if self.length.is_none_or(|known| known == length) => {
@@ -51,6 +56,11 @@ impl Framing {
     /// The value of `Content-Length`, if there is one.
     pub(super) fn declared(&self) -> Option<u64> {
         self.length
+    }
+
+    /// The one line of `Content-Length` can be passed on as it is.
+    pub(super) fn is_plainly_declared(&self) -> bool {
+        self.plain && self.length.is_some()
     }
 
     /// Of a request of HTTP/1.`minor`.

@@ -175,14 +175,15 @@ fn is_host(host: &[u8]) -> bool {
         return address.is_some_and(|it| it.parse::<Ipv6Addr>().is_ok())
             && is_port(&rest[end + 1..]);
     }
-    let is_of_a_name = |byte: &u8| OF_A_NAME[usize::from(*byte)];
-    let mut encoded = host.split(|byte| *byte == b'%').skip(1);
-    if !encoded.all(|it| matches!(it, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
-    {
-        return false;
+    let mut at = 0;
+    while let Some(byte) = host.get(at).filter(|byte| OF_A_NAME[usize::from(**byte)]) {
+        let is_encoded = |it: &[u8]| it.iter().all(u8::is_ascii_hexdigit);
+        if *byte == b'%' && !host.get(at + 1..at + 3).is_some_and(is_encoded) {
+            return false;
+        }
+        at += 1;
     }
-    let end = host.iter().position(|byte| !is_of_a_name(byte)).unwrap_or(host.len());
-    host.is_empty() || (end > 0 && is_port(&host[end..]))
+    host.is_empty() || (at > 0 && is_port(&host[at..]))
 }
 
 /// What a registered name consists of (RFC 3986 section 3.2.2).

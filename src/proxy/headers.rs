@@ -15,6 +15,11 @@ const X_CROSSFADE_VERSION: &[u8] = b"x-crossfade-version";
 pub(super) trait Sink {
     fn line(&mut self, name: &[u8], value: &[u8]);
 
+    /// Several lines, which `block` has as they would be written.
+    fn block(&mut self, _block: &[u8], lines: &[(&[u8], &[u8])]) {
+        lines.iter().for_each(|(name, value)| self.line(name, value));
+    }
+
     /// The same for a line that is there already as it would be written.
     fn raw(&mut self, _line: &[u8], name: &[u8], value: &[u8]) {
         self.line(name, value);
@@ -45,14 +50,18 @@ pub(super) struct Client {
     /// The peer of the connection.
     pub(super) peer: IpAddr,
     /// The same, as `x-forwarded-for` says it.
-    pub(super) text: Box<str>,
+    text: Box<str>,
+    /// The lines that a stranger's request gets, as they are written.
+    block: Box<[u8]>,
     /// Its `X-Forwarded-*` are believed.
     pub(super) trusted: bool,
 }
 
 impl Client {
     pub(super) fn new(peer: IpAddr, trusted: bool) -> Self {
-        Self { peer, text: peer.to_string().into(), trusted }
+        let text = peer.to_string();
+        let block = format!("x-forwarded-for: {text}\r\nx-forwarded-proto: http\r\n");
+        Self { peer, text: text.into(), block: block.into_bytes().into(), trusted }
     }
 
     /// The user's address: behind trusted proxies the last one that they tell.
@@ -115,10 +124,13 @@ pub(super) fn to_backend<L: Lines>(
                 has_host = true;
                 pass();
             }
+            Known::ContentLength if facts.framing.is_plainly_declared() => pass(),
             _ => {}
         }
     }
-    if let Some(length) = facts.framing.declared() {
+    if let Some(length) = facts.framing.declared()
+        && !facts.framing.is_plainly_declared()
+    {
         sink.line(b"content-length", Decimal::new(length).as_bytes());
     }
     if facts.cookies > 1 && head.version == Version::Http2 {
@@ -126,9 +138,15 @@ pub(super) fn to_backend<L: Lines>(
         let crumbs: Vec<&[u8]> = head.lines.values("cookie").collect();
         sink.line(b"cookie", &crumbs.join(&b"; "[..]));
     }
-    forwarded_for(head.lines, client, sink);
-    if !has_proto {
-        sink.line(b"x-forwarded-proto", b"http");
+    if client.trusted {
+        forwarded_for(head.lines, client, sink);
+        if !has_proto {
+            sink.line(b"x-forwarded-proto", b"http");
+        }
+    } else {
+        let lines: [(&[u8], &[u8]); 2] =
+            [(b"x-forwarded-for", client.text.as_bytes()), (b"x-forwarded-proto", b"http")];
+        sink.block(&client.block, &lines);
     }
     if !has_host && let Some(host) = host {
         sink.line(b"x-forwarded-host", host);
@@ -154,7 +172,7 @@ pub(super) fn to_backend<L: Lines>(
 
 fn forwarded_for(lines: &impl Lines, client: &Client, sink: &mut impl Sink) {
     let peer = client.text.as_bytes();
-    if client.trusted && first(lines, Known::XForwardedFor).is_some() {
+    if first(lines, Known::XForwardedFor).is_some() {
         let mut hops: Vec<&[u8]> = lines.values("x-forwarded-for").collect();
         hops.push(peer);
         sink.line(b"x-forwarded-for", &hops.join(&b", "[..]));
@@ -172,19 +190,30 @@ pub(super) struct Marks<'a> {
     pub(super) version: Option<&'a HeaderValue>,
 }
 
+/// A response's length, which is told however the message is framed.
+#[derive(Clone, Copy)]
+pub(super) enum Declared {
+    /// The one line that there is says so.
+    Plainly,
+    As(u64),
+}
+
 /// The response's fields as the client gets them, except those that frame its body otherwise than by
 /// `Content-Length`, which is the backend's, as a number, where there is one.
 ///
 /// Whatever a backend's `Connection` names is between it and this proxy; it cannot name the length away.
 pub(super) fn to_client(
     lines: &impl Lines,
-    length: Option<u64>,
+    length: Option<Declared>,
     marks: &Marks<'_>,
     sink: &mut impl Sink,
 ) {
     let names_fields = first(lines, Known::Connection).is_some();
     for (place, (known, name, value)) in lines.lines().enumerate() {
         match known {
+            Known::ContentLength if matches!(length, Some(Declared::Plainly)) => {
+                pass(lines, place, name, value, sink);
+            }
             Known::Connection
             | Known::ContentLength
             | Known::KeepAlive
@@ -195,7 +224,7 @@ pub(super) fn to_client(
             _ => pass(lines, place, name, value, sink),
         }
     }
-    if let Some(length) = length {
+    if let Some(Declared::As(length)) = length {
         sink.line(b"content-length", Decimal::new(length).as_bytes());
     }
     if let Some(cookie) = marks.cookie {
@@ -350,7 +379,7 @@ mod tests {
             ("x-a", "3"),
         ]);
         let mut sent = HeaderMap::new();
-        to_client(&lines, Some(3), &Marks::default(), &mut sent);
+        to_client(&lines, Some(Declared::Plainly), &Marks::default(), &mut sent);
         assert_eq!(sent.len(), 1);
         assert_eq!(sent["content-length"], "3");
     }

@@ -24,6 +24,8 @@ pub(super) struct Tries {
     tried: Vec<usize>,
     /// The current one included.
     tries: u32,
+    /// It was sent again to the same backend.
+    replayed: bool,
 }
 
 /// How an attempt ended without an answer.
@@ -56,7 +58,12 @@ pub(super) fn is_idempotent(method: &str) -> bool {
 impl Tries {
     pub(super) fn new(address: IpAddr, secure: bool, method: &str) -> Self {
         let idempotent = is_idempotent(method);
-        Self { address, secure, idempotent, tried: Vec::new(), tries: 1 }
+        Self { address, secure, idempotent, tried: Vec::new(), tries: 1, replayed: false }
+    }
+
+    /// Nothing has failed yet, and nothing has taken its time.
+    pub(super) fn is_first(&self) -> bool {
+        self.tries == 1 && !self.replayed
     }
 
     /// # Errors
@@ -76,6 +83,7 @@ impl Tries {
                 let repeatable = whole && (!written || self.idempotent);
                 // The backend closed an idle connection while the request was on its way to it.
                 if reused && repeatable {
+                    self.replayed = true;
                     return Ok(Next::Fresh(assignment));
                 }
                 (Reason::UpstreamReset, on.reset && repeatable)

@@ -38,6 +38,8 @@ pub struct ServiceTable {
     pub split: Split,
     pub sticky: Option<StickyTable>,
     pub policy: Policy,
+    /// The pools that are not drained.
+    undrained: PoolSet,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +125,10 @@ impl ServiceTable {
             name: name.clone(),
             pools: service.pools.iter().map(|(name, pool)| PoolTable::new(name, pool)).collect(),
             pins: service.pins.iter().map(pin).collect(),
+            undrained: (service.pools.values().enumerate())
+                .filter(|(_, pool)| !pool.drained)
+                .map(|(index, _)| index)
+                .collect(),
             split: Split::new(service.pools.values().map(|pool| pool.weight.get())),
             sticky: StickyTable::new(service, &salt),
             policy: Policy {
@@ -144,8 +150,7 @@ impl ServiceTable {
 
     /// The pools that are not drained.
     pub fn undrained(&self) -> PoolSet {
-        let pools = self.pools.iter().enumerate();
-        pools.filter(|(_, pool)| !pool.drained).map(|(index, _)| index).collect()
+        self.undrained
     }
 }
 

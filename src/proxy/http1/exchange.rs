@@ -77,6 +77,8 @@ pub(super) struct Exchange {
     /// For a request that has none.
     request_id: [u8; 32],
     began: Instant,
+    /// The same, in milliseconds of the process's clock.
+    began_millis: u64,
     assignment: Assignment,
     stage: Stage,
 }
@@ -130,9 +132,9 @@ impl Session {
         let core = &connection.core;
         let Work { request, scan, upload, download, exchange, .. } = work;
         let began = Instant::now();
-        let method = std::str::from_utf8(scan.method.of(request)).unwrap_or_default();
+        let method = scan.method.of(request);
         let mut recorder = Recorder::new(core.clone(), method_index(method), began);
-        let is_head = method == "HEAD";
+        let is_head = method == b"HEAD";
         let mut closes = true;
         let refuse = |recorder: Recorder, failure: Failure, download: &mut Download, closes| {
             download.begin(closes);
@@ -170,7 +172,7 @@ impl Session {
             return Err(refuse(recorder, reason.into(), download, closes));
         }
         upload.begin(length, assignment.policy.retries.buffer as usize);
-        let tries = Tries::new(address, secure, method);
+        let tries = Tries::new(address, secure, head.method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let exchange = exchange.insert(Exchange {
             recorder,
@@ -180,11 +182,12 @@ impl Session {
             tries,
             request_id,
             began,
+            began_millis: now,
             assignment,
             stage: Stage::Free { fresh: false },
         });
         if let Some(conn) = exchange.take_idle() {
-            exchange.send(connection, conn, began, &head, upload, download);
+            exchange.send(connection, conn, &head, upload, download);
         }
         Ok(())
     }
@@ -204,8 +207,7 @@ impl Session {
                     };
                     match message::head(scan, request, &lines) {
                         Ok(head) => {
-                            let sent = exchange.began;
-                            exchange.send(connection, conn, sent, &head, upload, download);
+                            exchange.send(connection, conn, &head, upload, download);
                             continue;
                         }
                         Err(reason) => Miss::Failed(reason),
@@ -215,8 +217,7 @@ impl Session {
                     let conn = ready!(connecting.as_mut().poll(cx));
                     match conn.and_then(|conn| Ok((conn, message::head(scan, request, &lines)?))) {
                         Ok((conn, head)) => {
-                            let sent = Instant::now();
-                            exchange.send(connection, conn, sent, &head, upload, download);
+                            exchange.send(connection, conn, &head, upload, download);
                             continue;
                         }
                         Err(reason) => Miss::Failed(reason),
@@ -395,7 +396,6 @@ impl Exchange {
         &mut self,
         connection: &ClientConnection,
         conn: Conn,
-        sent: Instant,
         head: &Head<'_, Scanned<'_>>,
         upload: &mut Upload,
         download: &mut Download,
@@ -404,7 +404,7 @@ impl Exchange {
         let flight = &self.assignment.ticket.flight;
         let clock = connection.core.live.clock;
         if !timeouts.request.is_zero() {
-            flight.limit(clock.millis(self.began).saturating_add(millis(timeouts.request)));
+            flight.limit(self.began_millis.saturating_add(millis(timeouts.request)));
         }
         upload.rewind();
         download.begin(!self.keeps);
@@ -414,7 +414,13 @@ impl Exchange {
             backend: flight.upstream.authority.as_bytes(),
         };
         write_head(&mut upload.head, head, &self.facts, self.length, &added);
-        let sent_millis = clock.millis(sent);
+        // An idle connection is at hand at once.
+        let (sent, sent_millis) = if conn.reused && self.tries.is_first() {
+            (self.began, self.began_millis)
+        } else {
+            let now = Instant::now();
+            (now, clock.millis(now))
+        };
         let until = sent_millis.saturating_add(millis(timeouts.response));
         flight.arm_until(until, Reason::ResponseTimeout);
         let body = connection.listener.spec.timeouts.body;

@@ -2,7 +2,7 @@
 
 use super::scan::{Line, RequestScan};
 use crate::{
-    live::Reason,
+    live::{METHODS, Reason},
     proxy::{
         fields::{Known, Lines},
         head::{Head, Version},
@@ -48,7 +48,11 @@ pub(super) fn head<'a>(
     lines: &'a Scanned<'a>,
 ) -> Result<Head<'a, Scanned<'a>>, Reason> {
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Reason::BadRequest);
-    let method = text(scan.method.of(bytes))?;
+    let method = scan.method.of(bytes);
+    let method = match METHODS.iter().find(|known| known.as_bytes() == method) {
+        Some(known) => known,
+        None => text(method)?,
+    };
     let target = Target::of(method, text(scan.target.of(bytes))?)?;
     let version = if scan.minor == 0 { Version::Http10 } else { Version::Http11 };
     let Target { authority, path, query } = target;
@@ -117,6 +121,10 @@ impl Sink for Wire<'_> {
         out.extend_from_slice(b": ");
         out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
+    }
+
+    fn block(&mut self, block: &[u8], _: &[(&[u8], &[u8])]) {
+        self.0.extend_from_slice(block);
     }
 
     fn raw(&mut self, line: &[u8], _: &[u8], _: &[u8]) {

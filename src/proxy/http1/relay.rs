@@ -398,7 +398,6 @@ impl Relay<'_> {
                 .map_err(|_| self.failed(Reason::BadResponse));
         }
         let now = Instant::now();
-        let now_millis = self.clock().millis(now);
         let stats = &self.flight().upstream.backend.pool.stats;
         stats.record_upstream_response(self.connection.core.index, now - self.attempt.sent);
         let context = response::Context {
@@ -406,7 +405,7 @@ impl Relay<'_> {
             assignment: self.assignment,
             asked: &self.asked,
             waits_to_send: self.attempt.awaits_continue,
-            now_millis,
+            now,
         };
         let announced = response::answer(&context, self.download, head)
             .map_err(|reason| self.failed(reason))?;

@@ -12,12 +12,12 @@ use crate::{
         decide::Assignment,
         fields::{Known, Lines, connection_options},
         framing::{Framing, Length},
-        headers::{Marks, Sink, keep_alive_timeout, to_client},
+        headers::{Declared, Marks, Sink, keep_alive_timeout, to_client},
         tunnel::is_agreed,
     },
     spec::ListenerLimits,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the request says of its response.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ pub(super) struct Context<'a> {
     pub(super) asked: &'a Asked<'a>,
     /// The client has not begun its body, because it waits for 100: whether it still sends it cannot be known.
     pub(super) waits_to_send: bool,
-    pub(super) now_millis: u64,
+    pub(super) now: Instant,
 }
 
 impl ResponseScan {
@@ -164,6 +164,10 @@ pub(super) fn answer(
     };
     // RFC 9110 section 8.6: not with 204, and a coding overrides it.
     let declared = facts.framing.declared().filter(|_| scan.status != 204);
+    let declared = declared.map(|length| match facts.framing.is_plainly_declared() {
+        true => Declared::Plainly,
+        false => Declared::As(length),
+    });
     status_line(&mut out.bytes, scan.status, scan.reason.of(head));
     let mut wire = Wire(&mut out.bytes);
     to_client(&lines, declared, &marks, &mut wire);
@@ -172,8 +176,9 @@ pub(super) fn answer(
         wire.line(b"transfer-encoding", b"chunked");
     }
     if !facts.has_date {
-        let desk = &context.connection.core.desk;
-        desk.with_date(context.now_millis, |line| wire.raw(line, b"", b""));
+        let core = &context.connection.core;
+        let now = core.live.clock.millis(context.now);
+        core.desk.with_date(now, |line| wire.raw(line, b"", b""));
     }
     if let Some(option) = persistence(download.closes, asked.minor) {
         wire.line(b"connection", option);

@@ -256,7 +256,7 @@ impl Session {
         let core = &self.connection.core;
         let mut work = self.work.take().unwrap_or_else(|| core.desk.take_work());
         // Whatever was read of its method is not to be believed.
-        let recorder = Recorder::new(core.clone(), method_index(""), Instant::now());
+        let recorder = Recorder::new(core.clone(), method_index(b""), Instant::now());
         work.download.begin(true);
         self.refuse(1, false, recorder, reason.into(), &mut work.download);
         if self.flush(&mut work.download.out).await {

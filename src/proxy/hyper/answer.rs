@@ -4,7 +4,7 @@ use super::{
     super::{
         decide::Assignment,
         failure::Failure,
-        headers::{Marks, to_client},
+        headers::{Declared, Marks, to_client},
     },
     body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
     conn::is_framed_twice,
@@ -111,9 +111,14 @@ pub(super) fn answer(
 }
 
 /// `Content-Length`, unless there is a transfer coding (RFC 9112 section 6.3); hyper has judged it.
-fn length(headers: &HeaderMap) -> Option<u64> {
-    let length = headers.get(header::CONTENT_LENGTH)?;
-    (!is_framed_twice(headers)).then(|| length.to_str().ok()?.trim().parse().ok())?
+fn length(headers: &HeaderMap) -> Option<Declared> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next()?.to_str().ok()?;
+    match (is_framed_twice(headers), lengths.next()) {
+        (true, _) => None,
+        (false, None) => Some(Declared::Plainly),
+        (false, Some(_)) => length.trim().parse().ok().map(Declared::As),
+    }
 }
 
 fn with_head(

@@ -32,7 +32,7 @@ pub(super) async fn handle(
     served.head_read();
     let connection = &served.connection;
     let core = &connection.core;
-    let method = method_index(request.method().as_str());
+    let method = method_index(request.method().as_str().as_bytes());
     let is_h1 = request.version() <= http::Version::HTTP_11;
     let active = Active::begin(&served.activity, core.live.clock);
     let mut recorder = Recorder::new(core.clone(), method, Instant::now());
