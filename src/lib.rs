@@ -27,14 +27,19 @@
 //!
 //! # The path of a request
 //!
-//! All of it happens on the core that accepted the connection. `proxy/connection.rs` finds out which HTTP
-//! it speaks and when it idles; `proxy/handler.rs` answers whatever happens. `proxy/decide.rs` borrows the
-//! snapshot once, in a closure that cannot cross an await, and comes back with a ticket
-//! (`proxy/flight.rs`): the backend knows of the request from then until its last byte. The request goes out
-//! on one of this core's own connections (`proxy/upstream.rs`), again on another one where that is safe
-//! (`proxy/sending.rs`). What comes back becomes the client's answer (`proxy/answer.rs`): ticket and record
-//! ride in its body (`proxy/body.rs`), or in the tunnel (`proxy/tunnel.rs`).
+//! All of it happens on the core that accepted the connection. `proxy/connection.rs` gives it to an engine,
+//! which turns bytes into a head and back: `proxy/http1/` is crossfade's own for HTTP/1, `proxy/hyper/`
+//! speaks HTTP/2, and HTTP/1 for tests and measurement (`engine: hyper`). What a request means is written
+//! once and knows no engine: `proxy/head.rs` judges it, with `proxy/framing.rs` where its body ends;
+//! `proxy/decide.rs` borrows the snapshot once, in a closure that cannot cross an await, and comes back with
+//! a ticket (`proxy/flight.rs`): the backend knows of the request from then until its last byte.
+//! `proxy/headers.rs` says what becomes of its fields, `proxy/tries.rs` what is sent again and where to,
 //! `proxy/record.rs` counts it once, in this core's own cells.
+//!
+//! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,
+//! `scan/` judges its bytes, `exchange.rs` decides and keeps the ticket, `relay.rs` moves both directions
+//! at once, `chunked.rs` takes bodies apart. In hyper's, `handler.rs`, `sending.rs` and `answer.rs` are that way, and
+//! ticket and record ride in the response's body (`body.rs`).
 //!
 //! # The path of a change
 //!

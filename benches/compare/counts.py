@@ -1,43 +1,65 @@
-"""What a request is in user instructions and system calls. Each proxy runs twice under a tool that
-counts, for a short and for a long time; the difference leaves out the start, the connecting and the end."""
+"""What a request is in user instructions and system calls. Each proxy runs twice for the same time under a
+tool that counts, once with a short and once with a long load; the difference leaves out the start, the
+connecting, the end and what is done by the clock, of which such slow runs would have too much."""
 
 import collections
 import re
+import time
+from collections.abc import Callable
 
 from .proxies import Recipe, Stage
 from .workloads import GET1K, load
 
 CONNECTIONS = 16
+FEWEST_REQUESTS = 100
+
+
+class TooBusy(Exception):
+    """The machine left too little time for what was to be counted."""
 
 
 def instructions(recipe: Recipe, stage: Stage, seconds: tuple[int, int]) -> float:
     """User instructions per request, as callgrind counts them, over all threads."""
-    counted = []
-    for length in seconds:
-        output = stage.folder / f"{recipe.name}.callgrind"
-        under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}"]
-        with recipe.run(stage, under) as proxy:
-            requests = load(GET1K, proxy.port, length, CONNECTIONS, stage.folder)
+    output = stage.folder / f"{recipe.name}.callgrind"
+    under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}"]
+
+    def total() -> collections.Counter[str]:
         # `totals:` is not in every file; the sum over all threads is `summary:` where there is one.
-        total = re.search(r"^(?:totals|summary): (\d+)", output.read_text(), re.MULTILINE)
-        counted.append((int(total.group(1)), requests))
-    (cost_short, requests_short), (cost_long, requests_long) = counted
-    return (cost_long - cost_short) / (requests_long - requests_short)
+        number = re.search(r"^(?:totals|summary): (\d+)", output.read_text(), re.MULTILINE)
+        return collections.Counter({"instructions": int(number.group(1))})
+
+    return difference(recipe, stage, seconds, under, total)["instructions"]
 
 
 def system_calls(recipe: Recipe, stage: Stage, seconds: tuple[int, int]) -> dict[str, float]:
     """System calls per request by kind, as strace counts them, most frequent first."""
-    counted: list[tuple[collections.Counter[str], int]] = []
-    for length in seconds:
-        output = stage.folder / f"{recipe.name}.strace"
-        with recipe.run(stage, ["strace", "-f", "-c", "-o", str(output)]) as proxy:
-            requests = load(GET1K, proxy.port, length, CONNECTIONS, stage.folder)
-        counted.append((calls_in(output.read_text()), requests))
-    (calls_short, requests_short), (calls_long, requests_long) = counted
-    requests = requests_long - requests_short
-    difference = {name: (calls_long[name] - calls_short[name]) / requests for name in calls_long}
+    output = stage.folder / f"{recipe.name}.strace"
+    under = ["strace", "-f", "-c", "-o", str(output)]
+    calls = difference(recipe, stage, seconds, under, lambda: calls_in(output.read_text()))
     # What is rarer than one in a thousand requests is the proxy's own life, and the clock.
-    return {name: rate for name, rate in sorted(difference.items(), key=lambda item: -item[1]) if abs(rate) >= 0.001}
+    return {name: rate for name, rate in sorted(calls.items(), key=lambda item: -item[1]) if abs(rate) >= 0.001}
+
+
+def difference(
+    recipe: Recipe,
+    stage: Stage,
+    seconds: tuple[int, int],
+    under: list[str],
+    count: Callable[[], collections.Counter[str]],
+) -> dict[str, float]:
+    """What `count` finds after a run with a long load above what it finds after one with a short load, for
+    each request that the long one had more."""
+    counted = []
+    for length in seconds:
+        with recipe.run(stage, under) as proxy:
+            requests = load(GET1K, proxy.port, length, CONNECTIONS, stage.folder)
+            time.sleep(max(seconds) - length)
+        counted.append((count(), requests))
+    (short, requests_short), (long, requests_long) = counted
+    requests = requests_long - requests_short
+    if requests < FEWEST_REQUESTS:
+        raise TooBusy(f"only {requests_short} and {requests_long} requests in {seconds} seconds")
+    return {name: (long[name] - short[name]) / requests for name in long}
 
 
 def calls_in(table: str) -> collections.Counter[str]:

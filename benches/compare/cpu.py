@@ -40,11 +40,15 @@ Round = dict[str, Sample]
 
 
 def measure(proxy: Running, workload: Workload, plan: Plan, folder: pathlib.Path) -> Sample:
-    before, began = cpu_us(proxy.process.pid), time.monotonic()
-    requests = load(workload, proxy.port, plan.seconds, plan.connections, folder)
-    elapsed = time.monotonic() - began
-    after = cpu_us(proxy.process.pid)
-    return Sample(requests, elapsed, after[0] - before[0], after[1] - before[1])
+    for _ in range(5):
+        before, began = cpu_us(proxy.process.pid), time.monotonic()
+        requests = load(workload, proxy.port, plan.seconds, plan.connections, folder)
+        elapsed = time.monotonic() - began
+        after = cpu_us(proxy.process.pid)
+        # A machine that is busy otherwise may leave the load generator no time at all.
+        if requests:
+            return Sample(requests, elapsed, after[0] - before[0], after[1] - before[1])
+    sys.exit(f"{proxy.name} answered nothing in {plan.seconds} s, five times in a row")
 
 
 def run_rounds(proxies: list[Running], workload: Workload, plan: Plan, folder: pathlib.Path) -> list[Round]:

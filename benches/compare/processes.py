@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import resource
 import shutil
 import signal
@@ -52,10 +53,18 @@ def compile_c(name: str, folder: pathlib.Path) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [held.getsockname()[1] for held in sockets]
-    for held in sockets:
-        held.close()
+    """Ports that nothing listens on, below those that the system gives to clients: between this look and the
+    start of who is to listen, one of many connections would take one of those."""
+    lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    held: list[socket.socket] = []
+    while len(held) < count:
+        try:
+            held.append(socket.create_server(("127.0.0.1", random.randrange(10_000, max(lowest, 20_000)))))
+        except OSError:
+            continue
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
     return ports
 
 

@@ -40,6 +40,18 @@ pub(super) struct ServiceState {
     pub(super) budget: Budget,
 }
 
+/// Each byte as two hexadecimal digits.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 impl Core {
     pub(super) fn new(index: usize, live: Arc<Live>) -> Rc<Self> {
         Rc::new(Self {
@@ -121,6 +133,7 @@ impl Core {
     /// nobody knows any more.
     pub(super) fn tidy(&self) {
         let now = Instant::now();
+        self.flights.tidy();
         for place in self.upstreams.borrow_mut().iter_mut() {
             if let Some(upstream) = place {
                 upstream.tidy(now);
@@ -151,9 +164,9 @@ impl Core {
         let mut dice = self.dice.borrow_mut();
         let mut text = [0; 32];
         for half in text.chunks_exact_mut(16) {
-            let bits = dice.next_u64();
-            for (digit, shift) in half.iter_mut().zip((0..64).step_by(4)) {
-                *digit = b"0123456789abcdef"[(bits >> shift) as usize & 15];
+            let bytes = dice.next_u64().to_le_bytes();
+            for (digits, byte) in half.chunks_exact_mut(2).zip(bytes) {
+                digits.copy_from_slice(&HEX[usize::from(byte)]);
             }
         }
         text

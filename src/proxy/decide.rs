@@ -11,8 +11,8 @@ use super::{
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, FULL, Fields, Key, Policy, PoolSet, PoolTable, RequestView, ServiceTable,
-        StickyTable, choose, slow_start,
+        Candidates, CompiledRoute, FULL, Fields, Key, Policy, PoolSet, PoolTable, RequestView,
+        ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
     spec::{Balance, StickyKey, UnhealthyPool},
 };
@@ -90,30 +90,50 @@ fn decide_on<L: Lines>(
     }
     let host = head::host(head);
     let view = RequestView::new(head.method, host, head.path, head.query, head.lines, query.client);
-    let route = snapshot.table.find(&view).ok_or(Reason::NoRoute)?;
+    let found = snapshot.table.find(&view);
+    if leads_elsewhere(snapshot, found, &view, query) {
+        return Err(Reason::BadRequest.into());
+    }
+    let route = found.ok_or(Reason::NoRoute)?;
     let service = &snapshot.table.services[route.service];
     let live = &snapshot.services[route.service];
     let choice = Choice { service, live, core, now: query.now };
-    if query.earlier.is_none() {
-        choice.state(|state| state.budget.request(choice.now));
-    }
-
-    let (key, issued) = choice.key(&view, query);
-    let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
-    let pool = choice.pool(&view, query.earlier.as_ref(), key)?;
-    let balance_key = match service.policy.balance {
-        Balance::Hash => key.unwrap_or_else(|| Key::of_address(query.client)).hash(),
-        // Nobody asks for it.
-        _ => 0,
-    };
-    let Some(backend) = choice.backend(pool, tried, balance_key) else {
-        let pool = Some(live.pools[pool].pool.clone());
-        return Err(Refusal { reason: Reason::NoBackend, pool });
-    };
+    let pools = service.pools.len();
+    let (backend, issued) = core.service(live.slot.index(), &live.name, pools, |state| {
+        if query.earlier.is_none() {
+            state.budget.request(choice.now);
+        }
+        choice.make(&view, query, state)
+    })?;
     let upstream = core.upstream(backend);
     let ticket = core.flights.begin(core.index, upstream);
     let service_slot = live.slot.index();
     Ok(Assignment { ticket, policy: service.policy, service_slot, issued })
+}
+
+/// A backend that reads the path more laxly would take it for one that has another route or pin: the raw path
+/// is matched and sent, so one of the two would be got round.
+fn leads_elsewhere<L: Lines>(
+    snapshot: &Snapshot,
+    found: Option<&CompiledRoute>,
+    view: &RequestView<'_, L>,
+    query: &Query<'_, L>,
+) -> bool {
+    let Some(path) = folded_path(view.path) else { return false };
+    if head::is_tricky(&path) {
+        return true;
+    }
+    let head = query.head;
+    let host = head::host(head);
+    let lax = RequestView::new(head.method, host, &path, head.query, head.lines, query.client);
+    match (found, snapshot.table.find(&lax)) {
+        (None, None) => false,
+        (Some(raw), Some(lax_route)) if std::ptr::eq(raw, lax_route) => {
+            let service = &snapshot.table.services[raw.service];
+            service.pin(view) != service.pin(&lax)
+        }
+        _ => true,
+    }
 }
 
 /// `Connection` names a field that some route, pin or sticky key reads: it would stay behind, and the
@@ -134,7 +154,31 @@ struct Choice<'a> {
     now: u64,
 }
 
-impl Choice<'_> {
+impl<'a> Choice<'a> {
+    /// The backend of the request, and the sticky key that was made up for it.
+    fn make<L: Lines>(
+        &self,
+        view: &RequestView<'_, L>,
+        query: &Query<'_, L>,
+        state: &mut ServiceState,
+    ) -> Result<(&'a Arc<LiveBackend>, Option<Issued>), Refusal> {
+        let (key, issued) = self.key(view, query);
+        let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
+        let pool = self.pool(view, query.earlier.as_ref(), key, state)?;
+        let balance_key = match self.service.policy.balance {
+            Balance::Hash => key.unwrap_or_else(|| Key::of_address(query.client)).hash(),
+            // Nobody asks for it.
+            _ => 0,
+        };
+        match self.backend(pool, tried, balance_key, state) {
+            Some(backend) => Ok((backend, issued)),
+            None => {
+                let pool = Some(self.live.pools[pool].pool.clone());
+                Err(Refusal { reason: Reason::NoBackend, pool })
+            }
+        }
+    }
+
     fn key<L: Lines>(
         &self,
         view: &RequestView<'_, L>,
@@ -155,6 +199,7 @@ impl Choice<'_> {
         view: &RequestView<'_, impl Fields>,
         earlier: Option<&Earlier<'_>>,
         key: Option<Key>,
+        state: &mut ServiceState,
     ) -> Result<usize, Refusal> {
         if let Some(pinned) = self.service.pin(view) {
             return Ok(pinned);
@@ -170,9 +215,9 @@ impl Choice<'_> {
         {
             return Ok(kept);
         }
-        self.draw(key, drawable)
+        self.draw(key, drawable, state)
             // Nobody can take it: tell whose share it is.
-            .or_else(|| self.draw(key, PoolSet::ALL))
+            .or_else(|| self.draw(key, PoolSet::ALL, state))
             .ok_or_else(|| Reason::NoBackend.into())
     }
 
@@ -193,23 +238,24 @@ impl Choice<'_> {
         }
     }
 
-    /// What this core remembers of the service.
-    fn state<R>(&self, f: impl FnOnce(&mut ServiceState) -> R) -> R {
-        self.core.service(self.live.slot.index(), &self.live.name, self.service.pools.len(), f)
-    }
-
-    fn draw(&self, key: Option<Key>, among: PoolSet) -> Option<usize> {
+    fn draw(&self, key: Option<Key>, among: PoolSet, state: &mut ServiceState) -> Option<usize> {
         match (&self.service.sticky, key) {
             (Some(sticky), Some(key)) => sticky.draw(key, among),
-            _ => self.state(|state| {
+            _ => {
                 let mut dice = self.core.dice.borrow_mut();
                 state.sequence.draw(&self.service.split, among, &mut *dice)
-            }),
+            }
         }
     }
 
     /// A backend of `pool` that was not `tried`; when all were, one that was.
-    fn backend(&self, pool: usize, tried: &[usize], key: u64) -> Option<&Arc<LiveBackend>> {
+    fn backend(
+        &self,
+        pool: usize,
+        tried: &[usize],
+        key: u64,
+        state: &mut ServiceState,
+    ) -> Option<&'a Arc<LiveBackend>> {
         let table = &self.service.pools[pool];
         if table.drained {
             return None;
@@ -220,19 +266,16 @@ impl Choice<'_> {
             [] => Vec::new(),
             _ => (0..backends.len()).filter(was_tried).collect(),
         };
-        let choose_among = |exclude: &[usize]| {
+        let mut choose_among = |exclude: &[usize]| {
             let candidates = Candidates {
                 pool: table,
                 readiness: |index: usize| self.readiness(&backends[index], table.slow_start),
                 load: |index: usize| backends[index].open(),
                 exclude,
             };
-            self.state(|state| {
-                let mut dice = self.core.dice.borrow_mut();
-                let balance = self.service.policy.balance;
-                let state = &mut state.balance[pool];
-                choose(balance, &candidates, state, &mut *dice, key)
-            })
+            let mut dice = self.core.dice.borrow_mut();
+            let balance = self.service.policy.balance;
+            choose(balance, &candidates, &mut state.balance[pool], &mut *dice, key)
         };
         let mut chosen = choose_among(&exclude);
         if chosen.is_none() && !exclude.is_empty() {

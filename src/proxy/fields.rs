@@ -96,6 +96,11 @@ fn is_alias(name: &[u8], known: &[u8]) -> bool {
 pub(super) trait Lines: Fields {
     /// Names (in any case) and values, in order.
     fn lines(&self) -> impl Iterator<Item = (Known, &[u8], &[u8])>;
+
+    /// The line at this place in order as it would be written, with its end, if the engine has it so.
+    fn raw(&self, _place: usize) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl Lines for HeaderMap {

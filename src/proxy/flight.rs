@@ -17,9 +17,13 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub(super) struct Flights {
     open: RefCell<Slab<Rc<Flight>>>,
+    /// Memory for the next ones.
+    spare: RefCell<Vec<Rc<Flight>>>,
     /// Woken when the first ticket is taken, so that an idle core need not sweep.
     busy: Notify,
 }
+
+const MOST_SPARE: usize = 16;
 
 /// A request in flight, shared by the parts that carry it.
 pub(super) struct Flight {
@@ -47,7 +51,7 @@ pub(super) struct Ticket {
 impl Flights {
     pub(super) fn begin(self: &Rc<Self>, core: usize, upstream: Rc<Upstream>) -> Ticket {
         upstream.backend.begin(core);
-        let flight = Rc::new(Flight {
+        let flight = self.make(Flight {
             upstream,
             core,
             kind: Cell::new(Kind::Request),
@@ -64,6 +68,20 @@ impl Flights {
             self.busy.notify_one();
         }
         Ticket { flight, flights: self.clone(), key }
+    }
+
+    fn make(&self, flight: Flight) -> Rc<Flight> {
+        let Some(mut spare) = self.spare.borrow_mut().pop() else { return Rc::new(flight) };
+        match Rc::get_mut(&mut spare) {
+            Some(place) => *place = flight,
+            None => spare = Rc::new(flight),
+        }
+        spare
+    }
+
+    /// What is kept for the next requests still names the backends of the last ones.
+    pub(super) fn tidy(&self) {
+        self.spare.borrow_mut().clear();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -197,5 +215,9 @@ impl Drop for Ticket {
         self.flight.end();
         drop(self.flight.abandon.take());
         self.flights.open.borrow_mut().remove(self.key);
+        let mut spare = self.flights.spare.borrow_mut();
+        if spare.len() < MOST_SPARE {
+            spare.push(self.flight.clone());
+        }
     }
 }

@@ -175,11 +175,32 @@ fn is_host(host: &[u8]) -> bool {
         return address.is_some_and(|it| it.parse::<Ipv6Addr>().is_ok())
             && is_port(&rest[end + 1..]);
     }
-    let is_of_a_name =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
+    let is_of_a_name = |byte: &u8| OF_A_NAME[usize::from(*byte)];
+    let mut encoded = host.split(|byte| *byte == b'%').skip(1);
+    if !encoded.all(|it| matches!(it, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
+    {
+        return false;
+    }
     let end = host.iter().position(|byte| !is_of_a_name(byte)).unwrap_or(host.len());
     host.is_empty() || (end > 0 && is_port(&host[end..]))
 }
+
+/// What a registered name consists of (RFC 3986 section 3.2.2).
+const OF_A_NAME: [bool; 256] = {
+    let mut class = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        class[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+,;=%";
+    let mut at = 0;
+    while at < others.len() {
+        class[others[at] as usize] = true;
+        at += 1;
+    }
+    class
+};
 
 /// Nothing, or a colon and the number that may follow it.
 fn is_port(port: &[u8]) -> bool {
@@ -190,7 +211,7 @@ fn is_port(port: &[u8]) -> bool {
 }
 
 /// A path with dot segments (also encoded), an encoded NUL or a backslash: backends disagree on what it is.
-fn is_tricky(path: &str) -> bool {
+pub(super) fn is_tricky(path: &str) -> bool {
     let bytes = path.as_bytes();
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'.' | b'\\')) {
         return false;
@@ -267,7 +288,8 @@ mod tests {
             assert!(is_host(host.as_bytes()), "{host}");
         }
         for host in [
-            "a:b", "a:80:80", "a:-1", "::1", "[::1", "a]", "[a]b", "[a]", ":80", "u@a", "a b", "a/",
+            "a:b", "a:80:80", "a:-1", "::1", "[::1", "a]", "[a]b", "[a]", ":80", "u@a", "a b",
+            "a/", "a%", "%4", "a%zz",
         ] {
             assert!(!is_host(host.as_bytes()), "{host}");
         }

@@ -14,6 +14,19 @@ const X_CROSSFADE_VERSION: &[u8] = b"x-crossfade-version";
 /// Where an engine puts the lines of the message that it sends.
 pub(super) trait Sink {
     fn line(&mut self, name: &[u8], value: &[u8]);
+
+    /// The same for a line that is there already as it would be written.
+    fn raw(&mut self, _line: &[u8], name: &[u8], value: &[u8]) {
+        self.line(name, value);
+    }
+}
+
+/// Passes on the line at `place`.
+fn pass(lines: &impl Lines, place: usize, name: &[u8], value: &[u8], sink: &mut impl Sink) {
+    match lines.raw(place) {
+        Some(line) => sink.raw(line, name, value),
+        None => sink.line(name, value),
+    }
 }
 
 impl Sink for HeaderMap {
@@ -84,24 +97,23 @@ pub(super) fn to_backend<L: Lines>(
     let host = head.authority.map(str::as_bytes).or(first(head.lines, Known::Host));
     sink.line(b"host", host.unwrap_or(added.backend));
     let (mut has_proto, mut has_host) = (false, false);
-    for (known, name, value) in head.lines.lines() {
+    for (place, (known, name, value)) in head.lines.lines().enumerate() {
+        let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             Known::Other if facts.names_fields && is_named(head.lines, name) => {}
-            Known::Other | Known::XRequestId | Known::Trailer => sink.line(name, value),
-            Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => {
-                sink.line(name, value);
-            }
-            Known::Expect if facts.expects_continue => sink.line(name, value),
+            Known::Other | Known::XRequestId | Known::Trailer => pass(),
+            Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => pass(),
+            Known::Expect if facts.expects_continue => pass(),
             // Backends that prefer it (RFC 7239) would believe a stranger.
-            Known::Forwarded if client.trusted => sink.line(name, value),
+            Known::Forwarded if client.trusted => pass(),
             // What trusted proxies say is kept; what others say is replaced.
             Known::XForwardedProto if client.trusted => {
                 has_proto = true;
-                sink.line(name, value);
+                pass();
             }
             Known::XForwardedHost if client.trusted => {
                 has_host = true;
-                sink.line(name, value);
+                pass();
             }
             _ => {}
         }
@@ -171,7 +183,7 @@ pub(super) fn to_client(
     sink: &mut impl Sink,
 ) {
     let names_fields = first(lines, Known::Connection).is_some();
-    for (known, name, value) in lines.lines() {
+    for (place, (known, name, value)) in lines.lines().enumerate() {
         match known {
             Known::Connection
             | Known::ContentLength
@@ -180,7 +192,7 @@ pub(super) fn to_client(
             | Known::TransferEncoding
             | Known::Upgrade => {}
             _ if names_fields && is_named(lines, name) => {}
-            _ => sink.line(name, value),
+            _ => pass(lines, place, name, value, sink),
         }
     }
     if let Some(length) = length {

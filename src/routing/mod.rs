@@ -17,7 +17,7 @@ mod testing;
 mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
-pub use request::{Fields, RequestView};
+pub use request::{Fields, RequestView, folded_path};
 pub use split::{PoolSet, Sequence, Split};
 pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};
 pub use table::{

@@ -76,6 +76,41 @@ impl<'a, F: Fields + ?Sized> RequestView<'a, F> {
     }
 }
 
+/// The path as lax readers take it: `%2f` is a slash, what stands behind `;` in a segment is not there, and
+/// slashes in a row are one. `None` when that is the path itself.
+pub fn folded_path(path: &str) -> Option<String> {
+    let bytes = path.as_bytes();
+    let is_suspect = |at: usize, byte: u8| match byte {
+        b';' => true,
+        b'/' => bytes.get(at + 1) == Some(&b'/'),
+        b'%' => encodes_slash(&bytes[at..]),
+        _ => false,
+    };
+    bytes.iter().enumerate().find(|&(at, &byte)| is_suspect(at, byte))?;
+    let mut folded = Vec::with_capacity(bytes.len());
+    let (mut at, mut is_cut) = (0, false);
+    while at < bytes.len() {
+        let is_encoded = encodes_slash(&bytes[at..]);
+        if is_encoded || bytes[at] == b'/' {
+            is_cut = false;
+            if folded.last() != Some(&b'/') {
+                folded.push(b'/');
+            }
+        } else if bytes[at] == b';' {
+            is_cut = true;
+        } else if !is_cut {
+            folded.push(bytes[at]);
+        }
+        at += if is_encoded { 3 } else { 1 };
+    }
+    // Only whole characters of ASCII were taken out.
+    String::from_utf8(folded).ok()
+}
+
+fn encodes_slash(bytes: &[u8]) -> bool {
+    matches!(bytes, [b'%', b'2', b'f' | b'F', ..])
+}
+
 /// `None` when nothing is left. Allocates only when there are upper case letters.
 fn normal_host(host: &str) -> Option<Cow<'_, str>> {
     let (mut end, mut has_upper) = (host.len(), false);
@@ -134,6 +169,25 @@ mod tests {
             assert_eq!(normal_host(raw).as_deref(), normal, "{raw}");
         }
         assert!(matches!(normal_host("shop.example.com:80"), Some(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn paths_as_lax_readers_take_them() {
+        for (path, folded) in [
+            ("/", None),
+            ("/a/b.c/%41", None),
+            ("/a/", None),
+            ("//a", Some("/a")),
+            ("/a///b//", Some("/a/b/")),
+            ("/a%2fb%2F", Some("/a/b/")),
+            ("/a/%2f/b", Some("/a/b")),
+            ("/a;x/b;y=z", Some("/a/b")),
+            ("/;x/b", Some("/b")),
+            ("/a;x%2fb", Some("/a/b")),
+            ("/\u{e4};x", Some("/\u{e4}")),
+        ] {
+            assert_eq!(folded_path(path).as_deref(), folded, "{path}");
+        }
     }
 
     #[test]

@@ -75,6 +75,11 @@ fn good_chunks() -> Vec<Case> {
             "RFC 9112 section 7.1.1: unknown ones are ignored",
             "5;a=b\r\nhello\r\n0;c\r\n\r\n",
         ),
+        good(
+            "space before an extension",
+            "RFC 9112 section 7.1.1: BWS is removed",
+            "5 ;a\r\nhello\r\n0\r\n\r\n",
+        ),
         good("quoted extension", "RFC 9112 section 7.1.1", "5;a=\"b;c\"\r\nhello\r\n0\r\n\r\n"),
         case("chunks: hex digits in either case", size)
             .answers(format!("{CHUNKED}A\r\n0123456789\r\na\r\n0123456789\r\n0\r\n\r\n"))
@@ -123,6 +128,11 @@ fn bad_sizes() -> Vec<Case> {
     cases.extend(bad("plus", why, "+5\r\nworld\r\n0\r\n\r\n"));
     cases.extend(bad("minus", why, "-5\r\nworld\r\n0\r\n\r\n"));
     cases.extend(bad("space before", why, " 5\r\nworld\r\n0\r\n\r\n"));
+    cases.extend(lax(
+        bad("space after", why, "5 \r\nworld\r\n0\r\n\r\n"),
+        "space after a size is free",
+        "helloworld",
+    ));
     cases.extend(bad("space between", why, "5 5\r\nworld\r\n0\r\n\r\n"));
     cases.extend(bad("underscore", why, "0_5\r\nworld\r\n0\r\n\r\n"));
     cases.extend(bad("NUL", why, "5\0\r\nworld\r\n0\r\n\r\n"));

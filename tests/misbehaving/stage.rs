@@ -31,8 +31,11 @@ pub async fn play(case: Case, engine: Engine) -> Result<(), String> {
     let place = Place::open(&case, &board).await;
     let mut spec = support::spec(&[("blue", pool("v1", 1, std::slice::from_ref(&place.address)))]);
     spec.engine = engine;
+    let service = &mut spec.services["shop"];
     // Each attempt is seen as what it is.
-    spec.services["shop"].retries.attempts = 1;
+    service.retries.attempts = 1;
+    // What is closed is closed for a reason.
+    service.timeouts.upstream_idle = Duration::from_secs(3600);
     let patient = spec.clone();
     case.tune(&mut spec.services["shop"]);
     let proxy = Proxy::start(spec).await;

@@ -116,7 +116,12 @@ impl Peer {
                 Err(Stop::Ended) if self.ahead.is_empty() => {}
                 other => return Err(format!("no clean end: {other:?} {:?}", self.ahead())),
             },
-            Step::Gone => while self.fill().await.is_ok() {},
+            Step::Gone => {
+                while self.fill().await.is_ok() {
+                    self.ahead.clear();
+                }
+                return Ok(Next::Over);
+            }
             Step::HalfClose => {
                 let mut write = self.writer().await;
                 // The other side may be gone.

@@ -154,9 +154,9 @@ fn desired(engine: Engine, backend: &Backend) -> Spec {
 fn listeners() -> Vec<Listener> {
     let plain = Listener::new("127.0.0.1:0".parse().unwrap());
     let mut slow = plain.clone();
-    slow.timeouts.headers = Duration::from_millis(150);
-    slow.timeouts.body = Duration::from_millis(150);
-    slow.timeouts.keep_alive = Duration::from_millis(300);
+    slow.timeouts.headers = Duration::from_millis(700);
+    slow.timeouts.body = Duration::from_millis(700);
+    slow.timeouts.keep_alive = Duration::from_millis(700);
     let mut trusted = plain.clone();
     trusted.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let mut http1 = plain.clone();

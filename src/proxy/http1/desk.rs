@@ -17,7 +17,7 @@ pub(super) const READ: usize = 64 << 10;
 pub(super) const ROOM: usize = 32;
 
 /// Sets of buffers that are kept for the next requests.
-const MOST_WORKS: usize = 64;
+const MOST_WORKS: usize = 32;
 
 pub(in crate::proxy) struct Desk {
     /// Where everything is read to; nobody holds it longer than one poll.
@@ -51,7 +51,7 @@ impl Desk {
         }
     }
 
-    /// The value of a `Date` field (RFC 9110 section 6.6.1), written anew once a second.
+    /// A line with the `Date` (RFC 9110 section 6.6.1), written anew once a second.
     pub(super) fn with_date<R>(&self, now_millis: u64, f: impl FnOnce(&[u8]) -> R) -> R {
         let mut date = self.date.borrow_mut();
         let second = now_millis / 1000;
@@ -59,7 +59,7 @@ impl Desk {
             let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
             let printed =
                 jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
-            *date = (second, printed.unwrap_or_default());
+            *date = (second, format!("date: {}\r\n", printed.unwrap_or_default()));
         }
         f(date.1.as_bytes())
     }
@@ -179,7 +179,7 @@ mod tests {
     fn the_date_is_one_of_rfc_9110() {
         Desk::default().with_date(0, |date| {
             let text = std::str::from_utf8(date).unwrap();
-            assert!(text.len() == 29 && text.ends_with(" GMT"), "{text}");
+            assert!(text.len() == 37 && text.ends_with(" GMT\r\n"), "{text}");
         });
     }
 }

@@ -5,7 +5,6 @@ use super::{
     message::{self, Scanned, Wire},
     relay::{Attempt, End, Relay},
     response::Asked,
-    scan::RequestScan,
     session::Session,
     work::{Download, Incoming, Outbox, Outgoing, Upload, Work},
 };
@@ -133,10 +132,10 @@ impl Session {
         let began = Instant::now();
         let method = std::str::from_utf8(scan.method.of(request)).unwrap_or_default();
         let mut recorder = Recorder::new(core.clone(), method_index(method), began);
-        upload.begin(Length::Exact(0), 0);
-        download.begin(true);
         let is_head = method == "HEAD";
-        let refuse = |recorder: Recorder, failure: Failure, download: &mut Download| {
+        let mut closes = true;
+        let refuse = |recorder: Recorder, failure: Failure, download: &mut Download, closes| {
+            download.begin(closes);
             self.refuse(scan.minor, is_head, recorder, failure, download);
             Outcome::Refused
         };
@@ -145,13 +144,13 @@ impl Session {
             .and_then(|head| Facts::of(&head).map(|facts| (head, facts)));
         let (head, facts) = match judged {
             Ok(judged) => judged,
-            Err(reason) => return Err(refuse(recorder, reason.into(), download)),
+            Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
         };
         let keeps = !facts.close && (scan.minor > 0 || facts.keep_alive);
         // The facts have checked it.
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
-        download.closes = !keeps || has_body;
+        closes = !keeps || has_body;
 
         let client = &connection.client;
         let address = client.address(&lines);
@@ -163,17 +162,17 @@ impl Session {
             Ok(assignment) => assignment,
             Err(refusal) => {
                 let failure = recorder.note_refusal(refusal);
-                return Err(refuse(recorder, failure, download));
+                return Err(refuse(recorder, failure, download, closes));
             }
         };
         recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
         if let Some(reason) = unfit(&facts, length, &assignment) {
-            return Err(refuse(recorder, reason.into(), download));
+            return Err(refuse(recorder, reason.into(), download, closes));
         }
         upload.begin(length, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(address, secure, method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
-        *exchange = Some(Exchange {
+        let exchange = exchange.insert(Exchange {
             recorder,
             facts,
             length,
@@ -184,6 +183,9 @@ impl Session {
             assignment,
             stage: Stage::Free { fresh: false },
         });
+        if let Some(conn) = exchange.take_idle() {
+            exchange.send(connection, conn, began, &head, upload, download);
+        }
         Ok(())
     }
 
@@ -192,28 +194,35 @@ impl Session {
             let connection = &self.connection;
             let Work { request, scan, ahead, upload, download, exchange: place } = work;
             let Some(exchange) = place else { return Poll::Ready(Outcome::ClientGone) };
+            let lines = Scanned { lines: &scan.lines, bytes: request };
             let missed = match &mut exchange.stage {
                 Stage::Free { fresh } => {
-                    let fresh = *fresh;
-                    match exchange.take_idle(fresh) {
-                        Some(conn) => {
-                            let sent = exchange.began;
-                            exchange.send(connection, conn, sent, request, scan, upload, download);
-                        }
-                        None => exchange.stage = exchange.connect(&connection.core),
-                    }
-                    continue;
-                }
-                Stage::Connecting(connecting) => match ready!(connecting.as_mut().poll(cx)) {
-                    Ok(conn) => {
-                        let sent = Instant::now();
-                        exchange.send(connection, conn, sent, request, scan, upload, download);
+                    let idle = if *fresh { None } else { exchange.take_idle() };
+                    let Some(conn) = idle else {
+                        exchange.stage = exchange.connect(&connection.core);
                         continue;
+                    };
+                    match message::head(scan, request, &lines) {
+                        Ok(head) => {
+                            let sent = exchange.began;
+                            exchange.send(connection, conn, sent, &head, upload, download);
+                            continue;
+                        }
+                        Err(reason) => Miss::Failed(reason),
                     }
-                    Err(reason) => Miss::Failed(reason),
-                },
+                }
+                Stage::Connecting(connecting) => {
+                    let conn = ready!(connecting.as_mut().poll(cx));
+                    match conn.and_then(|conn| Ok((conn, message::head(scan, request, &lines)?))) {
+                        Ok((conn, head)) => {
+                            let sent = Instant::now();
+                            exchange.send(connection, conn, sent, &head, upload, download);
+                            continue;
+                        }
+                        Err(reason) => Miss::Failed(reason),
+                    }
+                }
                 Stage::Attempt(backend, attempt) => {
-                    let lines = Scanned { lines: &scan.lines, bytes: request };
                     let facts = &exchange.facts;
                     let mut relay = Relay {
                         connection,
@@ -359,17 +368,16 @@ impl Exchange {
 
     /// An idle connection. For what cannot be sent twice the kernel is asked whether the backend has closed
     /// it or talks out of turn.
-    fn take_idle(&self, fresh: bool) -> Option<Conn> {
+    fn take_idle(&self) -> Option<Conn> {
         let idle = &self.assignment.ticket.flight.upstream.native;
         let delicate = self.has_body() || !self.tries.idempotent;
-        while !fresh {
+        loop {
             let mut conn = idle.pop(self.began)?;
             if conn.is_quiet() && (!delicate || conn.is_quiet_now()) {
                 conn.reused = true;
                 return Some(conn);
             }
         }
-        None
     }
 
     fn connect(&self, core: &Rc<Core>) -> Stage {
@@ -383,14 +391,12 @@ impl Exchange {
     }
 
     /// Begins an attempt.
-    #[expect(clippy::too_many_arguments, reason = "the parts of the work are borrowed apart")]
     fn send(
         &mut self,
         connection: &ClientConnection,
         conn: Conn,
         sent: Instant,
-        request: &[u8],
-        scan: &RequestScan,
+        head: &Head<'_, Scanned<'_>>,
         upload: &mut Upload,
         download: &mut Download,
     ) {
@@ -402,16 +408,12 @@ impl Exchange {
         }
         upload.rewind();
         download.begin(!self.keeps);
-        let lines = Scanned { lines: &scan.lines, bytes: request };
-        // It was good when the request was judged.
-        if let Ok(head) = message::head(scan, request, &lines) {
-            let added = Added {
-                client: &connection.client,
-                request_id: &self.request_id,
-                backend: flight.upstream.authority.as_bytes(),
-            };
-            write_head(&mut upload.head, &head, &self.facts, self.length, &added);
-        }
+        let added = Added {
+            client: &connection.client,
+            request_id: &self.request_id,
+            backend: flight.upstream.authority.as_bytes(),
+        };
+        write_head(&mut upload.head, head, &self.facts, self.length, &added);
         let sent_millis = clock.millis(sent);
         let until = sent_millis.saturating_add(millis(timeouts.response));
         flight.arm_until(until, Reason::ResponseTimeout);

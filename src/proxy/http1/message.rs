@@ -32,6 +32,10 @@ impl Lines for Scanned<'_> {
             .iter()
             .map(|line| (line.known, line.name.of(self.bytes), line.value.of(self.bytes)))
     }
+
+    fn raw(&self, place: usize) -> Option<&[u8]> {
+        self.lines.get(place)?.raw(self.bytes)
+    }
 }
 
 /// The request of a complete scan of `bytes`.
@@ -113,6 +117,10 @@ impl Sink for Wire<'_> {
         out.extend_from_slice(b": ");
         out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
+    }
+
+    fn raw(&mut self, line: &[u8], _: &[u8], _: &[u8]) {
+        self.0.extend_from_slice(line);
     }
 }
 

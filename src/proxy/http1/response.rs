@@ -173,7 +173,7 @@ pub(super) fn answer(
     }
     if !facts.has_date {
         let desk = &context.connection.core.desk;
-        desk.with_date(context.now_millis, |date| wire.line(b"date", date));
+        desk.with_date(context.now_millis, |line| wire.raw(line, b"", b""));
     }
     if let Some(option) = persistence(download.closes, asked.minor) {
         wire.line(b"connection", option);

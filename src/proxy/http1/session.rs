@@ -284,7 +284,7 @@ impl Session {
         failure::fields(reason, &mut wire);
         wire.line(b"content-length", Decimal::new(page.len() as u64).as_bytes());
         let core = &self.connection.core;
-        core.desk.with_date(core.now_millis(), |date| wire.line(b"date", date));
+        core.desk.with_date(core.now_millis(), |line| wire.raw(line, b"", b""));
         if let Some(option) = persistence(download.closes, minor) {
             wire.line(b"connection", option);
         }

@@ -8,7 +8,7 @@ use super::{
 use crate::proxy::framing::Length;
 
 /// Buffers that have grown beyond this are not kept.
-const LARGEST_KEPT: usize = 64 << 10;
+const LARGEST_KEPT: usize = 32 << 10;
 
 #[derive(Default)]
 pub(super) struct Work {

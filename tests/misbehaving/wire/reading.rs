@@ -11,8 +11,12 @@ use super::{
 use std::io;
 use tokio::io::AsyncReadExt;
 
+/// Bytes that one read may bring.
+const AT_ONCE: usize = 64 << 10;
+
 impl Peer {
     pub(super) async fn fill(&mut self) -> Result<(), Stop> {
+        self.ahead.reserve(AT_ONCE);
         match self.read.read_buf(&mut self.ahead).await {
             Ok(0) => Err(Stop::Ended),
             Ok(_) => Ok(()),

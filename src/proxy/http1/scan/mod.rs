@@ -43,6 +43,18 @@ pub(in crate::proxy) struct Line {
     pub(in crate::proxy) value: Span,
 }
 
+impl Line {
+    /// All of it with its end, if that is `name: value` with one blank and nothing else between.
+    #[inline]
+    pub(in crate::proxy) fn raw(self, bytes: &[u8]) -> Option<&[u8]> {
+        let (start, end) = (self.name.start as usize, self.value.end as usize + 2);
+        let is_plain = self.value.start == self.name.end + 2
+            && bytes.get(self.name.end as usize + 1) == Some(&b' ')
+            && bytes.get(end - 2) == Some(&b'\r');
+        if is_plain { bytes.get(start..end) } else { None }
+    }
+}
+
 /// What a section may have at most.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) struct ScanLimits {
