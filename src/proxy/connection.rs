@@ -54,6 +54,16 @@ pub(super) fn start(
 }
 
 impl ClientConnection {
+    /// One that nobody is connected by.
+    #[cfg(fuzzing)]
+    pub(super) fn detached(core: &Rc<Core>, listener: LiveListener) -> Rc<Self> {
+        let listener = Rc::new(listener);
+        let open = Open::count(core, &listener);
+        let client = Client::new([192, 0, 2, 1].into(), false);
+        let stopped = watch::channel(false).1;
+        Rc::new(Self { core: core.clone(), listener, client, stopped, open })
+    }
+
     /// Its listener has left or the process drains: the client should connect elsewhere.
     pub(super) fn is_leaving(&self) -> bool {
         *self.stopped.borrow()

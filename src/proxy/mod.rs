@@ -19,4 +19,6 @@ mod tunnel;
 mod upstream;
 mod worker;
 
+#[cfg(fuzzing)]
+pub use http1::fuzzing;
 pub use worker::spawn;

@@ -350,7 +350,7 @@ fn after_answer(download: &Download) -> After {
 }
 
 /// Why the request cannot be sent although its head is good.
-fn unfit(facts: &Facts, length: Length, assignment: &Assignment) -> Option<Reason> {
+pub(super) fn unfit(facts: &Facts, length: Length, assignment: &Assignment) -> Option<Reason> {
     if facts.upgrades && length != Length::Exact(0) {
         return Some(Reason::BadRequest);
     }
@@ -429,7 +429,7 @@ impl Exchange {
     }
 }
 
-fn write_head(
+pub(super) fn write_head(
     out: &mut Vec<u8>,
     head: &Head<'_, Scanned<'_>>,
     facts: &Facts,

@@ -8,6 +8,8 @@ mod chunked;
 mod conn;
 mod desk;
 mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interim;
 mod message;
 mod relay;
