@@ -35,6 +35,8 @@ pub(super) struct Flight {
     /// The same for the whole request.
     limit: Cell<u64>,
     verdict: Cell<Option<Reason>>,
+    /// A sweep has met it.
+    slow: Cell<bool>,
     ended: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// What a verdict does at once, whether or not anybody polls; the flight has ended then.
@@ -58,6 +60,7 @@ impl Flights {
             deadline: Cell::new((u64::MAX, Reason::ResponseTimeout)),
             limit: Cell::new(u64::MAX),
             verdict: Cell::new(None),
+            slow: Cell::new(false),
             ended: Cell::new(false),
             waker: RefCell::new(None),
             abandon: RefCell::new(None),
@@ -103,6 +106,10 @@ impl Flights {
                 && let Some(reason) = flight.judge(now_millis)
             {
                 judged.push((flight.clone(), reason));
+            } else if !flight.slow.replace(true)
+                && let Some(waker) = flight.waker.borrow().as_ref()
+            {
+                waker.wake_by_ref();
             }
         }
         for (flight, reason) in judged {
@@ -171,6 +178,12 @@ impl Flight {
 
     pub(super) fn kind(&self) -> Kind {
         self.kind.get()
+    }
+
+    /// It takes long enough to be worth looking after who waits for it; who is polled is told when that
+    /// begins.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.get()
     }
 
     pub(super) fn verdict(&self) -> Option<Reason> {

@@ -3,6 +3,7 @@
 
 use super::{
     fields::{Known, Lines, first, is_named},
+    framing::Framing,
     head::{self, Facts, Head, Version},
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -196,6 +197,13 @@ pub(super) enum Declared {
     /// The one line that there is says so.
     Plainly,
     As(u64),
+}
+
+impl Declared {
+    pub(super) fn of(framing: &Framing) -> Option<Self> {
+        let plainly = framing.is_plainly_declared();
+        framing.declared().map(|length| if plainly { Self::Plainly } else { Self::As(length) })
+    }
 }
 
 /// The response's fields as the client gets them, except those that frame its body otherwise than by

@@ -238,7 +238,7 @@ impl Engine {
             assignment: &assignment,
             asked: &asked,
             waits_to_send: false,
-            now_millis: 0,
+            now: std::time::Instant::now(),
         };
         let mut scratch = Vec::new();
         for piece in bytes.chunks(cut.max(1)) {

@@ -444,6 +444,10 @@ impl Relay<'_> {
 
     /// Nothing else can be done: does the client go, or say more?
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Step<()> {
+        // Most requests are answered before it is worth it to ask.
+        if !self.flight().is_slow() {
+            return Ok(());
+        }
         if *self.half_closed {
             let is_silent = self.desk().deadlines.take_passed(self.deadline);
             return if is_silent { Err(End::ClientGone) } else { Ok(()) };

@@ -163,11 +163,7 @@ pub(super) fn answer(
         version: policy.expose_version.then_some(&ticket.flight.upstream.version),
     };
     // RFC 9110 section 8.6: not with 204, and a coding overrides it.
-    let declared = facts.framing.declared().filter(|_| scan.status != 204);
-    let declared = declared.map(|length| match facts.framing.is_plainly_declared() {
-        true => Declared::Plainly,
-        false => Declared::As(length),
-    });
+    let declared = Declared::of(&facts.framing).filter(|_| scan.status != 204);
     status_line(&mut out.bytes, scan.status, scan.reason.of(head));
     let mut wire = Wire(&mut out.bytes);
     to_client(&lines, declared, &marks, &mut wire);

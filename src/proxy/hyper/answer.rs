@@ -4,6 +4,7 @@ use super::{
     super::{
         decide::Assignment,
         failure::Failure,
+        framing::Framing,
         headers::{Declared, Marks, to_client},
     },
     body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
@@ -112,13 +113,14 @@ pub(super) fn answer(
 
 /// `Content-Length`, unless there is a transfer coding (RFC 9112 section 6.3); hyper has judged it.
 fn length(headers: &HeaderMap) -> Option<Declared> {
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = lengths.next()?.to_str().ok()?;
-    match (is_framed_twice(headers), lengths.next()) {
-        (true, _) => None,
-        (false, None) => Some(Declared::Plainly),
-        (false, Some(_)) => length.trim().parse().ok().map(Declared::As),
+    if is_framed_twice(headers) {
+        return None;
     }
+    let mut framing = Framing::default();
+    for length in headers.get_all(header::CONTENT_LENGTH) {
+        framing.content_length(length.as_bytes());
+    }
+    Declared::of(&framing)
 }
 
 fn with_head(
