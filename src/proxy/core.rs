@@ -3,7 +3,7 @@
 use super::{flight::Flights, http1::Desk, retry::Budget, upstream::Upstream};
 use crate::{
     live::{Live, LiveBackend, Reason},
-    routing::{BalanceState, Sequence},
+    routing::{BalanceState, Policy, Sequence},
     spec::{Name, Retries},
 };
 use http::HeaderValue;
@@ -38,6 +38,20 @@ pub(super) struct ServiceState {
     /// By the pool's place in the service.
     pub(super) balance: Vec<BalanceState>,
     pub(super) budget: Budget,
+    policy: Option<CorePolicy>,
+}
+
+/// A service's policy. Counting its holders in one place for all cores would cost them more than copying it.
+pub(super) type CorePolicy = Rc<Arc<Policy>>;
+
+impl ServiceState {
+    /// This core's hold on the policy that is in force.
+    pub(super) fn policy(&mut self, current: &Arc<Policy>) -> CorePolicy {
+        match &self.policy {
+            Some(known) if Arc::ptr_eq(known, current) => known.clone(),
+            _ => self.policy.insert(Rc::new(current.clone())).clone(),
+        }
+    }
 }
 
 /// Each byte as two hexadecimal digits.

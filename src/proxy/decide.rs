@@ -2,7 +2,7 @@
 //! snapshot: nothing can hold it across an await, and who has decided has its ticket.
 
 use super::{
-    core::{Core, ServiceState},
+    core::{Core, CorePolicy, ServiceState},
     fields::{Known, Lines, connection_options},
     flight::Ticket,
     head::{self, Facts, Head},
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, CompiledRoute, FULL, Fields, Key, Policy, PoolSet, PoolTable, RequestView,
+        Candidates, CompiledRoute, FULL, Fields, Key, PoolSet, PoolTable, RequestView,
         ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
     spec::{Balance, StickyKey, UnhealthyPool},
@@ -22,7 +22,7 @@ use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 /// Where a request goes. The ticket says that it is in flight there.
 pub(super) struct Assignment {
     pub(super) ticket: Ticket,
-    pub(super) policy: Policy,
+    pub(super) policy: CorePolicy,
     /// Of the service, for this core's budgets.
     pub(super) service_slot: usize,
     /// The sticky cookie that the client is given.
@@ -99,16 +99,18 @@ fn decide_on<L: Lines>(
     let live = &snapshot.services[route.service];
     let choice = Choice { service, live, core, now: query.now };
     let pools = service.pools.len();
-    let (backend, issued) = core.service(live.slot.index(), &live.name, pools, |state| {
-        if query.earlier.is_none() {
-            state.budget.request(choice.now);
-        }
-        choice.make(&view, query, state)
-    })?;
+    let (backend, issued, policy) =
+        core.service(live.slot.index(), &live.name, pools, |state| {
+            if query.earlier.is_none() {
+                state.budget.request(choice.now);
+            }
+            let (backend, issued) = choice.make(&view, query, state)?;
+            Ok::<_, Refusal>((backend, issued, state.policy(&service.policy)))
+        })?;
     let upstream = core.upstream(backend);
     let ticket = core.flights.begin(core.index, upstream);
     let service_slot = live.slot.index();
-    Ok(Assignment { ticket, policy: service.policy, service_slot, issued })
+    Ok(Assignment { ticket, policy, service_slot, issued })
 }
 
 /// A backend that reads the path more laxly would take it for one that has another route or pin: the raw path

@@ -32,9 +32,14 @@ impl Framing {
     /// A line of `Content-Length`. The same number again, also in a list, is the same number (section 6.3,
     /// rule 5).
     pub(super) fn content_length(&mut self, value: &[u8]) {
-        let is_canonical =
-            value.len() == 1 || (value.first() != Some(&b'0') && !value.contains(&b','));
-        self.plain = self.length.is_none() && is_canonical;
+        if self.length.is_none()
+            && let Some(length) = decimal(value)
+        {
+            self.plain = value.len() == 1 || value[0] != b'0';
+            self.length = Some(length);
+            return;
+        }
+        self.plain = false;
         for number in value.split(|byte| *byte == b',') {
             match decimal(number.trim_ascii()) {
                 Some(length) if self.length.is_none_or(|known| known == length) => {
@@ -112,8 +117,13 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 20 {
         return None;
     }
-    digits.iter().try_fold(0u64, |number, byte| {
-        let digit = byte.is_ascii_digit().then(|| byte - b'0')?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    let mut number = 0u64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+    }
+    Some(number)
 }

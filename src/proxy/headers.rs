@@ -104,8 +104,15 @@ pub(super) fn to_backend<L: Lines>(
     sink: &mut impl Sink,
 ) {
     let client = added.client;
-    let host = head.authority.map(str::as_bytes).or(first(head.lines, Known::Host));
-    sink.line(b"host", host.unwrap_or(added.backend));
+    let line = match head.authority {
+        Some(_) => None,
+        None => head.lines.lines().enumerate().find(|(_, (known, ..))| *known == Known::Host),
+    };
+    let host = head.authority.map(str::as_bytes).or(line.map(|(_, (.., value))| value));
+    match line {
+        Some((place, (_, name, value))) => pass(head.lines, place, name, value, sink),
+        None => sink.line(b"host", host.unwrap_or(added.backend)),
+    }
     let (mut has_proto, mut has_host) = (false, false);
     for (place, (known, name, value)) in head.lines.lines().enumerate() {
         let mut pass = || pass(head.lines, place, name, value, sink);

@@ -113,24 +113,16 @@ fn encodes_slash(bytes: &[u8]) -> bool {
 
 /// `None` when nothing is left. Allocates only when there are upper case letters.
 fn normal_host(host: &str) -> Option<Cow<'_, str>> {
-    let (mut end, mut has_upper) = (host.len(), false);
-    let is_bracketed = host.starts_with('[') && host.contains(']');
-    for (at, byte) in host.bytes().enumerate() {
-        match byte {
-            b'A'..=b'Z' => has_upper = true,
-            b']' if is_bracketed => {
-                end = at + 1;
-                break;
-            }
-            b':' if !is_bracketed => {
-                end = at;
-                break;
-            }
-            _ => {}
-        }
-    }
-    let name = &host[..end];
+    let bytes = host.as_bytes();
+    let is_bracketed = bytes.first() == Some(&b'[') && bytes.contains(&b']');
+    let end = match is_bracketed {
+        true => bytes.iter().position(|byte| *byte == b']').map(|at| at + 1),
+        false => bytes.iter().position(|byte| *byte == b':'),
+    };
+    let name = &host[..end.unwrap_or(host.len())];
     let name = if is_bracketed { name } else { name.strip_suffix('.').unwrap_or(name) };
+    // Without a branch for each byte: hosts are short, and this is asked of every request.
+    let has_upper = name.bytes().fold(false, |has, byte| has | byte.is_ascii_uppercase());
     if name.is_empty() {
         None
     } else if has_upper {

@@ -6,7 +6,7 @@ use crate::spec::{
     BackendAddress, Balance, Ejection, Match, Name, Pool, Retries, Service, ServiceLimits,
     ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// A spec, compiled for looking up. Immutable.
 #[derive(Debug, Default)]
@@ -37,7 +37,8 @@ pub struct ServiceTable {
     pub pins: Vec<CompiledPin>,
     pub split: Split,
     pub sticky: Option<StickyTable>,
-    pub policy: Policy,
+    /// Shared, so that a request need not copy it.
+    pub policy: Arc<Policy>,
     /// The pools that are not drained.
     undrained: PoolSet,
 }
@@ -131,7 +132,7 @@ impl ServiceTable {
                 .collect(),
             split: Split::new(service.pools.values().map(|pool| pool.weight.get())),
             sticky: StickyTable::new(service, &salt),
-            policy: Policy {
+            policy: Arc::new(Policy {
                 balance: service.balance,
                 timeouts: service.timeouts,
                 limits: service.limits,
@@ -139,7 +140,7 @@ impl ServiceTable {
                 ejection: service.ejection,
                 unhealthy_pool: service.unhealthy_pool,
                 expose_version: service.expose_version,
-            },
+            }),
         }
     }
 

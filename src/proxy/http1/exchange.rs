@@ -383,7 +383,7 @@ impl Exchange {
 
     fn connect(&self, core: &Rc<Core>) -> Stage {
         let (core, flight) = (core.clone(), self.assignment.ticket.flight.clone());
-        let policy = self.assignment.policy;
+        let policy = self.assignment.policy.clone();
         Stage::Connecting(Box::pin(async move {
             let conn = Conn::new(connect(&core, &flight, &policy).await?);
             // What it says before it was asked is no answer.

@@ -1,6 +1,6 @@
 //! Heads between bytes and the views that decisions take.
 
-use super::scan::{Line, RequestScan};
+use super::scan::{Line, RequestScan, ResponseScan};
 use crate::{
     live::{METHODS, Reason},
     proxy::{
@@ -144,6 +144,25 @@ pub(super) fn request_line(out: &mut Vec<u8>, head: &Head<'_, impl Lines>) {
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
+/// The status line of a response whose head was scanned: as it came, if this proxy would write it so.
+pub(super) fn pass_status_line(out: &mut Vec<u8>, scan: &ResponseScan, head: &[u8]) {
+    let reason = scan.reason.of(head);
+    let end = STATUS_LINE_START + reason.len();
+    match head.get(..end + 2) {
+        Some(line)
+            if line.starts_with(b"HTTP/1.1 ")
+                && line[STATUS_LINE_START - 1] == b' '
+                && line.ends_with(b"\r\n") =>
+        {
+            out.extend_from_slice(line);
+        }
+        _ => status_line(out, scan.status, reason),
+    }
+}
+
+/// Bytes before the reason: `HTTP/1.1 200 `.
+const STATUS_LINE_START: usize = 13;
+
 pub(super) fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 ");
     let digit = |n: u16| b'0' + (n % 10) as u8;
@@ -154,7 +173,7 @@ pub(super) fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::scan::ScanLimits, *};
 
     #[test]
     fn the_four_forms_of_a_target() {
@@ -174,6 +193,24 @@ mod tests {
         assert_eq!(of("GET", "a/b"), None);
         assert_eq!(of("GET", "?a"), None);
         assert_eq!(of("CONNECT", "a:1"), Some((Some("a:1"), "", None)));
+    }
+
+    #[test]
+    fn status_lines_pass_as_they_came_or_as_they_should_have() {
+        for (came, passed) in [
+            ("HTTP/1.1 200 Fine", "HTTP/1.1 200 Fine"),
+            ("HTTP/1.1 200 ", "HTTP/1.1 200 "),
+            ("HTTP/1.1 200", "HTTP/1.1 200 "),
+            ("HTTP/1.0 404 Not Found", "HTTP/1.1 404 Not Found"),
+        ] {
+            let head = format!("{came}\r\n\r\n");
+            let limits = ScanLimits { bytes: 1000, fields: 10, target: 0 };
+            let mut scan = ResponseScan::default();
+            assert!(scan.scan(head.as_bytes(), &limits).unwrap());
+            let mut out = Vec::new();
+            pass_status_line(&mut out, &scan, head.as_bytes());
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{passed}\r\n"));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The head of a backend's final response: judged, and turned into the client's.
 
 use super::{
-    message::{Scanned, Wire, status_line},
+    message::{Scanned, Wire, pass_status_line, status_line},
     scan::{ResponseScan, ScanError, ScanLimits},
     work::{Download, Outgoing, Stage},
 };
@@ -164,7 +164,7 @@ pub(super) fn answer(
     };
     // RFC 9110 section 8.6: not with 204, and a coding overrides it.
     let declared = Declared::of(&facts.framing).filter(|_| scan.status != 204);
-    status_line(&mut out.bytes, scan.status, scan.reason.of(head));
+    pass_status_line(&mut out.bytes, scan, head);
     let mut wire = Wire(&mut out.bytes);
     to_client(&lines, declared, &marks, &mut wire);
     let would_be_coded = asked.is_head && facts.coded && asked.minor > 0;
