@@ -5,6 +5,7 @@ use super::{
     message::{self, Scanned, Wire},
     relay::{Attempt, End, Relay},
     response::Asked,
+    scan::RequestScan,
     session::Session,
     work::{Download, Incoming, Outbox, Outgoing, Upload, Work},
 };
@@ -99,7 +100,6 @@ impl Session {
     /// once.
     pub(super) async fn exchange(&mut self) -> After {
         let Some(mut work) = self.work.take() else { return After::Close };
-        self.forget_due();
         let outcome = match self.begin(&mut work) {
             Ok(()) => poll_fn(|cx| self.poll_exchange(cx, &mut work)).await,
             Err(refused) => refused,
@@ -187,7 +187,7 @@ impl Session {
             stage: Stage::Free { fresh: false },
         });
         if let Some(conn) = exchange.take_idle() {
-            exchange.send(connection, conn, &head, upload, download);
+            exchange.send(connection, conn, &head, scan, upload, download);
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Session {
                     };
                     match message::head(scan, request, &lines) {
                         Ok(head) => {
-                            exchange.send(connection, conn, &head, upload, download);
+                            exchange.send(connection, conn, &head, scan, upload, download);
                             continue;
                         }
                         Err(reason) => Miss::Failed(reason),
@@ -217,7 +217,7 @@ impl Session {
                     let conn = ready!(connecting.as_mut().poll(cx));
                     match conn.and_then(|conn| Ok((conn, message::head(scan, request, &lines)?))) {
                         Ok((conn, head)) => {
-                            exchange.send(connection, conn, &head, upload, download);
+                            exchange.send(connection, conn, &head, scan, upload, download);
                             continue;
                         }
                         Err(reason) => Miss::Failed(reason),
@@ -245,6 +245,7 @@ impl Session {
                         recorder: &mut exchange.recorder,
                         deadline: self.deadline.key(),
                         half_closed: &mut self.half_closed,
+                        due: &mut self.due,
                         idempotent: exchange.tries.idempotent,
                         attempt,
                     };
@@ -304,7 +305,7 @@ impl Session {
         match end {
             End::Answered => {
                 let now = recorder.finish();
-                self.quiet_since = self.connection.core.live.clock.millis(now);
+                self.quiet_since = now;
                 if !upload.is_sent() {
                     backend.reset();
                 } else if download.reusable {
@@ -397,6 +398,7 @@ impl Exchange {
         connection: &ClientConnection,
         conn: Conn,
         head: &Head<'_, Scanned<'_>>,
+        scan: &RequestScan,
         upload: &mut Upload,
         download: &mut Download,
     ) {
@@ -413,7 +415,7 @@ impl Exchange {
             request_id: &self.request_id,
             backend: flight.upstream.authority.as_bytes(),
         };
-        write_head(&mut upload.head, head, &self.facts, self.length, &added);
+        write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.
         let (sent, sent_millis) = if conn.reused && self.tries.is_first() {
             (self.began, self.began_millis)
@@ -432,11 +434,12 @@ impl Exchange {
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     head: &Head<'_, Scanned<'_>>,
+    scan: &RequestScan,
     facts: &Facts,
     length: Length,
     added: &Added<'_>,
 ) {
-    message::request_line(out, head);
+    message::request_line(out, head, scan);
     let mut wire = Wire(out);
     to_backend(head, facts, added, &mut wire);
     if length == Length::Chunked {

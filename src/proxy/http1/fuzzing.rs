@@ -163,7 +163,7 @@ impl Engine {
             request_id: b"0",
             backend: assignment.ticket.flight.upstream.authority.as_bytes(),
         };
-        write_head(&mut upload.head, &head, &facts, length, &added);
+        write_head(&mut upload.head, &head, scan, &facts, length, &added);
         while upload.incoming != Incoming::Ended {
             if ahead.is_empty() {
                 let Some(piece) = pieces.next() else { break };

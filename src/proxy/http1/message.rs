@@ -132,8 +132,16 @@ impl Sink for Wire<'_> {
     }
 }
 
-/// The start line of a request in origin-form (or `*`).
-pub(super) fn request_line(out: &mut Vec<u8>, head: &Head<'_, impl Lines>) {
+/// The request line that a backend gets: as it came, where that is what this proxy would write.
+pub(super) fn request_line(out: &mut Vec<u8>, head: &Head<'_, Scanned<'_>>, scan: &RequestScan) {
+    let (came, end) = (head.lines.bytes, b" HTTP/1.1\r\n");
+    if let Some(line) = scan.request_line(came, end.len())
+        && head.authority.is_none()
+        && line.ends_with(end)
+    {
+        out.extend_from_slice(line);
+        return;
+    }
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(head.path.as_bytes());

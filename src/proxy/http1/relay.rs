@@ -71,6 +71,8 @@ pub(super) struct Relay<'a> {
     /// Of the connection, for clients that have closed their side.
     pub(super) deadline: usize,
     pub(super) half_closed: &'a mut bool,
+    /// What the session believes of it.
+    pub(super) due: &'a mut u64,
     /// Sending the request again does no harm.
     pub(super) idempotent: bool,
     pub(super) attempt: &'a mut Attempt,
@@ -315,7 +317,8 @@ impl Relay<'_> {
         }
     }
 
-    fn give_time(&self) {
+    fn give_time(&mut self) {
+        *self.due = 0;
         let until = self.clock().now_millis().saturating_add(millis(HALF_CLOSED));
         self.desk().deadlines.set(self.deadline, until);
     }
@@ -484,12 +487,13 @@ impl Relay<'_> {
 
     /// A reset stays hidden behind bytes that are not read: the kernel is asked now and then.
     fn look_after_client(&mut self, cx: &Context<'_>) -> Step<()> {
-        let deadlines = &self.desk().deadlines;
+        let deadlines = &self.connection.core.desk.deadlines;
         let is_due = deadlines.take_passed(self.deadline);
         if is_due && !matches!(self.client.take_error(), Ok(None)) {
             return Err(End::ClientGone);
         }
         if is_due || !self.attempt.looks {
+            *self.due = 0;
             deadlines.register(self.deadline, cx);
             deadlines.set(self.deadline, self.clock().now_millis().saturating_add(millis(LOOK)));
             self.attempt.looks = true;

@@ -48,13 +48,14 @@ pub(super) struct Session {
     /// The client has closed its side.
     pub(super) half_closed: bool,
     /// When the last exchange ended, or the connection began.
-    pub(super) quiet_since: u64,
+    pub(super) quiet_since: Instant,
     /// When a head began to come that is not complete.
     head_since: Option<u64>,
     /// A request has been seen.
     used: bool,
-    /// What the deadline was set to.
-    due: u64,
+    /// What the deadline was set to; 0: nobody knows. It may be sooner than it need be: so a busy connection
+    /// does not set it for every request.
+    pub(super) due: u64,
 }
 
 /// A connection's place among the deadlines.
@@ -89,8 +90,10 @@ pub(super) enum Said {
 
 impl Session {
     pub(super) fn new(connection: Rc<ClientConnection>, client: TcpStream) -> Self {
-        let now = connection.core.now_millis();
-        let due = now.saturating_add(millis(connection.listener.spec.timeouts.headers));
+        let now = Instant::now();
+        let clock = connection.core.live.clock;
+        let due =
+            clock.millis(now).saturating_add(millis(connection.listener.spec.timeouts.headers));
         let key = connection.core.desk.deadlines.enter(due);
         Self {
             deadline: Deadline { connection: connection.clone(), key },
@@ -101,7 +104,7 @@ impl Session {
             quiet_since: now,
             head_since: None,
             used: false,
-            due,
+            due: 0,
         }
     }
 
@@ -222,22 +225,27 @@ impl Session {
     /// Nothing has come: is it too late?
     fn wait(&mut self, cx: &Context<'_>) -> Poll<Said> {
         let core = &self.connection.core;
+        let deadlines = &core.desk.deadlines;
+        let passed = deadlines.take_passed(self.deadline.key);
+        let is_leaving = self.connection.is_leaving();
+        if !passed && !is_leaving && self.due != 0 && self.head_since.is_none() && self.used {
+            return Poll::Pending;
+        }
         let timeouts = &self.connection.listener.spec.timeouts;
+        let quiet_since = core.live.clock.millis(self.quiet_since);
         let due = match self.head_since {
-            Some(_) if !self.used => self.quiet_since.saturating_add(millis(timeouts.headers)),
+            Some(_) if !self.used => quiet_since.saturating_add(millis(timeouts.headers)),
             Some(since) => since.saturating_add(millis(timeouts.headers)),
             None => {
                 let patience = match () {
-                    () if self.connection.is_leaving() => QUIET_BEFORE_CLOSE,
+                    () if is_leaving => QUIET_BEFORE_CLOSE,
                     () if self.used => timeouts.keep_alive,
                     () => timeouts.headers,
                 };
-                self.quiet_since.saturating_add(millis(patience))
+                quiet_since.saturating_add(millis(patience))
             }
         };
-        let deadlines = &core.desk.deadlines;
         deadlines.register(self.deadline.key, cx);
-        let passed = deadlines.take_passed(self.deadline.key);
         if (passed || due < self.due) && core.now_millis() >= due {
             return Poll::Ready(match self.head_since {
                 Some(_) => Said::Unreadable(Reason::RequestTimeout),
@@ -311,7 +319,7 @@ impl Session {
             Poll::Ready(true)
         });
         let written = written.await;
-        self.quiet_since = self.connection.core.now_millis();
+        self.quiet_since = Instant::now();
         written
     }
 
@@ -383,15 +391,11 @@ impl Session {
         let _ = self.client.set_zero_linger();
     }
 
-    /// Others will use the deadline.
-    pub(super) fn forget_due(&mut self) {
-        self.due = 0;
-    }
-
     fn give(&mut self, patience: Duration) {
         let core = &self.connection.core;
-        self.due = core.now_millis().saturating_add(millis(patience));
-        core.desk.deadlines.set(self.deadline.key, self.due);
+        let until = core.now_millis().saturating_add(millis(patience));
+        core.desk.deadlines.set(self.deadline.key, until);
+        self.due = 0;
     }
 
     fn time_is_up(&self, cx: &Context<'_>) -> bool {

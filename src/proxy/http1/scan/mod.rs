@@ -107,6 +107,15 @@ pub(in crate::proxy) struct RequestScan {
 }
 
 impl RequestScan {
+    /// Method and target as they came, and so many bytes behind them.
+    pub(in crate::proxy) fn request_line<'a>(
+        &self,
+        bytes: &'a [u8],
+        more: usize,
+    ) -> Option<&'a [u8]> {
+        bytes.get(self.method.start as usize..self.target.end as usize + more)
+    }
+
     pub(in crate::proxy) fn clear(&mut self) {
         self.lines.clear();
         self.progress = Progress::default();
