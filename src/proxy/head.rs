@@ -70,7 +70,7 @@ impl Facts {
     /// or two hosts (section 3.2), a path that could mean another one, an expectation that nobody can meet.
     pub(super) fn of<L: Lines>(head: &Head<'_, L>) -> Result<Self, Reason> {
         let mut facts = Self::default();
-        let mut hosts = 0;
+        let (mut hosts, mut host) = (0, None);
         let mut asks_upgrade = false;
         let mut unmet = false;
         for (known, _, value) in head.lines.lines() {
@@ -80,7 +80,7 @@ impl Facts {
                 }
                 Known::ContentLength => facts.framing.content_length(value),
                 Known::TransferEncoding => facts.framing.transfer_encoding(value),
-                Known::Host => hosts += 1,
+                Known::Host => (hosts, host) = (hosts + 1, Some(value)),
                 Known::Te => facts.wants_trailers |= listed(value, b"trailers"),
                 Known::Expect => {
                     // HTTP/1.0 knows no 100 (RFC 9110 section 10.1.1).
@@ -94,7 +94,7 @@ impl Facts {
             }
         }
         let minor = u8::from(head.version > Version::Http10);
-        if facts.framing.of_request(minor).is_err() || !has_good_host(head, hosts) {
+        if facts.framing.of_request(minor).is_err() || !has_good_host(head, hosts, host) {
             return Err(Reason::BadRequest);
         }
         if head.path.len() + head.query.map_or(0, str::len) > LONGEST_TARGET {
@@ -152,11 +152,10 @@ pub(super) fn host<'a, L: Lines>(head: &Head<'a, L>) -> Option<&'a str> {
     }
 }
 
-fn has_good_host<L: Lines>(head: &Head<'_, L>, hosts: usize) -> bool {
+fn has_good_host<L: Lines>(head: &Head<'_, L>, hosts: usize, host: Option<&[u8]>) -> bool {
     if hosts > 1 || (hosts == 0 && head.version == Version::Http11) {
         return false;
     }
-    let host = if hosts == 1 { first(head.lines, Known::Host) } else { None };
     let authority = head.authority.map(str::as_bytes);
     let agree = match (host, authority) {
         (Some(host), Some(authority)) => host.eq_ignore_ascii_case(authority),

@@ -74,8 +74,8 @@ impl Recorder {
         }
     }
 
-    /// The reply is complete. Returns when that was.
-    pub(super) fn finish(mut self) -> Instant {
+    /// The reply is complete; it is recorded when this is dropped. Returns when that was.
+    pub(super) fn finish(&mut self) -> Instant {
         self.finished = true;
         let now = Instant::now();
         self.ended = Some(now);

@@ -295,38 +295,32 @@ impl Session {
 
     /// Sees to everything that was held for the request.
     fn conclude(&mut self, end: End, work: &mut Work) -> Outcome {
-        let Work { ahead, upload, download, exchange, .. } = work;
-        let Some(Exchange { mut recorder, assignment, stage: Stage::Attempt(backend, _), .. }) =
-            exchange.take()
-        else {
-            return Outcome::ClientGone;
-        };
-        let timeouts = &assignment.policy.timeouts;
-        match end {
+        let Work { ahead, upload, download, exchange: place, .. } = work;
+        let Some(exchange) = place else { return Outcome::ClientGone };
+        let stage = std::mem::replace(&mut exchange.stage, Stage::Free { fresh: true });
+        let Stage::Attempt(backend, _) = stage else { return Outcome::ClientGone };
+        let Exchange { recorder, assignment, .. } = exchange;
+        let outcome = match end {
             End::Answered => {
-                let now = recorder.finish();
-                self.quiet_since = now;
+                self.quiet_since = recorder.finish();
                 if !upload.is_sent() {
                     backend.reset();
                 } else if download.reusable {
+                    let (now, announced) = (self.quiet_since, backend.announced);
+                    let idle = assignment.policy.timeouts.upstream_idle;
                     let upstream = &assignment.ticket.flight.upstream;
-                    let announced = backend.announced;
-                    let idle = timeouts.upstream_idle;
                     upstream.park(&upstream.native, backend, now, idle, announced);
                 }
                 Outcome::Answered
             }
             End::Switched => {
                 recorder.finish();
-                let mut to_client = std::mem::take(&mut download.out);
-                to_client.extend(&download.partial);
-                Outcome::Tunnel(Box::new(Switched {
-                    backend: backend.stream,
-                    to_client,
-                    to_backend: std::mem::take(ahead),
-                    idle: timeouts.tunnel_idle,
-                    ticket: assignment.ticket,
-                }))
+                return match place.take() {
+                    Some(Exchange { assignment, .. }) => {
+                        Outcome::Tunnel(switched(assignment, backend, ahead, download))
+                    }
+                    None => Outcome::ClientGone,
+                };
             }
             End::Cut(reason) => {
                 let fault = match reason {
@@ -342,8 +336,27 @@ impl Session {
                 backend.reset();
                 Outcome::ClientGone
             }
-        }
+        };
+        *place = None;
+        outcome
     }
+}
+
+fn switched(
+    assignment: Assignment,
+    backend: Conn,
+    ahead: &mut Outbox,
+    download: &mut Download,
+) -> Box<Switched> {
+    let mut to_client = std::mem::take(&mut download.out);
+    to_client.extend(&download.partial);
+    Box::new(Switched {
+        backend: backend.stream,
+        to_client,
+        to_backend: std::mem::take(ahead),
+        idle: assignment.policy.timeouts.tunnel_idle,
+        ticket: assignment.ticket,
+    })
 }
 
 fn after_answer(download: &Download) -> After {

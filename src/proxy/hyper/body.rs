@@ -384,7 +384,7 @@ impl StreamBody {
             let (upstream, announced) = (&ticket.flight.upstream, conn.keep_alive);
             upstream.park(&upstream.hyper, conn, Instant::now(), self.upstream_idle, announced);
         }
-        if let Some((recorder, _active)) = self.record.take() {
+        if let Some((mut recorder, _active)) = self.record.take() {
             recorder.finish();
         }
     }
