@@ -42,6 +42,8 @@ pub(super) struct Facts {
     pub(super) expects_continue: bool,
     pub(super) has_request_id: bool,
     pub(super) cookies: u32,
+    /// Every field goes on as it came.
+    pub(super) passes: bool,
 }
 
 /// The longest target; over 8,000 bytes should be taken (RFC 9112 section 3).
@@ -69,19 +71,26 @@ impl Facts {
     /// With what a strict reader must not pass on: more than one way to frame a body (RFC 9112 section 6), no
     /// or two hosts (section 3.2), a path that could mean another one, an expectation that nobody can meet.
     pub(super) fn of<L: Lines>(head: &Head<'_, L>) -> Result<Self, Reason> {
-        let mut facts = Self::default();
+        let mut facts = Self { passes: true, ..Self::default() };
         let (mut hosts, mut host) = (0, None);
         let mut asks_upgrade = false;
         let mut unmet = false;
         for (known, _, value) in head.lines.lines() {
             match known {
                 Known::Connection => {
+                    facts.passes = false;
                     asks_upgrade |= facts.note_connection(value)?;
                 }
                 Known::ContentLength => facts.framing.content_length(value),
-                Known::TransferEncoding => facts.framing.transfer_encoding(value),
+                Known::TransferEncoding => {
+                    facts.passes = false;
+                    facts.framing.transfer_encoding(value);
+                }
                 Known::Host => (hosts, host) = (hosts + 1, Some(value)),
-                Known::Te => facts.wants_trailers |= listed(value, b"trailers"),
+                Known::Te => {
+                    facts.passes = false;
+                    facts.wants_trailers |= listed(value, b"trailers");
+                }
                 Known::Expect => {
                     // HTTP/1.0 knows no 100 (RFC 9110 section 10.1.1).
                     let is_continue = value.eq_ignore_ascii_case(b"100-continue");
@@ -90,9 +99,21 @@ impl Facts {
                 }
                 Known::XRequestId => facts.has_request_id = true,
                 Known::Cookie => facts.cookies += 1,
-                _ => {}
+                Known::Trailer | Known::Other => {}
+                Known::Forwarded
+                | Known::ForwardedAlias
+                | Known::Http2Settings
+                | Known::KeepAlive
+                | Known::ProxyConnection
+                | Known::Upgrade
+                | Known::XForwardedFor
+                | Known::XForwardedHost
+                | Known::XForwardedProto => facts.passes = false,
             }
         }
+        let is_declared_oddly =
+            facts.framing.declared().is_some() && !facts.framing.is_plainly_declared();
+        facts.passes &= !is_declared_oddly && head.version == Version::Http11;
         let minor = u8::from(head.version > Version::Http10);
         if facts.framing.of_request(minor).is_err() || !has_good_host(head, hosts, host) {
             return Err(Reason::BadRequest);

@@ -146,9 +146,40 @@ pub(super) fn to_backend<L: Lines>(
         let crumbs: Vec<&[u8]> = head.lines.values("cookie").collect();
         sink.line(b"cookie", &crumbs.join(&b"; "[..]));
     }
+    let has = Told { proto: has_proto, host: has_host };
+    add(head, facts, added, host, has, sink);
+}
+
+/// Only what the proxy says of its own, when all the others pass as they came ([`Facts::passes`]).
+pub(super) fn add_to_backend<L: Lines>(
+    head: &Head<'_, L>,
+    facts: &Facts,
+    added: &Added<'_>,
+    sink: &mut impl Sink,
+) {
+    let host = first(head.lines, Known::Host);
+    add(head, facts, added, host, Told::default(), sink);
+}
+
+/// What trusted proxies have told already.
+#[derive(Default)]
+struct Told {
+    proto: bool,
+    host: bool,
+}
+
+fn add<L: Lines>(
+    head: &Head<'_, L>,
+    facts: &Facts,
+    added: &Added<'_>,
+    host: Option<&[u8]>,
+    told: Told,
+    sink: &mut impl Sink,
+) {
+    let client = added.client;
     if client.trusted {
         forwarded_for(head.lines, client, sink);
-        if !has_proto {
+        if !told.proto {
             sink.line(b"x-forwarded-proto", b"http");
         }
     } else {
@@ -156,7 +187,9 @@ pub(super) fn to_backend<L: Lines>(
             [(b"x-forwarded-for", client.text.as_bytes()), (b"x-forwarded-proto", b"http")];
         sink.block(&client.block, &lines);
     }
-    if !has_host && let Some(host) = host {
+    if !told.host
+        && let Some(host) = host
+    {
         sink.line(b"x-forwarded-host", host);
     }
     if !facts.has_request_id {
@@ -242,6 +275,11 @@ pub(super) fn to_client(
     if let Some(Declared::As(length)) = length {
         sink.line(b"content-length", Decimal::new(length).as_bytes());
     }
+    mark(marks, sink);
+}
+
+/// Only what the proxy says of its own in a response.
+pub(super) fn mark(marks: &Marks<'_>, sink: &mut impl Sink) {
     if let Some(cookie) = marks.cookie {
         sink.line(b"set-cookie", cookie.as_bytes());
     }

@@ -20,7 +20,7 @@ use crate::{
         flight::Ticket,
         framing::Length,
         head::{Facts, Head},
-        headers::{Added, Sink, to_backend},
+        headers::{Added, Sink, add_to_backend, to_backend},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
         upstream::connect,
@@ -452,9 +452,18 @@ pub(super) fn write_head(
     length: Length,
     added: &Added<'_>,
 ) {
-    message::request_line(out, head, scan);
+    match scan.even(head.lines.bytes) {
+        // Nothing of it is to be changed: what was judged is sent byte for byte.
+        Some(all) if facts.passes && scan.minor > 0 && head.authority.is_none() => {
+            out.extend_from_slice(all);
+            add_to_backend(head, facts, added, &mut Wire(out));
+        }
+        _ => {
+            message::request_line(out, head);
+            to_backend(head, facts, added, &mut Wire(out));
+        }
+    }
     let mut wire = Wire(out);
-    to_backend(head, facts, added, &mut wire);
     if length == Length::Chunked {
         wire.line(b"transfer-encoding", b"chunked");
     }

@@ -1,7 +1,7 @@
 //! The head of a backend's final response: judged, and turned into the client's.
 
 use super::{
-    message::{Scanned, Wire, pass_status_line, status_line},
+    message::{Scanned, Wire, status_line},
     scan::{ResponseScan, ScanError, ScanLimits},
     work::{Download, Outgoing, Stage},
 };
@@ -12,7 +12,7 @@ use crate::{
         decide::Assignment,
         fields::{Known, Lines, connection_options},
         framing::{Framing, Length},
-        headers::{Declared, Marks, Sink, keep_alive_timeout, to_client},
+        headers::{Declared, Marks, Sink, keep_alive_timeout, mark, to_client},
         tunnel::is_agreed,
     },
     spec::ListenerLimits,
@@ -84,6 +84,8 @@ struct Facts<'a> {
     /// Which of several is meant cannot be known.
     upgrades: u32,
     has_date: bool,
+    /// There is a field that stays behind.
+    sheds: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -92,6 +94,7 @@ impl<'a> Facts<'a> {
         for (known, name, value) in lines.lines() {
             match known {
                 Known::Connection => {
+                    facts.sheds = true;
                     for option in connection_options(value) {
                         facts.close |= option.eq_ignore_ascii_case(b"close");
                         facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
@@ -101,11 +104,15 @@ impl<'a> Facts<'a> {
                 Known::TransferEncoding => {
                     facts.framing.transfer_encoding(value);
                     facts.coded = true;
+                    facts.sheds = true;
                 }
+                Known::ProxyConnection => facts.sheds = true,
                 Known::KeepAlive => {
+                    facts.sheds = true;
                     facts.announced = keep_alive_timeout(value).map(Duration::from_secs);
                 }
                 Known::Upgrade => {
+                    facts.sheds = true;
                     facts.upgrade = Some(value);
                     facts.upgrades += 1;
                 }
@@ -114,6 +121,12 @@ impl<'a> Facts<'a> {
             }
         }
         facts
+    }
+
+    /// Every field goes on as it came.
+    fn passes(&self, status: u16) -> bool {
+        let is_declared = self.framing.declared().is_some();
+        !self.sheds && (!is_declared || (self.framing.is_plainly_declared() && status != 204))
     }
 }
 
@@ -164,9 +177,18 @@ pub(super) fn answer(
     };
     // RFC 9110 section 8.6: not with 204, and a coding overrides it.
     let declared = Declared::of(&facts.framing).filter(|_| scan.status != 204);
-    pass_status_line(&mut out.bytes, scan, head);
+    match scan.even(head) {
+        // Nothing of it is to be changed: what was judged is sent byte for byte.
+        Some(all) if facts.passes(scan.status) => {
+            out.extend(all);
+            mark(&marks, &mut Wire(&mut out.bytes));
+        }
+        _ => {
+            status_line(&mut out.bytes, scan.status, scan.reason.of(head));
+            to_client(&lines, declared, &marks, &mut Wire(&mut out.bytes));
+        }
+    }
     let mut wire = Wire(&mut out.bytes);
-    to_client(&lines, declared, &marks, &mut wire);
     let would_be_coded = asked.is_head && facts.coded && asked.minor > 0;
     if outgoing == Outgoing::Chunked || would_be_coded {
         wire.line(b"transfer-encoding", b"chunked");

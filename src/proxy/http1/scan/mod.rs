@@ -85,6 +85,8 @@ struct Progress {
     at: usize,
     /// Behind them no line ends before this.
     looked: usize,
+    /// Some of the field lines among them are not `name: value` with one blank.
+    odd: bool,
     /// The start line is among the complete ones.
     started: bool,
     /// The empty line is, too.
@@ -107,13 +109,12 @@ pub(in crate::proxy) struct RequestScan {
 }
 
 impl RequestScan {
-    /// Method and target as they came, and so many bytes behind them.
-    pub(in crate::proxy) fn request_line<'a>(
-        &self,
-        bytes: &'a [u8],
-        more: usize,
-    ) -> Option<&'a [u8]> {
-        bytes.get(self.method.start as usize..self.target.end as usize + more)
+    /// Everything from the method to the last field, if all field lines are as this proxy would write them.
+    pub(in crate::proxy) fn even<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        if self.progress.odd {
+            return None;
+        }
+        bytes.get(self.method.start as usize..self.len.saturating_sub(2))
     }
 
     pub(in crate::proxy) fn clear(&mut self) {
@@ -157,6 +158,16 @@ pub(in crate::proxy) struct ResponseScan {
 }
 
 impl ResponseScan {
+    /// Everything up to the last field, if all lines are as this proxy would write them.
+    pub(in crate::proxy) fn even<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        const REASON: usize = b"HTTP/1.1 200 ".len();
+        let has_reason = self.reason.start as usize == REASON && self.minor == 1;
+        if self.progress.odd || !has_reason || !bytes.starts_with(b"HTTP/1.1 ") {
+            return None;
+        }
+        bytes.get(..self.len.saturating_sub(2))
+    }
+
     pub(in crate::proxy) fn clear(&mut self) {
         self.lines.clear();
         self.progress = Progress::default();
@@ -410,23 +421,28 @@ impl<'a> Cursor<'a> {
             if known == Known::Other && !is_token(bytes) {
                 return Err(MALFORMED);
             }
-            let value = self.value()?;
+            let value = self.value(&mut progress.odd)?;
             lines.push(Line { known, name, value });
             progress.at = self.at();
         }
     }
 
-    /// A value without the white space around it, and the end of its line.
+    /// A value without the white space around it, and the end of its line. `odd`: that is not one blank before
+    /// it.
     #[inline(always)]
-    fn value(&mut self) -> Result<Span, Stop> {
+    fn value(&mut self, odd: &mut bool) -> Result<Span, Stop> {
+        let colon = self.rest;
         while let [b' ' | b'\t', rest @ ..] = self.rest {
             self.rest = rest;
         }
+        let is_even = colon.len() == self.rest.len() + 1 && colon.first() == Some(&b' ');
         let (mut value, mut bytes) = self.take(self.text());
         self.line_end()?;
+        *odd |= !is_even;
         while let [kept @ .., b' ' | b'\t'] = bytes {
             bytes = kept;
             value.end -= 1;
+            *odd = true;
         }
         Ok(value)
     }
