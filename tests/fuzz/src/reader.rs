@@ -397,7 +397,7 @@ impl<'a> Lines<'a> {
             let name = if sloppy { name.trim_ascii() } else { name };
             let is_text =
                 value.iter().all(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
-            if !sloppy && !(is_token(name) && is_text) {
+            if !(sloppy || is_token(name) && is_text) {
                 return Err(Broken);
             }
             let mut value = value;
