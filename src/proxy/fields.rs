@@ -42,6 +42,7 @@ impl Known {
             10 if is(name, b"connection") => Self::Connection,
             10 if is(name, b"keep-alive") => Self::KeepAlive,
             12 if is(name, b"x-request-id") => Self::XRequestId,
+            12 if is_alias(name, b"x-request-id") => Self::ForwardedAlias,
             14 if is(name, b"content-length") => Self::ContentLength,
             14 if is(name, b"http2-settings") => Self::Http2Settings,
             15 if is(name, b"x-forwarded-for") => Self::XForwardedFor,
@@ -186,10 +187,10 @@ mod tests {
 
     #[test]
     fn aliases_are_known_however_many_dashes_they_change() {
-        for alias in ["x_forwarded_for", "X-Forwarded_Host", "x_forwarded-PROTO"] {
+        for alias in ["x_forwarded_for", "X-Forwarded_Host", "x_forwarded-PROTO", "X_Request_Id"] {
             assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
         }
-        for other in ["x_forwarded_fox", "x-forwarded+for", "x_request_id"] {
+        for other in ["x_forwarded_fox", "x-forwarded+for", "x_request.id"] {
             assert_eq!(Known::of(other.as_bytes()), Known::Other, "{other}");
         }
     }

@@ -51,9 +51,10 @@ pub(super) const LONGEST_TARGET: usize = 32 << 10;
 
 /// Fields that belong to the message or that the proxy adds: no `Connection` can have them removed. (Those
 /// that routes, pins and sticky keys read are seen to by the decision, which knows them.)
-const PROTECTED: [&[u8]; 8] = [
+const PROTECTED: [&[u8]; 9] = [
     b"host",
     b"content-length",
+    b"expect",
     b"cookie",
     b"authorization",
     b"x-request-id",
@@ -160,7 +161,13 @@ pub(super) fn upgrade<'a, L: Lines>(head: &Head<'a, L>) -> Option<&'a [u8]> {
         let begins = |known: &[u8]| {
             protocol.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
         };
-        begins(b"h2") || begins(b"h3") || begins(b"http") || begins(b"tls")
+        let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._+".contains(byte);
+        begins(b"h2")
+            || begins(b"h3")
+            || begins(b"http")
+            || begins(b"tls")
+            || !protocol.first().is_some_and(u8::is_ascii_alphanumeric)
+            || !protocol.iter().all(is_name)
     };
     (!protocol.is_empty() && !protocols.any(hides_http)).then_some(protocol)
 }
@@ -340,5 +347,7 @@ mod tests {
         assert!(!asks("upgrade", "websocket, H2C"));
         assert!(!asks("upgrade", "HTTP/2.0"));
         assert!(!asks("upgrade", "TLS/1.0"));
+        assert!(!asks("upgrade", "/../ h2c"));
+        assert!(asks("upgrade", "foo/2, websocket"));
     }
 }

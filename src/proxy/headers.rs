@@ -117,7 +117,7 @@ pub(super) fn to_backend<L: Lines>(
     for (place, (known, name, value)) in head.lines.lines().enumerate() {
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
-            Known::Other if facts.names_fields && is_named(head.lines, name) => {}
+            _ if facts.names_fields && is_named(head.lines, name) => {}
             Known::Other | Known::XRequestId | Known::Trailer => pass(),
             Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => pass(),
             Known::Expect if facts.expects_continue => pass(),
@@ -357,18 +357,19 @@ mod tests {
         let sent = sent(
             &[
                 ("host", "a"),
-                ("connection", "close, X-Private"),
+                ("connection", "close, X-Private, Trailer"),
                 ("x-private", "1"),
                 ("keep-alive", "timeout=5"),
                 ("upgrade", "h2c"),
                 ("http2-settings", "x"),
                 ("te", "trailers, deflate"),
                 ("x-kept", "1"),
+                ("trailer", "x-sum"),
             ],
             &client(false),
         );
         assert_eq!(sent["connection"], "te");
-        for gone in ["x-private", "keep-alive", "upgrade", "http2-settings"] {
+        for gone in ["x-private", "keep-alive", "upgrade", "http2-settings", "trailer"] {
             assert!(!sent.contains_key(gone), "{gone}");
         }
         assert_eq!(sent["te"], "trailers");

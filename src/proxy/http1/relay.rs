@@ -191,6 +191,13 @@ impl Relay<'_> {
     fn advance_upload(&mut self, cx: &mut Context<'_>) -> Step<()> {
         let mut moved = false;
         loop {
+            // What is there already goes out with the head, as one.
+            if !self.ahead.is_empty() && self.upload.wants_more() {
+                let before = self.upload.read;
+                self.upload.take_ahead(self.ahead).map_err(|_| self.failed(Reason::BadRequest))?;
+                self.note_body((self.upload.read - before) as usize)?;
+                moved = true;
+            }
             while self.upload.has_output() && !self.upload.broken {
                 let (head, body) = self.upload.output();
                 match poll_write(&mut self.backend.stream, cx, head, body) {
@@ -213,29 +220,29 @@ impl Relay<'_> {
                 }
                 return Ok(());
             }
-            let read = if self.ahead.is_empty() {
-                let Poll::Ready(read) = self.read_body(cx)? else {
-                    if !self.attempt.awaits_continue
-                        && (moved || self.attempt.turn == Turn::Backend)
-                    {
-                        self.await_client();
-                    }
-                    return Ok(());
-                };
-                read
-            } else {
-                let before = self.upload.read;
-                self.upload.take_ahead(self.ahead).map_err(|_| self.failed(Reason::BadRequest))?;
-                (self.upload.read - before) as usize
-            };
-            self.attempt.awaits_continue = false;
-            if self.upload.read > self.assignment.policy.limits.body_bytes {
-                return Err(self.failed(Reason::BodyTooLarge));
+            if !self.ahead.is_empty() {
+                continue;
             }
+            let Poll::Ready(read) = self.read_body(cx)? else {
+                if !self.attempt.awaits_continue && (moved || self.attempt.turn == Turn::Backend) {
+                    self.await_client();
+                }
+                return Ok(());
+            };
+            self.note_body(read)?;
             moved = true;
-            let earned = read as u64 * 1000 / SLOWEST_BODY;
-            self.attempt.body_deadline = self.attempt.body_deadline.saturating_add(earned);
         }
+    }
+
+    /// So many bytes of the client's body have come.
+    fn note_body(&mut self, read: usize) -> Step<()> {
+        self.attempt.awaits_continue = false;
+        let earned = read as u64 * 1000 / SLOWEST_BODY;
+        self.attempt.body_deadline = self.attempt.body_deadline.saturating_add(earned);
+        if self.upload.read > self.assignment.policy.limits.body_bytes {
+            return Err(self.failed(Reason::BodyTooLarge));
+        }
+        Ok(())
     }
 
     /// Reads more of the client's body: so many bytes came.

@@ -186,6 +186,11 @@ impl Upload {
         self.incoming == Incoming::Ended && !self.has_output() && !self.broken
     }
 
+    /// More of the client's body would be taken at once.
+    pub(super) fn wants_more(&self) -> bool {
+        self.incoming != Incoming::Ended && self.body.is_empty() && !self.broken
+    }
+
     pub(super) fn has_output(&self) -> bool {
         self.head_at < self.head.len() || !self.body.is_empty()
     }
