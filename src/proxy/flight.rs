@@ -214,6 +214,11 @@ impl Flight {
 }
 
 impl Ticket {
+    /// The backend has done its part, though the ticket is still held.
+    pub(super) fn finish(&self) {
+        self.flight.end();
+    }
+
     pub(super) fn turn(&self, to: Kind) {
         let flight = &self.flight;
         let from = flight.kind.replace(to);

@@ -18,7 +18,7 @@ pub(super) struct Recorder {
     answerer: Answerer,
     code: u16,
     failure: Option<(Fault, Reason)>,
-    finished: bool,
+    /// When it was recorded.
     ended: Option<Instant>,
 }
 
@@ -40,7 +40,6 @@ impl Recorder {
             answerer: Answerer::Nobody,
             code: 0,
             failure: None,
-            finished: false,
             ended: None,
         }
     }
@@ -74,21 +73,14 @@ impl Recorder {
         }
     }
 
-    /// The reply is complete; it is recorded when this is dropped. Returns when that was.
+    /// The reply is complete, and is recorded once. Returns when that was.
     pub(super) fn finish(&mut self) -> Instant {
-        self.finished = true;
+        self.ended.unwrap_or_else(|| self.record())
+    }
+
+    fn record(&mut self) -> Instant {
         let now = Instant::now();
         self.ended = Some(now);
-        now
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        let now = self.ended.unwrap_or_else(Instant::now);
-        if !self.finished && self.failure.is_none() {
-            self.failure = Some((Fault::Downstream, Reason::ClientClosed));
-        }
         let code = match self.failure {
             Some((Fault::Downstream, Reason::ClientClosed)) => 499,
             _ => self.code,
@@ -101,6 +93,16 @@ impl Drop for Recorder {
         stats.record_reply(self.core.index, self.method, code, now - self.began);
         if let Some((fault, reason)) = self.failure {
             stats.record_failure(self.core.index, fault, reason);
+        }
+        now
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.failure = self.failure.or(Some((Fault::Downstream, Reason::ClientClosed)));
+            self.record();
         }
     }
 }

@@ -88,6 +88,8 @@ pub(super) struct Attempt {
     turn: Turn,
     /// It is asked after a client that is not read.
     looks: bool,
+    /// The client alone is waited for.
+    last_wait: bool,
 }
 
 impl Attempt {
@@ -104,6 +106,7 @@ impl Attempt {
             awaits_continue,
             turn: Turn::Backend,
             looks: false,
+            last_wait: false,
         }
     }
 }
@@ -268,6 +271,9 @@ impl Relay<'_> {
                 match poll_write(self.client, cx, self.download.out.rest(), &[]) {
                     Poll::Pending => {
                         self.download.slow = true;
+                        if self.download.is_delivered() {
+                            return self.wait_for_client(cx, moved);
+                        }
                         return self.pending(moved);
                     }
                     Poll::Ready(Ok(n)) if n > 0 => self.sent(n),
@@ -296,6 +302,31 @@ impl Relay<'_> {
             }
             moved = true;
         }
+    }
+
+    /// The backend has done its part. Who sees the end of the response finds it counted: so that is done before
+    /// the last of it is written, at the price that the time of that write is missing, unless the client is slow.
+    fn delivered(&mut self) {
+        self.assignment.ticket.finish();
+        if !self.download.slow {
+            self.recorder.finish();
+        }
+    }
+
+    /// What is left of a response concerns the client alone.
+    fn wait_for_client(&mut self, cx: &Context<'_>, moved: bool) -> Step<()> {
+        let deadlines = &self.connection.core.desk.deadlines;
+        if deadlines.take_passed(self.deadline) && self.attempt.last_wait && !moved {
+            return Err(End::Cut(Reason::IdleTimeout));
+        }
+        if moved || !self.attempt.last_wait {
+            self.attempt.last_wait = true;
+            *self.due = 0;
+            let patience = millis(self.assignment.policy.timeouts.body);
+            deadlines.register(self.deadline, cx);
+            deadlines.set(self.deadline, self.clock().now_millis().saturating_add(patience));
+        }
+        Ok(())
     }
 
     /// Neither side can go on; after some progress the wait begins anew.
@@ -341,6 +372,7 @@ impl Relay<'_> {
             })),
             Stage::Body if self.download.incoming == Incoming::UntilClose && cleanly => {
                 self.download.incoming = Incoming::Ended;
+                self.delivered();
                 if self.download.outgoing == Outgoing::Chunked {
                     self.download.add_trailers();
                 }
@@ -386,6 +418,9 @@ impl Relay<'_> {
             .download
             .take(scratch, start, end)
             .map_err(|_| self.failed(Reason::BadResponse))?;
+        if self.download.incoming == Incoming::Ended {
+            self.delivered();
+        }
         self.pass(cx, &scratch[piece])?;
         if self.download.incoming == Incoming::Ended && self.download.has_trailers() {
             self.download.add_trailers();
@@ -456,6 +491,9 @@ impl Relay<'_> {
     fn watch_client(&mut self, cx: &mut Context<'_>) -> Step<()> {
         // Most requests are answered before it is worth it to ask.
         if !self.flight().is_slow() {
+            return Ok(());
+        }
+        if self.attempt.last_wait {
             return Ok(());
         }
         if *self.half_closed {

@@ -365,6 +365,11 @@ impl Download {
         self.slow = false;
     }
 
+    /// All of the response has come.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.stage == Stage::Body && self.incoming == Incoming::Ended
+    }
+
     /// The body is complete, and so is what goes to the client.
     pub(super) fn is_done(&self) -> bool {
         self.stage == Stage::Body && self.incoming == Incoming::Ended && self.out.is_empty()
