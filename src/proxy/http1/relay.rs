@@ -88,6 +88,8 @@ pub(super) struct Attempt {
     turn: Turn,
     /// It is asked after a client that is not read.
     looks: bool,
+    /// A client that has closed its side has got its time.
+    timed: bool,
     /// The client alone is waited for.
     last_wait: bool,
 }
@@ -106,6 +108,7 @@ impl Attempt {
             awaits_continue,
             turn: Turn::Backend,
             looks: false,
+            timed: false,
             last_wait: false,
         }
     }
@@ -496,6 +499,12 @@ impl Relay<'_> {
         if self.attempt.last_wait {
             return Ok(());
         }
+        if *self.half_closed && !self.attempt.timed {
+            self.attempt.timed = true;
+            self.desk().deadlines.register(self.deadline, cx);
+            self.give_time();
+            return Ok(());
+        }
         if *self.half_closed {
             let is_silent = self.desk().deadlines.take_passed(self.deadline);
             return if is_silent { Err(End::ClientGone) } else { Ok(()) };
@@ -517,8 +526,8 @@ impl Relay<'_> {
             Poll::Ready(Err(_)) => return Err(End::ClientGone),
             Poll::Ready(Ok(0)) => {
                 *self.half_closed = true;
-                self.desk().deadlines.register(self.deadline, cx);
-                self.give_time();
+                drop(scratch);
+                return self.watch_client(cx);
             }
             // The next request; it waits until this one is answered.
             Poll::Ready(Ok(read)) => {
