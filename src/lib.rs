@@ -28,8 +28,9 @@
 //! # The path of a request
 //!
 //! All of it happens on the core that accepted the connection. `proxy/connection.rs` gives it to an engine,
-//! which turns bytes into a head and back: `proxy/http1/` is crossfade's own for HTTP/1, `proxy/hyper/`
-//! speaks HTTP/2, and HTTP/1 for tests and measurement (`engine: hyper`). What a request means is written
+//! which turns bytes into a head and back: `proxy/http1/` is crossfade's own for HTTP/1, `proxy/http2/` speaks
+//! HTTP/2 by the h2 library, with a guard below it that counts frames; `proxy/hyper/` takes its requests as
+//! messages, and speaks HTTP/1 for tests and measurement (`engine: hyper`). What a request means is written
 //! once and knows no engine: `proxy/head.rs` judges it, with `proxy/framing.rs` where its body ends;
 //! `proxy/decide.rs` borrows the snapshot once, in a closure that cannot cross an await, and comes back with
 //! a ticket (`proxy/flight.rs`): the backend knows of the request from then until its last byte.
@@ -38,7 +39,7 @@
 //!
 //! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,
 //! `scan/` judges its bytes, `exchange.rs` decides and keeps the ticket, `relay.rs` moves both directions
-//! at once, `chunked.rs` takes bodies apart. In hyper's, `handler.rs`, `sending.rs` and `answer.rs` are that way, and
+//! at once, `chunked.rs` takes bodies apart. For messages, `handler.rs`, `sending.rs` and `answer.rs` are that way, and
 //! ticket and record ride in the response's body (`body.rs`).
 //!
 //! # The path of a change

@@ -179,10 +179,13 @@ async fn an_http2_client_that_reads_nothing_any_more_is_closed() {
     let backend = Backend::start(|_| async { text(vec![7u8; 5_000_000]) }).await;
     let mut spec = one(&backend).await;
     spec.services["shop"].timeouts.body = Duration::from_millis(200);
-    spec.listeners[0].timeouts.headers = Duration::from_millis(400);
+    let timeouts = &mut spec.listeners[0].timeouts;
+    timeouts.headers = Duration::from_millis(400);
+    timeouts.keep_alive = Duration::from_millis(400);
+    timeouts.body = Duration::from_millis(200);
     let proxy = Proxy::start(spec).await;
     let mut client = Frames::start(proxy.connect().await).await;
-    // No window is ever opened.
+    // No window is ever opened: first the stream is given up, then the connection.
     client.get(1).await;
     let bound = proxy.live.published.read(|s| s.listeners[0].bound.clone());
     let pools = proxy.live.pools();

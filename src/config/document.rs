@@ -77,6 +77,7 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     limits.number("header_count", value.header_count, default.header_count);
     limits.number("connections", value.connections, default.connections);
     limits.number("http2_streams", value.http2_streams, default.http2_streams);
+    limits.number("http2_resets", value.http2_resets, default.http2_resets);
     keys.section("limits", limits);
 
     keys.other("trusted_proxies", &listener.trusted_proxies, &Vec::new(), |networks| {

@@ -11,6 +11,7 @@ mod framing;
 mod head;
 mod headers;
 mod http1;
+mod http2;
 mod hyper;
 mod record;
 mod retry;

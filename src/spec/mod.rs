@@ -121,11 +121,19 @@ pub struct ListenerLimits {
     pub connections: u32,
     /// Concurrent streams of one HTTP/2 connection.
     pub http2_streams: u32,
+    /// Streams that an HTTP/2 connection may see reset beyond those that were answered.
+    pub http2_resets: u32,
 }
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { header_bytes: 64 << 10, header_count: 100, connections: 20_000, http2_streams: 100 }
+        Self {
+            header_bytes: 64 << 10,
+            header_count: 100,
+            connections: 20_000,
+            http2_streams: 100,
+            http2_resets: 200,
+        }
     }
 }
 

@@ -50,6 +50,8 @@ section! {
             "Open client connections, over all threads.";
         http2_streams: Count<1, 1_000_000>, Default("100"), example "250",
             "Concurrent requests of one HTTP/2 connection.";
+        http2_resets: Count<1, 1_000_000>, Default("200"), example "1000",
+            "Requests of one HTTP/2 connection that may be reset, by either side, beyond those that were answered; a tenth of that more each second.";
     }
     planned {}
 }

@@ -107,6 +107,7 @@ fn listener_limits(field: Field<keys::ListenerLimits>) -> ListenerLimits {
         header_count: keys.header_count.or(defaults.header_count),
         connections: keys.connections.or(defaults.connections),
         http2_streams: keys.http2_streams.or(defaults.http2_streams),
+        http2_resets: keys.http2_resets.or(defaults.http2_resets),
     }
 }
 

@@ -228,12 +228,14 @@ fn listener() -> impl Strategy<Value = Listener> {
     let protocols = prop::sample::select(vec![(true, true), (true, false), (false, true)]);
     let timeouts = (duration(1), duration(1), duration(1))
         .prop_map(|(headers, body, keep_alive)| ListenerTimeouts { headers, body, keep_alive });
-    let limits = (8u32 << 10..=1 << 20, 1u32..=1000, 1u32..=10_000_000, 1u32..=1_000_000).prop_map(
-        |(header_bytes, header_count, connections, http2_streams)| ListenerLimits {
+    let http2 = (1u32..=1_000_000, 1u32..=1_000_000);
+    let limits = (8u32 << 10..=1 << 20, 1u32..=1000, 1u32..=10_000_000, http2).prop_map(
+        |(header_bytes, header_count, connections, (http2_streams, http2_resets))| ListenerLimits {
             header_bytes,
             header_count,
             connections,
             http2_streams,
+            http2_resets,
         },
     );
     let some = (option::of(timeouts), option::of(limits), vec(network(), 0..3));

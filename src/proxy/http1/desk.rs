@@ -52,7 +52,7 @@ impl Desk {
     }
 
     /// A line with the `Date` (RFC 9110 section 6.6.1), written anew once a second.
-    pub(super) fn with_date<R>(&self, now_millis: u64, f: impl FnOnce(&[u8]) -> R) -> R {
+    pub(in crate::proxy) fn with_date<R>(&self, now_millis: u64, f: impl FnOnce(&[u8]) -> R) -> R {
         let mut date = self.date.borrow_mut();
         let second = now_millis / 1000;
         if date.0 != second {

@@ -15,7 +15,7 @@ use crate::{
         failure::{self, Failure},
         head::LONGEST_TARGET,
         headers::{Decimal, Sink},
-        hyper::PREFACE,
+        http2::PREFACE,
         record::Recorder,
     },
 };

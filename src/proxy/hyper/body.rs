@@ -4,7 +4,9 @@
 use super::{
     super::{
         failure::fault_of,
+        fields::Known,
         flight::{Flight, Ticket},
+        http2::Received,
     },
     activity::Activity,
     conn::Conn,
@@ -12,6 +14,7 @@ use super::{
 };
 use crate::live::{Clock, Fault, Kind, Reason};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
@@ -25,7 +28,7 @@ use std::{
 
 /// Why a body was cut short. The other side sees an aborted message, never a clean end.
 #[derive(Debug)]
-pub(super) struct BodyError(pub(super) Reason);
+pub(in crate::proxy) struct BodyError(pub(in crate::proxy) Reason);
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,9 +38,39 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
+/// A client's request body, whichever library reads it.
+pub(in crate::proxy) enum ClientBody {
+    Hyper(Incoming),
+    Http2(Received),
+}
+
+impl ClientBody {
+    /// An error says that the client has left, or broken a rule of its protocol.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
+        match self {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(drop),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(drop),
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
 /// A client's request body and what of it is kept so that it can be sent again.
 pub(super) struct Upload {
-    incoming: Incoming,
+    incoming: ClientBody,
     /// What was read so far; `None` once it cannot be sent again.
     kept: Option<Vec<Kept>>,
     kept_bytes: usize,
@@ -58,7 +91,7 @@ pub(super) struct Upload {
 #[derive(Clone)]
 enum Kept {
     Data(Bytes),
-    Trailers(Box<http::HeaderMap>),
+    Trailers(Box<HeaderMap>),
 }
 
 /// Each kept frame costs more than its bytes; a body that comes in tiny pieces is not kept.
@@ -75,7 +108,7 @@ impl Kept {
 
 impl Upload {
     /// `keep_at_most` bytes are kept so that they can be sent again; more than `limit` bytes fail.
-    pub(super) fn new(incoming: Incoming, keep_at_most: usize, limit: u64) -> Self {
+    pub(super) fn new(incoming: ClientBody, keep_at_most: usize, limit: u64) -> Self {
         Self {
             incoming,
             kept: (keep_at_most > 0).then(Vec::new),
@@ -139,6 +172,16 @@ impl Upload {
         }
         self.next = kept.len();
     }
+}
+
+/// Those fields of a trailer section that may stand there.
+pub(in crate::proxy) fn trailing(mut trailers: HeaderMap) -> HeaderMap {
+    let may_not = |name: &&HeaderName| !Known::of(name.as_str().as_bytes()).may_trail();
+    let others: Vec<_> = trailers.keys().filter(may_not).cloned().collect();
+    for name in others {
+        trailers.remove(name);
+    }
+    trailers
 }
 
 /// How long who may be silent while a request body flows.
@@ -211,7 +254,7 @@ impl UploadReader {
         if upload.ended {
             return Poll::Ready(None);
         }
-        let Poll::Ready(frame) = Pin::new(&mut upload.incoming).poll_frame(cx) else {
+        let Poll::Ready(frame) = upload.incoming.poll_frame(cx) else {
             self.await_client();
             return Poll::Pending;
         };
@@ -222,6 +265,10 @@ impl UploadReader {
             }
             Some(Err(_)) => Some(Err(self.stop(Reason::ClientClosed))),
             Some(Ok(frame)) => {
+                let frame = match frame.into_trailers() {
+                    Ok(trailers) => Frame::trailers(trailing(trailers)),
+                    Err(data) => data,
+                };
                 upload.read_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if upload.read_bytes > upload.limit {
                     return Poll::Ready(Some(Err(self.stop(Reason::BodyTooLarge))));
@@ -284,7 +331,7 @@ impl UploadReader {
 }
 
 /// The body of a reply to a client.
-pub(super) enum ReplyBody {
+pub(in crate::proxy) enum ReplyBody {
     /// Of the proxy's own making, or none; the reply is recorded when it has been handed over.
     Full(Option<Bytes>),
     Stream(Box<StreamBody>),
@@ -326,7 +373,7 @@ impl Passing {
 }
 
 /// A backend's response body on its way to the client.
-pub(super) struct StreamBody {
+pub(in crate::proxy) struct StreamBody {
     pub(super) passing: Rc<Passing>,
     pub(super) ticket: Option<Ticket>,
     pub(super) record: Option<Record>,
@@ -375,6 +422,12 @@ impl StreamBody {
         })
     }
 
+    fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(ticket) = &self.ticket else { return Poll::Pending };
+        let flight = ticket.flight.clone();
+        flight.poll_verdict(cx).map(|reason| self.fail(reason))
+    }
+
     /// The whole response has been handed over.
     fn finish(&mut self) {
         if let Some(ticket) = self.ticket.take()
@@ -412,6 +465,16 @@ impl Drop for StreamBody {
         }
         // An upload that still goes on holds the flight, and would hold the connection that it goes on.
         self.passing.exchange.take();
+    }
+}
+
+impl ReplyBody {
+    /// Ready when the rest will not come, though nobody asks for it yet.
+    pub(in crate::proxy) fn poll_verdict(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        match self {
+            Self::Full(_) => Poll::Pending,
+            Self::Stream(stream) => stream.poll_verdict(cx),
+        }
     }
 }
 

@@ -5,30 +5,30 @@ use super::{
         decide::{Assignment, Query, decide},
         failure::{self, Failure},
         head::{Facts, Head, Version},
+        http2::Interim,
         record::{Answerer, Recorder},
         tries::Tries,
     },
     activity::Active,
     answer::{Answer, answer},
-    body::{ReplyBody, Upload},
+    body::{ClientBody, ReplyBody, Upload},
     sending::Sending,
     serve::Served,
 };
 use crate::live::{Reason, method_index};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use http_body::Body;
-use hyper::body::Incoming;
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use std::{cell::RefCell, rc::Rc, time::Instant};
 
 /// What is to be recorded of a request, and the request of the connection that it was.
 pub(super) type Record = (Recorder, Active);
 
 /// Answers a request, whatever happens, and sees to it that it is recorded once.
-pub(super) async fn handle(
+pub(in crate::proxy) async fn handle(
     served: Rc<Served>,
-    request: Request<Incoming>,
-) -> Result<Response<ReplyBody>, Infallible> {
+    request: Request<ClientBody>,
+    interim: Option<Interim>,
+) -> Response<ReplyBody> {
     served.head_read();
     let connection = &served.connection;
     let core = &connection.core;
@@ -36,21 +36,33 @@ pub(super) async fn handle(
     let is_h1 = request.version() <= http::Version::HTTP_11;
     let active = Active::begin(&served.activity, core.live.clock);
     let mut recorder = Recorder::new(core.clone(), method, Instant::now());
-    let mut response = match forward(&served, request, &mut recorder).await {
+    let mut response = match forward(&served, request, interim, &mut recorder).await {
         Ok(answer) => answer.into_response((recorder, active)),
-        Err(failure) => refuse(failure, recorder, is_h1),
+        Err(failure) => reply(failure, recorder, is_h1),
     };
     if connection.is_leaving() && is_h1 && !is_switching(&response) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    response
 }
 
 fn is_switching(response: &Response<ReplyBody>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-fn refuse(failure: Failure, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
+/// Answers a request that is refused whatever it is for.
+pub(in crate::proxy) fn refuse(
+    served: &Served,
+    method: &Method,
+    reason: Reason,
+) -> Response<ReplyBody> {
+    served.head_read();
+    let core = &served.connection.core;
+    let method = method_index(method.as_str().as_bytes());
+    reply(reason.into(), Recorder::new(core.clone(), method, Instant::now()), false)
+}
+
+fn reply(failure: Failure, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
     let reason = failure.reason;
     recorder.refuse(failure);
     recorder.finish();
@@ -82,7 +94,8 @@ pub(super) fn head(parts: &Parts) -> Head<'_, HeaderMap> {
 
 async fn forward(
     served: &Rc<Served>,
-    mut request: Request<Incoming>,
+    mut request: Request<ClientBody>,
+    interim: Option<Interim>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
     let connection = &served.connection;
@@ -115,6 +128,7 @@ async fn forward(
         request_id: core.random_id(),
         began_millis: now,
         upload,
+        interim,
         body_timeout: connection.listener.spec.timeouts.body,
     };
     let answered = sending.send(assignment, recorder).await?;
@@ -126,7 +140,7 @@ async fn forward(
 /// # Errors
 /// `BodyTooLarge` when the client says so beforehand.
 fn upload(
-    incoming: Incoming,
+    incoming: ClientBody,
     assignment: &Assignment,
 ) -> Result<Option<Rc<RefCell<Upload>>>, Failure> {
     if incoming.is_end_stream() {

@@ -1,4 +1,5 @@
-//! The hyper engine: HTTP/2, and HTTP/1 as the reference to test and measure against.
+//! Requests and responses as messages, whose bytes a library reads and writes: what comes by HTTP/2
+//! (`proxy/http2/`), and HTTP/1 on hyper as the reference to test and measure against.
 
 mod activity;
 mod answer;
@@ -10,5 +11,8 @@ mod serve;
 mod stream;
 mod tunnel;
 
+pub(super) use body::{BodyError, ClientBody, ReplyBody, trailing};
 pub(super) use conn::Conn;
-pub(super) use serve::{PREFACE, serve, serve_h2};
+pub(super) use handler::{handle, refuse};
+pub(super) use serve::{Served, serve, serve_h2};
+pub(super) use stream::ClientStream;

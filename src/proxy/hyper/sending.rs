@@ -8,6 +8,7 @@ use super::{
         flight::Flight,
         head::{Facts, Head},
         headers::{Added, Client, to_backend},
+        http2::Interim,
         record::Recorder,
         tries::{Miss, Next, Tries},
         upstream::{connect, unless_judged},
@@ -16,13 +17,17 @@ use super::{
     conn::Conn,
 };
 use crate::live::{Reason, millis};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
+use hyper::{body::Incoming, ext::on_informational};
 use std::{
     cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
     rc::Rc,
+    task::Poll,
     time::{Duration, Instant},
 };
+use tokio::sync::mpsc;
 
 pub(super) struct Sending<'a> {
     pub(super) core: &'a Rc<Core>,
@@ -34,6 +39,8 @@ pub(super) struct Sending<'a> {
     pub(super) request_id: HeaderValue,
     pub(super) began_millis: u64,
     pub(super) upload: Option<Rc<RefCell<Upload>>>,
+    /// Takes the responses that announce others; without it they stay behind.
+    pub(super) interim: Option<Interim>,
     /// How long the client may be silent in its body.
     pub(super) body_timeout: Duration,
     pub(super) tries: Tries,
@@ -125,22 +132,24 @@ impl Sending<'_> {
         mut conn: Conn,
         unsent: Option<Box<Request<UpstreamBody>>>,
     ) -> Attempt {
-        let request = match unsent {
+        let mut request = match unsent {
             Some(request) => *request,
             None => self.request(assignment, flight),
         };
+        let announced = self.interim.as_ref().map(|_| announcements(&mut request));
         let timeout = assignment.policy.timeouts.response;
         flight.arm(self.core.live.clock, timeout, Reason::ResponseTimeout);
         let (sent, before) = (Instant::now(), conn.passed());
-        let mut failed = match unless_judged(flight, conn.sender.try_send_request(request)).await {
-            Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
-            Ok(Ok(response)) => {
+        let response = self.passing(announced, conn.sender.try_send_request(request));
+        let mut failed = match unless_judged(flight, response).await {
+            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(Miss::Failed(reason)),
+            Ok(Ok(Ok(response))) => {
                 let stats = &flight.upstream.backend.pool.stats;
                 stats.record_upstream_response(self.core.index, sent.elapsed());
                 conn.observe(response.headers());
                 return Attempt::Answered(conn, response);
             }
-            Ok(Err(failed)) => failed,
+            Ok(Ok(Err(failed))) => failed,
         };
         if conn.reused
             && let Some(request) = failed.take_message()
@@ -160,6 +169,33 @@ impl Sending<'_> {
         } else {
             Miss::Failed(Reason::BadResponse)
         })
+    }
+
+    /// Waits for the response and passes on what announces it.
+    ///
+    /// # Errors
+    /// `BadResponse` when there are more announcements than any backend has to make.
+    async fn passing<F: Future>(
+        &self,
+        mut announced: Option<mpsc::Receiver<(StatusCode, HeaderMap)>>,
+        response: F,
+    ) -> Result<F::Output, Reason> {
+        let mut response = pin!(response);
+        let mut count = 0;
+        poll_fn(|cx| {
+            let response = response.as_mut().poll(cx);
+            while let (Some(interim), Some(announced)) = (&self.interim, &mut announced)
+                && let Poll::Ready(Some((status, fields))) = announced.poll_recv(cx)
+            {
+                count += 1;
+                if count > MOST_INTERIM {
+                    return Poll::Ready(Err(Reason::BadResponse));
+                }
+                interim.pass(status, &fields);
+            }
+            response.map(Ok)
+        })
+        .await
     }
 
     /// The request as this attempt sends it.
@@ -192,6 +228,19 @@ impl Sending<'_> {
         request
     }
 }
+
+/// The interim responses of a request, from the task that reads them.
+fn announcements(request: &mut Request<UpstreamBody>) -> mpsc::Receiver<(StatusCode, HeaderMap)> {
+    let (sender, receiver) = mpsc::channel(MOST_INTERIM + 1);
+    on_informational(request, move |response| {
+        // A channel that is full holds too many already.
+        let _ = sender.try_send((response.status(), response.headers().clone()));
+    });
+    receiver
+}
+
+/// More than any backend has to say before it answers.
+const MOST_INTERIM: usize = 16;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 

@@ -1,35 +1,42 @@
 //! One client connection on hyper: which HTTP it speaks, how long it may idle, how it ends.
 
 use super::{
-    super::connection::{ClientConnection, QUIET_BEFORE_CLOSE},
+    super::{
+        connection::{ClientConnection, QUIET_BEFORE_CLOSE},
+        http2::{PREFACE, Serving, Watch},
+    },
     activity::Activity,
+    body::ClientBody,
     handler,
     stream::ClientStream,
 };
 use crate::live::millis;
-use hyper::{
-    rt::Executor,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    cell::Cell, future::Future, io, pin::Pin, rc::Rc, sync::atomic::Ordering, time::Duration,
+    cell::{Cell, OnceCell},
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::Duration,
 };
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-/// RFC 9113 section 3.4.
-pub(in crate::proxy) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// A connection that this engine serves.
-pub(super) struct Served {
-    pub(super) connection: Rc<ClientConnection>,
+pub(in crate::proxy) struct Served {
+    pub(in crate::proxy) connection: Rc<ClientConnection>,
     pub(super) activity: Rc<Activity>,
     opened_millis: u64,
     /// Some request has been seen.
     used: Cell<bool>,
-    /// At the last look all of its responses were given up.
+    /// At the last look nothing that is worth waiting for was going on.
     was_stuck: Cell<bool>,
+    /// On the frames of HTTP/2.
+    watch: OnceCell<Watch>,
 }
 
 /// Serves a connection until it ends.
@@ -91,7 +98,10 @@ async fn run_h1(served: &Rc<Served>, stream: ClientStream) {
     let limits = served.connection.listener.spec.limits;
     let service = service_fn({
         let served = served.clone();
-        move |request| handler::handle(served.clone(), request)
+        move |request: Request<Incoming>| {
+            let answer = handler::handle(served.clone(), request.map(ClientBody::Hyper), None);
+            async { Ok::<_, Infallible>(answer.await) }
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -106,17 +116,8 @@ async fn run_h1(served: &Rc<Served>, stream: ClientStream) {
 
 async fn run_h2(served: &Rc<Served>, stream: ClientStream) {
     served.connection.turn_http2();
-    let limits = served.connection.listener.spec.limits;
-    let service = service_fn({
-        let served = served.clone();
-        move |request| handler::handle(served.clone(), request)
-    });
-    let serving = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.http2_streams)
-        .max_header_list_size(limits.header_bytes)
-        .serve_connection(TokioIo::new(stream), service);
-    let _ = supervise(served, serving, |serving| serving.graceful_shutdown(), true).await;
+    let serving = Serving::new(served, stream);
+    supervise(served, serving, |serving| serving.get_mut().leave(), true).await;
 }
 
 /// Drives a connection; asks it to end when it has idled for too long, its listener has left or the
@@ -199,25 +200,39 @@ impl Served {
             opened_millis: connection.core.now_millis(),
             used: Cell::new(false),
             was_stuck: Cell::new(false),
+            watch: OnceCell::new(),
             connection,
         })
     }
 
+    pub(in crate::proxy) fn set_watch(&self, watch: Watch) {
+        // A connection speaks HTTP/2 once and for all.
+        let _ = self.watch.set(watch);
+    }
+
     fn overdue(&self, is_h2: bool, leaving: bool) -> Overdue {
         let active = self.activity.active();
-        if active > 0 {
-            // Only what was given up, by a client that does not even take note of that.
-            let is_stuck = self.activity.given_up.get() >= active;
-            return if is_stuck && self.was_stuck.replace(is_stuck) {
-                Overdue::Now
-            } else {
-                self.was_stuck.set(is_stuck);
-                Overdue::No
-            };
-        }
-        self.was_stuck.set(false);
         let timeouts = self.connection.listener.spec.timeouts;
         let now = self.connection.core.now_millis();
+        if let Some(watch) = self.watch.get() {
+            let is_over = |since: Option<u64>, patience| {
+                since.is_some_and(|since| now.saturating_sub(since) >= millis(patience))
+            };
+            if is_over(watch.owes_since(), timeouts.headers)
+                || is_over(watch.blocked_since(), timeouts.body)
+            {
+                return Overdue::Now;
+            }
+        }
+        // A client that does not even take note of what it was told or of what was given up.
+        let is_condemned = self.watch.get().is_some_and(|watch| watch.verdict().is_some());
+        let is_stuck = is_condemned || (active > 0 && self.activity.given_up.get() >= active);
+        if self.was_stuck.replace(is_stuck) && is_stuck {
+            return Overdue::Now;
+        }
+        if active > 0 {
+            return Overdue::No;
+        }
         let quiet = now.saturating_sub(self.activity.quiet_since.get().max(self.opened_millis));
         let head_since = match self.activity.head_since.load(Ordering::Relaxed) {
             _ if !self.used.get() => Some(self.opened_millis),
@@ -255,17 +270,5 @@ impl Served {
     pub(super) fn head_read(&self) {
         self.activity.head_since.store(0, Ordering::Relaxed);
         self.used.set(true);
-    }
-}
-
-/// Runs the tasks of an HTTP/2 connection on its own core.
-#[derive(Clone, Copy)]
-struct LocalExecutor;
-
-impl<F: Future + 'static> Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// A client's socket, after what was read to see which HTTP it speaks.
-pub(super) struct ClientStream {
+pub(in crate::proxy) struct ClientStream {
     stream: TcpStream,
     /// What was read, and how much of it has been given on.
     prefix: Vec<u8>,

@@ -1,0 +1,122 @@
+//! One client connection that speaks HTTP/2.
+
+use super::{
+    guard::Side,
+    stream,
+    wire::{Guarded, Watch},
+};
+use crate::proxy::hyper::{ClientStream, Served};
+use bytes::Bytes;
+use h2::server::{Builder, Connection, Handshake};
+use http::HeaderMap;
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+use tokio::task::spawn_local;
+
+/// RFC 9113 section 3.4.
+pub(in crate::proxy) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a client may send of a body before the backend has taken it, on one stream and in all.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+
+/// What of a response waits in the library for its turn, on one stream.
+const MOST_WAITING: usize = 64 << 10;
+
+type Io = Guarded<ClientStream>;
+
+/// Resolves when the connection has ended.
+pub(in crate::proxy) struct Serving {
+    served: Rc<Served>,
+    watch: Watch,
+    stage: Stage,
+    leaves: bool,
+    /// The client has been told why nothing more is taken.
+    condemned: bool,
+}
+
+enum Stage {
+    Greeting(Handshake<Io, Bytes>),
+    Open(Connection<Io, Bytes>),
+}
+
+impl Serving {
+    pub(in crate::proxy) fn new(served: &Rc<Served>, stream: ClientStream) -> Self {
+        let limits = served.connection.listener.spec.limits;
+        let clock = served.connection.core.live.clock;
+        let watch = Watch::new(Side::Server, limits.http2_resets, clock);
+        served.set_watch(watch.clone());
+        let greeting = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(limits.http2_streams)
+            // What is larger is refused by the proxy, which says why; what is much larger by the library.
+            .max_header_list_size(limits.header_bytes.saturating_mul(2))
+            .max_send_buffer_size(MOST_WAITING)
+            .handshake(Guarded::new(stream, watch.clone(), clock));
+        let (served, stage) = (served.clone(), Stage::Greeting(greeting));
+        Self { served, watch, stage, leaves: false, condemned: false }
+    }
+
+    /// The client is asked to connect elsewhere: what it has asked is still answered (section 6.8).
+    pub(in crate::proxy) fn leave(&mut self) {
+        self.leaves = true;
+        if let Stage::Open(connection) = &mut self.stage {
+            connection.graceful_shutdown();
+        }
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            let connection = match &mut this.stage {
+                Stage::Greeting(greeting) => match ready!(Pin::new(greeting).poll(cx)) {
+                    Ok(mut connection) => {
+                        if this.leaves {
+                            connection.graceful_shutdown();
+                        }
+                        this.stage = Stage::Open(connection);
+                        continue;
+                    }
+                    // There is nobody who speaks HTTP/2.
+                    Err(_) => return Poll::Ready(()),
+                },
+                Stage::Open(connection) if this.condemned => {
+                    return connection.poll_closed(cx).map(drop);
+                }
+                Stage::Open(connection) => connection,
+            };
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((mut request, respond)))) => {
+                    let limits = &this.served.connection.listener.spec.limits;
+                    let fault = stream::fault(&request, limits);
+                    if fault.is_some() {
+                        // Many of them may come at once, each larger in memory than on the wire.
+                        *request.headers_mut() = HeaderMap::new();
+                    }
+                    spawn_local(stream::serve(this.served.clone(), request, fault, respond));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "HTTP/2 connection ended");
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => {
+                    let Some(reason) = this.watch.verdict() else { return Poll::Pending };
+                    let peer = this.served.connection.client.peer;
+                    tracing::debug!(%peer, %reason, "HTTP/2 connection given up");
+                    connection.abrupt_shutdown(reason);
+                    this.condemned = true;
+                }
+            }
+        }
+    }
+}

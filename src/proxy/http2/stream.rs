@@ -1,0 +1,220 @@
+//! One request of an HTTP/2 connection and its answer.
+
+use super::body::Received;
+use crate::{
+    live::Reason,
+    proxy::{
+        headers::{Marks, to_client},
+        hyper::{BodyError, ClientBody, ReplyBody, Served, handle, refuse, trailing},
+    },
+    spec::ListenerLimits,
+};
+use bytes::Bytes;
+use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+/// The largest piece that is handed over at once.
+const LARGEST_PIECE: usize = 16 << 10;
+
+/// Interim responses on their way to a client (RFC 9113 section 8.1).
+#[derive(Clone)]
+pub(in crate::proxy) struct Interim(Rc<RefCell<SendResponse<Bytes>>>);
+
+impl Interim {
+    pub(in crate::proxy) fn pass(&self, status: StatusCode, fields: &HeaderMap) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        to_client(fields, None, &Marks::default(), response.headers_mut());
+        // A client that is gone needs none.
+        let _ = self.0.borrow_mut().send_informational(response);
+    }
+}
+
+/// Answers a request, unless the client takes it back: then all that was done for it is let go at once.
+pub(super) async fn serve(
+    served: Rc<Served>,
+    request: Request<RecvStream>,
+    fault: Option<Reason>,
+    respond: SendResponse<Bytes>,
+) {
+    let respond = Rc::new(RefCell::new(respond));
+    let is_head = request.method() == Method::HEAD;
+    let answer = async {
+        if let Some(reason) = fault {
+            return refuse(&served, request.method(), reason);
+        }
+        let (head, body) = request.into_parts();
+        let body = ClientBody::Http2(Received::new(body, &head.headers));
+        let request = Request::from_parts(head, body);
+        handle(served.clone(), request, Some(Interim(respond.clone()))).await
+    };
+    let mut answer = pin!(answer);
+    let answered = poll_fn(|cx| {
+        if respond.borrow_mut().poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        answer.as_mut().poll(cx).map(Some)
+    });
+    if let Some(mut response) = answered.await {
+        let core = &served.connection.core;
+        core.desk.with_date(core.now_millis(), |line| date(response.headers_mut(), line));
+        deliver(&respond, response, is_head).await;
+    }
+}
+
+/// What is wrong with a request whatever it is for, beyond what the library refuses.
+pub(super) fn fault<B>(request: &Request<B>, limits: &ListenerLimits) -> Option<Reason> {
+    if is_oversized(request, limits) {
+        Some(Reason::HeadersTooLarge)
+    } else if is_malformed(request) {
+        Some(Reason::BadRequest)
+    } else {
+        None
+    }
+}
+
+/// RFC 9113 sections 8.2.1 (no white space at the ends of a value) and 8.3.1 (scheme, path and authority of
+/// what this proxy speaks).
+fn is_malformed<B>(request: &Request<B>) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let has_blank_end = |value: &HeaderValue| {
+        is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
+    };
+    if request.headers().values().any(has_blank_end) {
+        return true;
+    }
+    if request.method() == Method::CONNECT {
+        return false;
+    }
+    let uri = request.uri();
+    let has_good_scheme = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let is_asked_of_the_server = target == "*" && request.method() == Method::OPTIONS;
+    let has_authority = uri.authority().is_some() || request.headers().contains_key(header::HOST);
+    !has_good_scheme || !(target.starts_with('/') || is_asked_of_the_server) || !has_authority
+}
+
+/// Whether its fields are more or larger than allowed, a cookie's crumbs one by one.
+fn is_oversized<B>(request: &Request<B>, limits: &ListenerLimits) -> bool {
+    let fields = request.headers();
+    // RFC 9113 section 6.5.2: 32 bytes for each beside its name and value.
+    let size = |name: usize, value: usize| name + value + 32;
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = request.uri().authority().map_or(0, |authority| authority.as_str().len());
+    let pseudo = size(7, request.method().as_str().len()) + size(5, target) + size(10, authority);
+    let regular: usize =
+        fields.iter().map(|(name, value)| size(name.as_str().len(), value.len())).sum();
+    fields.len() > limits.header_count as usize || pseudo + regular > limits.header_bytes as usize
+}
+
+/// RFC 9110 section 6.6.1, where the backend has said nothing.
+fn date(headers: &mut HeaderMap, line: &[u8]) {
+    let value = line.strip_prefix(b"date: ").and_then(|value| value.strip_suffix(b"\r\n"));
+    if let Some(Ok(value)) = value.map(HeaderValue::from_bytes)
+        && !headers.contains_key(header::DATE)
+    {
+        headers.insert(header::DATE, value);
+    }
+}
+
+async fn deliver(
+    respond: &RefCell<SendResponse<Bytes>>,
+    response: Response<ReplyBody>,
+    is_head: bool,
+) {
+    let (mut head, body) = response.into_parts();
+    if let ReplyBody::Full(Some(page)) = &body {
+        head.headers.insert(header::CONTENT_LENGTH, page.len().into());
+    }
+    let is_end = body.is_end_stream() || (is_head && matches!(body, ReplyBody::Full(_)));
+    let head = Response::from_parts(head, ());
+    let sent = respond.borrow_mut().send_response(head, is_end);
+    // A client that is gone has no use for the rest.
+    let Ok(stream) = sent else { return };
+    if !is_end {
+        let mut delivery = Delivery { stream, body, piece: Bytes::new() };
+        poll_fn(|cx| delivery.poll(cx)).await;
+    }
+}
+
+/// A body on its way to the client. The next piece is asked for when the last one has gone.
+struct Delivery {
+    stream: SendStream<Bytes>,
+    body: ReplyBody,
+    piece: Bytes,
+}
+
+impl Delivery {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            if !self.piece.is_empty() {
+                if let Poll::Ready(error) = self.body.poll_verdict(cx) {
+                    self.cut(&error);
+                    return Poll::Ready(());
+                }
+                match self.poll_piece(cx) {
+                    Poll::Ready(true) => continue,
+                    Poll::Ready(false) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => {
+                    // An error would say that the client is gone.
+                    let _ = self.stream.send_data(Bytes::new(), true);
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.cut(&error);
+                    return Poll::Ready(());
+                }
+                Poll::Ready(Some(Ok(frame))) => frame,
+            };
+            match frame.into_data() {
+                Ok(data) => self.piece = data,
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        let _ = self.stream.send_trailers(trailing(trailers));
+                    }
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// Sends as much as the client takes; false at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        while self.stream.capacity() == 0 {
+            self.stream.reserve_capacity(self.piece.len().min(LARGEST_PIECE));
+            match self.stream.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let data = self.piece.split_to(self.stream.capacity().min(self.piece.len()));
+        let is_end = self.piece.is_empty() && self.body.is_end_stream();
+        let sent = self.stream.send_data(data, is_end);
+        Poll::Ready(sent.is_ok() && !is_end)
+    }
+
+    /// The client must see that the rest is missing.
+    fn cut(&mut self, error: &BodyError) {
+        self.stream.send_reset(match error.0 {
+            Reason::IdleTimeout | Reason::RequestDeadline | Reason::Draining => Code::CANCEL,
+            _ => Code::INTERNAL_ERROR,
+        });
+    }
+}

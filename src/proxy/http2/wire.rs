@@ -1,0 +1,181 @@
+//! The socket of an HTTP/2 connection, with a guard on it.
+
+use super::guard::{Guard, Side};
+use crate::live::Clock;
+use h2::Reason;
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+/// How long a peer that was told that nothing more comes is listened to: what it still sends must not cost it
+/// what it was told (a socket that is closed with bytes unread is reset).
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What it may say meanwhile.
+const MOST_LINGERING: usize = 4 << 20;
+
+/// What is known of a connection below the library, for who drives it.
+#[derive(Clone)]
+pub(in crate::proxy) struct Watch(Rc<Watched>);
+
+struct Watched {
+    guard: RefCell<Guard>,
+    /// Since when the peer has taken nothing of what it is offered.
+    blocked_since: Cell<Option<u64>>,
+}
+
+impl Watch {
+    pub(super) fn new(side: Side, resets: u32, clock: Clock) -> Self {
+        let guard = RefCell::new(Guard::new(side, resets, clock.now_millis()));
+        Self(Rc::new(Watched { guard, blocked_since: Cell::new(None) }))
+    }
+
+    /// Why the connection must end, once that is so. Nothing more is read of it then.
+    pub(in crate::proxy) fn verdict(&self) -> Option<Reason> {
+        self.0.guard.borrow().verdict()
+    }
+
+    /// Since when the peer owes the rest of something that it has begun to say.
+    pub(in crate::proxy) fn owes_since(&self) -> Option<u64> {
+        self.0.guard.borrow().owes_since()
+    }
+
+    /// Since when the peer has taken nothing of what it is offered.
+    pub(in crate::proxy) fn blocked_since(&self) -> Option<u64> {
+        self.0.blocked_since.get()
+    }
+}
+
+pub(super) struct Guarded<S> {
+    io: S,
+    watch: Watch,
+    clock: Clock,
+    /// It was told the end.
+    farewell: Option<Farewell>,
+}
+
+struct Farewell {
+    until: Pin<Box<Sleep>>,
+    heard: usize,
+}
+
+impl<S> Guarded<S> {
+    pub(super) fn new(io: S, watch: Watch, clock: Clock) -> Self {
+        Self { io, watch, clock, farewell: None }
+    }
+
+    fn note_sent(&self, bytes: &[u8]) {
+        self.watch.0.guard.borrow_mut().take_out(bytes, self.clock.now_millis());
+    }
+
+    fn note_progress(&self, written: &Poll<io::Result<usize>>) {
+        let blocked_since = &self.watch.0.blocked_since;
+        match written {
+            Poll::Ready(_) => blocked_since.set(None),
+            Poll::Pending if blocked_since.get().is_none() => {
+                blocked_since.set(Some(self.clock.now_millis()));
+            }
+            Poll::Pending => {}
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Until it has left, or has had its time.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let farewell = self
+            .farewell
+            .get_or_insert_with(|| Farewell { until: Box::pin(sleep(LINGER)), heard: 0 });
+        let mut scratch = [0; 4096];
+        while farewell.heard < MOST_LINGERING {
+            if farewell.until.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut buf = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => farewell.heard += buf.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Who drives the connection looks for a verdict each time that nothing can be read.
+        if self.watch.verdict().is_some() {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let now = self.clock.now_millis();
+        let read = &buf.filled()[before..];
+        if read.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let believed = self.watch.0.guard.borrow_mut().take_in(read, now);
+        buf.set_filled(before + believed);
+        if believed == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note_progress(&written);
+        let written = ready!(written)?;
+        self.note_sent(&buf[..written]);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.farewell.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        ready!(self.poll_farewell(cx));
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.note_progress(&written);
+        let written = ready!(written)?;
+        let mut left = written;
+        for buf in bufs {
+            let taken = left.min(buf.len());
+            self.note_sent(&buf[..taken]);
+            left -= taken;
+        }
+        Poll::Ready(Ok(written))
+    }
+}
