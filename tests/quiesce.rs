@@ -38,7 +38,14 @@ impl Maker {
         let pool = LivePool::new(CORES, "shop".into(), "blue".into(), "v1".into());
         let address = "127.0.0.1:1".parse().unwrap();
         let slot = self.slots.take();
-        let backend = LiveBackend::new(CORES, address, pool.clone(), HealthState::Healthy, 0, slot);
+        let backend = LiveBackend::new(
+            CORES,
+            address,
+            pool.clone(),
+            Default::default(),
+            (HealthState::Healthy, 0),
+            slot,
+        );
         let pools = vec![PoolEntry { pool, backends: vec![backend.clone()] }];
         let service = LiveService { name: "shop".into(), slot: self.service.clone(), pools };
         let snapshot = Snapshot {
@@ -166,6 +173,7 @@ fn pool(version: String) -> Pool {
         backends: [(address, Backend::default())].into_iter().collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        protocol: Default::default(),
     }
 }
 

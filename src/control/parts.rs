@@ -247,7 +247,9 @@ impl Parts {
         let place = |(address, settings): (&BackendAddress, &Backend)| {
             let drained = settings.drained || site.pool.drained;
             // What was cut cancels every request; only what gets none may stay so.
-            let usable = |backend: &&Arc<LiveBackend>| drained || !backend.is_cut();
+            let usable = |backend: &&Arc<LiveBackend>| {
+                backend.protocol == site.pool.protocol && (drained || !backend.is_cut())
+            };
             let backend = carried.get(&(Arc::as_ptr(live), address)).copied().filter(usable);
             let backend = backend
                 .cloned()
@@ -295,8 +297,10 @@ impl Parts {
             (None, None) => (HealthState::Healthy, now_millis),
         };
         let slot = self.backend_slots.take();
+        let health = (state, since);
+        let protocol = site.pool.protocol;
         let backend =
-            LiveBackend::new(self.cores, address.clone(), live.clone(), state, since, slot);
+            LiveBackend::new(self.cores, address.clone(), live.clone(), protocol, health, slot);
         if known.is_some_and(|health| health.is_ejected()) {
             backend.health.eject();
         }

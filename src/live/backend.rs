@@ -1,5 +1,5 @@
 use super::{Counter, Health, HealthState, LivePool, PerCore, Slot};
-use crate::spec::BackendAddress;
+use crate::spec::{BackendAddress, PoolProtocol};
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -12,6 +12,7 @@ pub struct LiveBackend {
     pub address: BackendAddress,
     pub pool: Arc<LivePool>,
     pub health: Health,
+    pub protocol: PoolProtocol,
     /// Where each core keeps its connections to it.
     pub slot: Slot,
     /// It has left: idle connections are closed, none is kept.
@@ -79,14 +80,15 @@ impl LiveBackend {
         cores: usize,
         address: BackendAddress,
         pool: Arc<LivePool>,
-        state: HealthState,
-        now_millis: u64,
+        protocol: PoolProtocol,
+        (state, since_millis): (HealthState, u64),
         slot: Slot,
     ) -> Arc<Self> {
         let backend = Arc::new(Self {
             address,
             pool,
-            health: Health::new(state, now_millis),
+            health: Health::new(state, since_millis),
+            protocol,
             slot,
             closing: AtomicBool::new(false),
             cut: AtomicBool::new(false),
@@ -203,7 +205,8 @@ mod tests {
         let pool = LivePool::new(1, "shop".into(), "blue".into(), "v1".into());
         let address = "127.0.0.1:1".parse().unwrap();
         let slot = Slots::default().take();
-        let backend = LiveBackend::new(1, address, pool, HealthState::Healthy, 5, slot);
+        let backend =
+            LiveBackend::new(1, address, pool, PoolProtocol::H1, (HealthState::Healthy, 5), slot);
         assert_eq!([backend.connect_failed(0), backend.connect_failed(0)], [1, 2]);
         assert!(backend.health.eject());
         backend.health.readmit(7);

@@ -1,6 +1,6 @@
 //! One core's connections to one backend.
 
-use super::{core::Core, flight::Flight, http1, hyper};
+use super::{core::Core, flight::Flight, http1, http2::Sessions, hyper};
 use crate::{live::LiveBackend, live::Reason, net, routing::Policy};
 use http::HeaderValue;
 use std::{
@@ -28,6 +28,7 @@ pub(super) struct Upstream {
     pub(super) authority: Box<str>,
     pub(super) native: Idle<http1::Conn>,
     pub(super) hyper: Idle<hyper::Conn>,
+    pub(super) http2: Sessions,
 }
 
 /// Connections that wait for the next request, the most recently used last.
@@ -66,8 +67,8 @@ impl Upstream {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
         let authority = backend.address.to_string().into();
-        let (native, hyper) = Default::default();
-        Rc::new(Self { backend, version, authority, native, hyper })
+        let (native, hyper, http2) = Default::default();
+        Rc::new(Self { backend, version, authority, native, hyper, http2 })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
@@ -95,9 +96,11 @@ impl Upstream {
         if self.backend.is_closing() {
             self.native.0.borrow_mut().clear();
             self.hyper.0.borrow_mut().clear();
+            self.http2.close();
         } else {
             self.native.tidy(now, http1::Conn::is_quiet);
             self.hyper.tidy(now, hyper::Conn::is_open);
+            self.http2.tidy(now);
         }
     }
 }

@@ -56,6 +56,16 @@ pub struct Pool {
     pub slow_start: Duration,
     /// No new requests, by an operator's wish.
     pub drained: bool,
+    pub protocol: PoolProtocol,
+}
+
+/// What backends speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolProtocol {
+    #[default]
+    H1,
+    /// HTTP/2, known beforehand.
+    H2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

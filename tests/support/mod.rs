@@ -93,6 +93,33 @@ impl Backend {
         .await
     }
 
+    /// The same, but it speaks HTTP/2, with so many streams at a time.
+    pub async fn http2<F, A>(streams: u32, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let handler: Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync> =
+            Arc::new(move |request| Box::pin(handler(request)));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        Self::raw_counted(requests, move |stream| {
+            let (handler, counted) = (handler.clone(), counted.clone());
+            async move {
+                let service = service_fn(move |request| {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    let answer = handler(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .max_concurrent_streams(streams)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        })
+        .await
+    }
+
     /// Answers every request with its name.
     pub async fn named(name: &'static str) -> Self {
         Self::start(move |_| async move { text(name) }).await
@@ -164,6 +191,7 @@ pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {
         backends: backends.iter().map(|a| (a.clone(), BackendSpec::default())).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        protocol: Default::default(),
     }
 }
 

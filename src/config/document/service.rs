@@ -1,9 +1,9 @@
 use super::{Detail, Keys, matching, text};
 use crate::{
-    config::keys::{BalanceKind, UnhealthyPoolKind},
+    config::keys::{BalanceKind, PoolProtocolKind, UnhealthyPoolKind},
     spec::{
-        Backend, BackendAddress, HealthCheck, Name, Pool, Retries, Service, ServiceTimeouts,
-        Sticky, StickyKey,
+        Backend, BackendAddress, HealthCheck, Name, Pool, PoolProtocol, Retries, Service,
+        ServiceTimeouts, Sticky, StickyKey,
     },
 };
 use indexmap::IndexMap;
@@ -49,6 +49,9 @@ fn pool(name: &Name, pool: &Pool, detail: Detail) -> Value {
     keys.set("backends", backends.collect::<Vec<_>>());
     keys.duration("slow_start", pool.slow_start, Duration::ZERO);
     keys.other("drained", &pool.drained, &false, |drained| (*drained).into());
+    keys.other("protocol", &pool.protocol, &PoolProtocol::H1, |it| {
+        PoolProtocolKind::word(it).into()
+    });
     keys.into_value()
 }
 

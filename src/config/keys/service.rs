@@ -5,11 +5,11 @@ use crate::{
             Anything, BackendAddressKind, Bytes, CookieName, Count, Flag, HeaderName, Label,
             ListOf, MapOf, NameKind, Named, Percent, Regex, SetOf, Span, Target, Weighting, choice,
         },
-        reader::{Field, Kind, Reader, Scalar, ScalarKind, Wrong},
+        reader::{Field, Kind, Reader, ScalarKind},
         shape::Shape,
         tree::{Data, NodeId},
     },
-    spec::{Balance, HostPattern, Pattern, UnhealthyPool, ValueMatch},
+    spec::{Balance, HostPattern, Pattern, PoolProtocol, UnhealthyPool, ValueMatch},
 };
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ section! {
             "How long a backend that became healthy takes to reach its full share.";
         drained: Flag, Default("false"), example "true",
             "No new requests go to the pool.";
-        protocol: PoolProtocol, Default("h1"), example "h1",
-            "What the backends speak: HTTP/1.1. `h2` is not supported by this version.";
+        protocol: PoolProtocolKind, Default("h1"), example "h2",
+            "What the backends speak: HTTP/1.1, or HTTP/2 from the first byte on (as gRPC servers do).";
     }
     planned {
         "tls": Anything, Refused, "Encrypts connections to the backends.";
@@ -95,24 +95,6 @@ impl Kind for BackendEntry {
         let value = BackendAddressKind::read(reader, node)?;
         let address = Field::Good(crate::config::reader::At { value, node });
         Some(BackendSection { address, weight: Field::Absent, drained: Field::Absent })
-    }
-}
-
-/// Only `h1` so far.
-pub(in crate::config) struct PoolProtocol;
-
-impl ScalarKind for PoolProtocol {
-    type Value = ();
-    const FORM: Shape = Shape::Choice(&["h1"]);
-
-    fn parse(scalar: &Scalar<'_>) -> Result<(), Wrong> {
-        match &*scalar.text {
-            "h1" => Ok(()),
-            "h2" => {
-                Err(Wrong::because("`h2` to backends is not supported by this version", "use `h1`"))
-            }
-            other => Err(crate::config::kinds::not_a_choice(other, &["h1"])),
-        }
     }
 }
 
@@ -298,6 +280,13 @@ choice! {
         "least_request" => Balance::LeastRequest,
         "random" => Balance::Random,
         "hash" => Balance::Hash,
+    }
+}
+
+choice! {
+    PoolProtocolKind -> PoolProtocol {
+        "h1" => PoolProtocol::H1,
+        "h2" => PoolProtocol::H2,
     }
 }
 

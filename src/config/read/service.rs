@@ -9,8 +9,8 @@ use super::{
     check_reference, matching, small,
 };
 use crate::spec::{
-    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Retries, RetryOn,
-    Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
+    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, PoolProtocol, Retries,
+    RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, time::Duration};
@@ -98,14 +98,13 @@ pub(in crate::config) fn pool(
     weight: Weight,
 ) -> Pool {
     let keys = at.value;
-    // `h1` is all there is: reading it was the check.
-    let _ = keys.protocol;
     Pool {
         version: keys.version.or(name),
         weight: keys.weight.or(weight),
         backends: backends(reader, keys.backends),
         slow_start: keys.slow_start.or(Duration::ZERO),
         drained: keys.drained.or(false),
+        protocol: keys.protocol.or(PoolProtocol::H1),
     }
 }
 

@@ -50,10 +50,12 @@ fn backends() -> impl Strategy<Value = IndexMap<BackendAddress, Backend>> {
 }
 
 fn pool() -> impl Strategy<Value = (Name, Pool)> {
-    (name(), option::of(label()), weight(), backends(), duration(0), any::<bool>()).prop_map(
-        |(name, version, weight, backends, slow_start, drained)| {
+    let protocol = prop::sample::select(vec![PoolProtocol::H1, PoolProtocol::H2]);
+    let some = (weight(), backends(), duration(0), any::<bool>(), protocol);
+    (name(), option::of(label()), some).prop_map(
+        |(name, version, (weight, backends, slow_start, drained, protocol))| {
             let version = version.unwrap_or_else(|| name.clone());
-            (name, Pool { version, weight, backends, slow_start, drained })
+            (name, Pool { version, weight, backends, slow_start, drained, protocol })
         },
     )
 }

@@ -115,8 +115,8 @@ fn each_supported_key_has_an_effect() {
         count += 1;
         let with = parsed(&spot.file(Some(key.example)));
         let without = read_text(&spot.file(None));
-        // These are permissions and statements, not values.
-        if matches!((section.name, key.name), ("Admin", "insecure") | ("Pool", "protocol")) {
+        // This is a permission, not a value.
+        if (section.name, key.name) == ("Admin", "insecure") {
             continue;
         }
         assert_ne!(Some(&with), without.spec.as_ref(), "{path} does nothing");

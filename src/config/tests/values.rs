@@ -258,10 +258,6 @@ fn backends_that_this_version_cannot_reach_are_refused() {
         let said = lines(&read_text(&text).errors);
         assert!(said.contains("not supported by this version"), "{said}");
     }
-    assert!(
-        lines(&read_text(&FULL.replace("protocol: h1", "protocol: h2")).errors)
-            .contains("`h2` to backends is not supported by this version")
-    );
 }
 
 /// What is reported of a file with two services, two pools, a pin, a check and a sticky cookie after

@@ -27,7 +27,6 @@ const DEAR: u32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Server,
-    #[cfg_attr(not(test), expect(dead_code, reason = "backends speak HTTP/1 so far"))]
     Client,
 }
 
@@ -40,6 +39,10 @@ pub(super) struct Guard {
     begun: bool,
     /// The stream whose header block goes on in the next frame.
     block: Option<u32>,
+    /// It takes no new streams.
+    leaves: bool,
+    /// How often bytes have come.
+    heard: u64,
     /// When a header block or a frame other than DATA began that is not complete.
     since: Option<u64>,
     chatter: Budget,
@@ -61,6 +64,8 @@ impl Guard {
             outbound,
             begun: false,
             block: None,
+            leaves: false,
+            heard: 0,
             since: None,
             chatter: Budget::full(CHATTER, now),
             resets: Budget::full(resets, now),
@@ -73,6 +78,21 @@ impl Guard {
         self.verdict
     }
 
+    /// The peer has shown that it speaks HTTP/2.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The peer has said that it takes no new streams.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves
+    }
+
+    /// How often the peer was heard of.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard
+    }
+
     /// Since when the peer owes the rest of something that it has begun to say.
     pub(super) fn owes_since(&self) -> Option<u64> {
         self.since
@@ -80,6 +100,7 @@ impl Guard {
 
     /// Bytes have come. Returns how many of them may be believed: all, unless there is a verdict.
     pub(super) fn take_in(&mut self, bytes: &[u8], now: u64) -> usize {
+        self.heard += 1;
         let mut rest = bytes;
         loop {
             let at = bytes.len() - rest.len();
@@ -161,6 +182,7 @@ impl Guard {
         if is_reset && !self.resets.take(1, now) {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
+        self.leaves |= header.kind == kind::GOAWAY;
         if matches!(header.kind, kind::HEADERS | kind::CONTINUATION) {
             let goes_on = !header.has(frames::END_HEADERS);
             self.block = goes_on.then_some(header.stream);

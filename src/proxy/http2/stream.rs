@@ -1,28 +1,22 @@
 //! One request of an HTTP/2 connection and its answer.
 
-use super::body::Received;
+use super::{
+    body::Received,
+    outflow::{Outflow, Stop},
+};
 use crate::{
     live::Reason,
     proxy::{
         headers::{Marks, to_client},
-        hyper::{BodyError, ClientBody, ReplyBody, Served, handle, refuse, trailing},
+        hyper::{ArrivingBody, ReplyBody, Served, handle, refuse},
     },
     spec::ListenerLimits,
 };
 use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, SendStream, server::SendResponse};
+use h2::{Reason as Code, RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    pin::{Pin, pin},
-    rc::Rc,
-    task::{Context, Poll},
-};
-
-/// The largest piece that is handed over at once.
-const LARGEST_PIECE: usize = 16 << 10;
+use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
 
 /// Interim responses on their way to a client (RFC 9113 section 8.1).
 #[derive(Clone)]
@@ -52,7 +46,7 @@ pub(super) async fn serve(
             return refuse(&served, request.method(), reason);
         }
         let (head, body) = request.into_parts();
-        let body = ClientBody::Http2(Received::new(body, &head.headers));
+        let body = ArrivingBody::Http2(Received::new(body, &head.headers));
         let request = Request::from_parts(head, body);
         handle(served.clone(), request, Some(Interim(respond.clone()))).await
     };
@@ -140,81 +134,14 @@ async fn deliver(
     // A client that is gone has no use for the rest.
     let Ok(stream) = sent else { return };
     if !is_end {
-        let mut delivery = Delivery { stream, body, piece: Bytes::new() };
-        poll_fn(|cx| delivery.poll(cx)).await;
-    }
-}
-
-/// A body on its way to the client. The next piece is asked for when the last one has gone.
-struct Delivery {
-    stream: SendStream<Bytes>,
-    body: ReplyBody,
-    piece: Bytes,
-}
-
-impl Delivery {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.stream.poll_reset(cx).is_ready() {
-            return Poll::Ready(());
+        let mut outflow = Outflow::new(stream, body);
+        let ended = poll_fn(|cx| outflow.poll(cx, ReplyBody::poll_verdict)).await;
+        if let Err(Stop::Broken(error)) = ended {
+            // The client must see that the rest is missing.
+            outflow.stream.send_reset(match error.0 {
+                Reason::IdleTimeout | Reason::RequestDeadline | Reason::Draining => Code::CANCEL,
+                _ => Code::INTERNAL_ERROR,
+            });
         }
-        loop {
-            if !self.piece.is_empty() {
-                if let Poll::Ready(error) = self.body.poll_verdict(cx) {
-                    self.cut(&error);
-                    return Poll::Ready(());
-                }
-                match self.poll_piece(cx) {
-                    Poll::Ready(true) => continue,
-                    Poll::Ready(false) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => {
-                    // An error would say that the client is gone.
-                    let _ = self.stream.send_data(Bytes::new(), true);
-                    return Poll::Ready(());
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    self.cut(&error);
-                    return Poll::Ready(());
-                }
-                Poll::Ready(Some(Ok(frame))) => frame,
-            };
-            match frame.into_data() {
-                Ok(data) => self.piece = data,
-                Err(frame) => {
-                    if let Ok(trailers) = frame.into_trailers() {
-                        let _ = self.stream.send_trailers(trailing(trailers));
-                    }
-                    return Poll::Ready(());
-                }
-            }
-        }
-    }
-
-    /// Sends as much as the client takes; false at the end.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        while self.stream.capacity() == 0 {
-            self.stream.reserve_capacity(self.piece.len().min(LARGEST_PIECE));
-            match self.stream.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(_) => return Poll::Ready(false),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        let data = self.piece.split_to(self.stream.capacity().min(self.piece.len()));
-        let is_end = self.piece.is_empty() && self.body.is_end_stream();
-        let sent = self.stream.send_data(data, is_end);
-        Poll::Ready(sent.is_ok() && !is_end)
-    }
-
-    /// The client must see that the rest is missing.
-    fn cut(&mut self, error: &BodyError) {
-        self.stream.send_reset(match error.0 {
-            Reason::IdleTimeout | Reason::RequestDeadline | Reason::Draining => Code::CANCEL,
-            _ => Code::INTERNAL_ERROR,
-        });
     }
 }

@@ -44,6 +44,21 @@ impl Watch {
         self.0.guard.borrow().verdict()
     }
 
+    /// The peer has shown that it speaks HTTP/2.
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.guard.borrow().has_begun()
+    }
+
+    /// The peer has said that it takes no new streams.
+    pub(super) fn peer_leaves(&self) -> bool {
+        self.0.guard.borrow().leaves()
+    }
+
+    /// How often the peer was heard of.
+    pub(super) fn heard(&self) -> u64 {
+        self.0.guard.borrow().heard()
+    }
+
     /// Since when the peer owes the rest of something that it has begun to say.
     pub(in crate::proxy) fn owes_since(&self) -> Option<u64> {
         self.0.guard.borrow().owes_since()

@@ -10,15 +10,14 @@ use super::{
     body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
     conn::is_framed_twice,
     handler::Record,
-    sending::Answered,
+    sending::{Answered, Link},
     serve::Served,
     tunnel,
 };
 use crate::live::{Kind, Reason};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use http_body::Body;
 use hyper::upgrade::OnUpgrade;
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{cell::RefCell, rc::Rc};
 
 /// A backend's answer.
 pub(super) enum Answer {
@@ -57,14 +56,14 @@ pub(super) fn answer(
     upload: Option<Rc<RefCell<Upload>>>,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 ) -> Result<Answer, Failure> {
-    let Answered { assignment, conn, mut response } = answered;
+    let Answered { assignment, link, mut response } = answered;
     let connection = &served.connection;
     let core = &connection.core;
     let Assignment { ticket, policy, issued, .. } = assignment;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let agreed =
             upgrade.and_then(|(asked, client)| Some((agreed(&asked, response.headers())?, client)));
-        let Some((protocol, client)) = agreed else {
+        let (Some((protocol, client)), Link::Http1(conn)) = (agreed, link) else {
             let upstream = &ticket.flight.upstream;
             return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
         };
@@ -88,16 +87,14 @@ pub(super) fn answer(
     let flight = ticket.flight.clone();
     if *method == Method::HEAD || incoming.is_end_stream() {
         if upload.is_none_or(|upload| upload.borrow().is_sent()) {
-            let (upstream, announced) = (&flight.upstream, conn.keep_alive);
-            let (now, idle) = (Instant::now(), policy.timeouts.upstream_idle);
-            upstream.park(&upstream.hyper, conn, now, idle, announced);
+            link.park(&flight.upstream, policy.timeouts.upstream_idle);
         }
         return Ok(Answer::Whole(with_head(head.status, headers, None)));
     }
     ticket.turn(Kind::Stream);
     let size = incoming.size_hint();
     flight.arm(core.live.clock, policy.timeouts.body, Reason::IdleTimeout);
-    let exchange = Exchange { incoming, conn, upload };
+    let exchange = Exchange { incoming, link, upload };
     let stream = StreamBody {
         passing: Passing::start(exchange, &flight, served.activity.clone()),
         ticket: Some(ticket),

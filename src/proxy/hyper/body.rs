@@ -9,8 +9,8 @@ use super::{
         http2::Received,
     },
     activity::Activity,
-    conn::Conn,
     handler::Record,
+    sending::Link,
 };
 use crate::live::{Clock, Fault, Kind, Reason};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Why a body was cut short. The other side sees an aborted message, never a clean end.
@@ -38,14 +38,14 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// A client's request body, whichever library reads it.
-pub(in crate::proxy) enum ClientBody {
+/// A body that comes in, whichever library reads it.
+pub(in crate::proxy) enum ArrivingBody {
     Hyper(Incoming),
     Http2(Received),
 }
 
-impl ClientBody {
-    /// An error says that the client has left, or broken a rule of its protocol.
+impl ArrivingBody {
+    /// An error says that the other side has left, or broken a rule of its protocol.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
         match self {
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(drop),
@@ -70,7 +70,7 @@ impl ClientBody {
 
 /// A client's request body and what of it is kept so that it can be sent again.
 pub(super) struct Upload {
-    incoming: ClientBody,
+    incoming: ArrivingBody,
     /// What was read so far; `None` once it cannot be sent again.
     kept: Option<Vec<Kept>>,
     kept_bytes: usize,
@@ -108,7 +108,7 @@ impl Kept {
 
 impl Upload {
     /// `keep_at_most` bytes are kept so that they can be sent again; more than `limit` bytes fail.
-    pub(super) fn new(incoming: ClientBody, keep_at_most: usize, limit: u64) -> Self {
+    pub(super) fn new(incoming: ArrivingBody, keep_at_most: usize, limit: u64) -> Self {
         Self {
             incoming,
             kept: (keep_at_most > 0).then(Vec::new),
@@ -197,12 +197,12 @@ pub(super) struct UploadTimeouts {
 }
 
 /// The body of one attempt.
-pub(super) enum UpstreamBody {
+pub(in crate::proxy) enum UpstreamBody {
     Empty,
     Upload(UploadReader),
 }
 
-pub(super) struct UploadReader {
+pub(in crate::proxy) struct UploadReader {
     upload: Rc<RefCell<Upload>>,
     reader: u32,
     flight: Rc<Flight>,
@@ -339,8 +339,8 @@ pub(in crate::proxy) enum ReplyBody {
 
 /// The backend's side of a response that flows.
 pub(super) struct Exchange {
-    pub(super) incoming: Incoming,
-    pub(super) conn: Conn,
+    pub(super) incoming: ArrivingBody,
+    pub(super) link: Link,
     pub(super) upload: Option<Rc<RefCell<Upload>>>,
 }
 
@@ -396,7 +396,7 @@ impl StreamBody {
         }
         let polled = match self.passing.exchange.borrow_mut().as_mut() {
             Some(exchange) => {
-                let polled = Pin::new(&mut exchange.incoming).poll_frame(cx);
+                let polled = exchange.incoming.poll_frame(cx);
                 polled.map(|frame| (frame, exchange.incoming.is_end_stream()))
             }
             None => return Poll::Ready(None),
@@ -431,11 +431,10 @@ impl StreamBody {
     /// The whole response has been handed over.
     fn finish(&mut self) {
         if let Some(ticket) = self.ticket.take()
-            && let Some(Exchange { conn, upload, .. }) = self.passing.exchange.take()
+            && let Some(Exchange { link, upload, .. }) = self.passing.exchange.take()
             && upload.is_none_or(|upload| upload.borrow().is_sent())
         {
-            let (upstream, announced) = (&ticket.flight.upstream, conn.keep_alive);
-            upstream.park(&upstream.hyper, conn, Instant::now(), self.upstream_idle, announced);
+            link.park(&ticket.flight.upstream, self.upstream_idle);
         }
         if let Some((mut recorder, _active)) = self.record.take() {
             recorder.finish();

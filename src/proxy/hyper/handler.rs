@@ -11,7 +11,7 @@ use super::{
     },
     activity::Active,
     answer::{Answer, answer},
-    body::{ClientBody, ReplyBody, Upload},
+    body::{ArrivingBody, ReplyBody, Upload},
     sending::Sending,
     serve::Served,
 };
@@ -26,7 +26,7 @@ pub(super) type Record = (Recorder, Active);
 /// Answers a request, whatever happens, and sees to it that it is recorded once.
 pub(in crate::proxy) async fn handle(
     served: Rc<Served>,
-    request: Request<ClientBody>,
+    request: Request<ArrivingBody>,
     interim: Option<Interim>,
 ) -> Response<ReplyBody> {
     served.head_read();
@@ -94,7 +94,7 @@ pub(super) fn head(parts: &Parts) -> Head<'_, HeaderMap> {
 
 async fn forward(
     served: &Rc<Served>,
-    mut request: Request<ClientBody>,
+    mut request: Request<ArrivingBody>,
     interim: Option<Interim>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
@@ -140,7 +140,7 @@ async fn forward(
 /// # Errors
 /// `BodyTooLarge` when the client says so beforehand.
 fn upload(
-    incoming: ClientBody,
+    incoming: ArrivingBody,
     assignment: &Assignment,
 ) -> Result<Option<Rc<RefCell<Upload>>>, Failure> {
     if incoming.is_end_stream() {

@@ -11,7 +11,7 @@ mod serve;
 mod stream;
 mod tunnel;
 
-pub(super) use body::{BodyError, ClientBody, ReplyBody, trailing};
+pub(super) use body::{ArrivingBody, ReplyBody, UpstreamBody, trailing};
 pub(super) use conn::Conn;
 pub(super) use handler::{handle, refuse};
 pub(super) use serve::{Served, serve, serve_h2};

@@ -8,17 +8,20 @@ use super::{
         flight::Flight,
         head::{Facts, Head},
         headers::{Added, Client, to_backend},
-        http2::Interim,
+        http2::{self, Interim, MOST_INTERIM, Sent, Unanswered},
         record::Recorder,
         tries::{Miss, Next, Tries},
-        upstream::{connect, unless_judged},
+        upstream::{Upstream, connect, unless_judged},
     },
-    body::{Upload, UploadReader, UploadTimeouts, UpstreamBody},
+    body::{ArrivingBody, Upload, UploadReader, UploadTimeouts, UpstreamBody},
     conn::Conn,
 };
-use crate::live::{Reason, millis};
+use crate::{
+    live::{Reason, millis},
+    spec::PoolProtocol,
+};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
-use hyper::{body::Incoming, ext::on_informational};
+use hyper::ext::on_informational;
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
@@ -49,13 +52,33 @@ pub(super) struct Sending<'a> {
 /// The head of a backend's response, and what it came by.
 pub(super) struct Answered {
     pub(super) assignment: Assignment,
-    pub(super) conn: Conn,
-    pub(super) response: Response<Incoming>,
+    pub(super) link: Link,
+    pub(super) response: Response<ArrivingBody>,
+}
+
+/// What a response comes by; dropping it gives the response up.
+pub(super) enum Link {
+    Http1(Conn),
+    /// A stream of a connection that others use too.
+    Http2(Sent),
+}
+
+impl Link {
+    /// All has come and all has been sent: it may serve another request.
+    pub(super) fn park(self, upstream: &Upstream, idle: Duration) {
+        match self {
+            Self::Http1(conn) => {
+                let announced = conn.keep_alive;
+                upstream.park(&upstream.hyper, conn, Instant::now(), idle, announced);
+            }
+            Self::Http2(sent) => drop(sent),
+        }
+    }
 }
 
 /// How one attempt ended.
 enum Attempt {
-    Answered(Conn, Response<Incoming>),
+    Answered(Link, Response<ArrivingBody>),
     /// Nothing was written; the request is whole.
     Unsent(Box<Request<UpstreamBody>>),
     Missed(Miss),
@@ -79,21 +102,25 @@ impl Sending<'_> {
             if !limit.is_zero() {
                 flight.limit(self.began_millis.saturating_add(millis(limit)));
             }
-            let missed = match self.connection(&assignment, &flight, fresh).await {
-                Err(reason) => Miss::Failed(reason),
-                Ok(conn) => match self.attempt(&assignment, &flight, conn, unsent.take()).await {
-                    Attempt::Answered(conn, response) => {
-                        if let Some(upload) = &self.upload {
-                            upload.borrow_mut().stop_keeping();
-                        }
-                        return Ok(Answered { assignment, conn, response });
-                    }
-                    Attempt::Unsent(request) => {
-                        (unsent, fresh) = (Some(request), true);
-                        continue;
-                    }
-                    Attempt::Missed(miss) => miss,
+            let attempt = match flight.upstream.backend.protocol {
+                PoolProtocol::H1 => match self.connection(&assignment, &flight, fresh).await {
+                    Ok(conn) => self.attempt(&assignment, &flight, conn, unsent.take()).await,
+                    Err(reason) => Attempt::Missed(Miss::Failed(reason)),
                 },
+                PoolProtocol::H2 => self.attempt_http2(&assignment, &flight, fresh).await,
+            };
+            let missed = match attempt {
+                Attempt::Answered(link, response) => {
+                    if let Some(upload) = &self.upload {
+                        upload.borrow_mut().stop_keeping();
+                    }
+                    return Ok(Answered { assignment, link, response });
+                }
+                Attempt::Unsent(request) => {
+                    (unsent, fresh) = (Some(request), true);
+                    continue;
+                }
+                Attempt::Missed(miss) => miss,
             };
             unsent = None;
             let next =
@@ -147,7 +174,7 @@ impl Sending<'_> {
                 let stats = &flight.upstream.backend.pool.stats;
                 stats.record_upstream_response(self.core.index, sent.elapsed());
                 conn.observe(response.headers());
-                return Attempt::Answered(conn, response);
+                return Attempt::Answered(Link::Http1(conn), response.map(ArrivingBody::Hyper));
             }
             Ok(Ok(Err(failed))) => failed,
         };
@@ -161,13 +188,65 @@ impl Sending<'_> {
         Attempt::Missed(if let Some(reason) = flight.verdict() {
             Miss::Failed(reason)
         } else if conn.passed().received == before.received {
-            let whole = self.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable());
+            let whole = self.is_whole();
             let written = conn.passed().written > before.written;
             Miss::Silent { reused: conn.reused, written, whole }
         } else if error.is_incomplete_message() {
             Miss::Failed(Reason::UpstreamReset)
         } else {
             Miss::Failed(Reason::BadResponse)
+        })
+    }
+
+    /// All of the body that was read is still there.
+    fn is_whole(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable())
+    }
+
+    async fn attempt_http2(
+        &self,
+        assignment: &Assignment,
+        flight: &Rc<Flight>,
+        fresh: bool,
+    ) -> Attempt {
+        let timeouts = &assignment.policy.timeouts;
+        let clock = self.core.live.clock;
+        // Until there is room on a connection.
+        flight.arm(clock, timeouts.response, Reason::Overloaded);
+        let times = (timeouts.connect, timeouts.upstream_idle);
+        let dial = connect(self.core, flight, &assignment.policy);
+        let lease = flight.upstream.http2.lease(clock, fresh, times, dial);
+        let lease = match unless_judged(flight, lease).await {
+            Ok(Ok(lease)) => lease,
+            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(Miss::Failed(reason)),
+        };
+        let mut request = self.request(assignment, flight);
+        http2::translate(&mut request, &flight.upstream.authority);
+        flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
+        let sent = Instant::now();
+        let (reused, silence) = (lease.reused && !fresh, lease.silence());
+        let asked = http2::send(lease, request, self.interim.as_ref());
+        let failed = match unless_judged(flight, asked).await {
+            Ok(Ok((link, response))) => {
+                let stats = &flight.upstream.backend.pool.stats;
+                stats.record_upstream_response(self.core.index, sent.elapsed());
+                let response = response.map(ArrivingBody::Http2);
+                return Attempt::Answered(Link::Http2(link), response);
+            }
+            Err(reason) => {
+                if reason == Reason::ResponseTimeout {
+                    silence.note_timeout();
+                }
+                return Attempt::Missed(Miss::Failed(reason));
+            }
+            Ok(Err(failed)) => failed,
+        };
+        Attempt::Missed(match (flight.verdict(), failed) {
+            (Some(reason), _) => Miss::Failed(reason),
+            (None, Unanswered::Silent { written }) => {
+                Miss::Silent { reused, written, whole: self.is_whole() }
+            }
+            (None, Unanswered::Failed(reason)) => Miss::Failed(reason),
         })
     }
 
@@ -221,7 +300,8 @@ impl Sending<'_> {
             backend: flight.upstream.authority.as_bytes(),
         };
         to_backend(self.head, self.facts, &added, request.headers_mut());
-        if self.upload.is_some() && self.facts.framing.declared().is_none() {
+        let is_http1 = flight.upstream.backend.protocol == PoolProtocol::H1;
+        if self.upload.is_some() && self.facts.framing.declared().is_none() && is_http1 {
             // Without it hyper takes a GET for one without a body, whatever there is.
             request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
         }
@@ -238,9 +318,6 @@ fn announcements(request: &mut Request<UpstreamBody>) -> mpsc::Receiver<(StatusC
     });
     receiver
 }
-
-/// More than any backend has to say before it answers.
-const MOST_INTERIM: usize = 16;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 

@@ -6,7 +6,7 @@ use super::{
         http2::{PREFACE, Serving, Watch},
     },
     activity::Activity,
-    body::ClientBody,
+    body::ArrivingBody,
     handler,
     stream::ClientStream,
 };
@@ -99,7 +99,7 @@ async fn run_h1(served: &Rc<Served>, stream: ClientStream) {
     let service = service_fn({
         let served = served.clone();
         move |request: Request<Incoming>| {
-            let answer = handler::handle(served.clone(), request.map(ClientBody::Hyper), None);
+            let answer = handler::handle(served.clone(), request.map(ArrivingBody::Hyper), None);
             async { Ok::<_, Infallible>(answer.await) }
         }
     });

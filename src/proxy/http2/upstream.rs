@@ -1,0 +1,273 @@
+//! A core's HTTP/2 connections to one backend, each shared by the requests that are in flight on it.
+
+use super::{
+    guard::Side,
+    wire::{Guarded, Watch},
+};
+use crate::live::{Clock, Reason};
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use std::{
+    cell::{Cell, RefCell},
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::{Rc, Weak},
+    task::Poll,
+    time::{Duration, Instant},
+};
+use tokio::{net::TcpStream, sync::Notify, task::spawn_local, time::timeout};
+
+/// What a backend may send of a response before the client has taken it, on one stream and in all.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// What of a request waits in the library for its turn, on one stream.
+const MOST_WAITING: usize = 64 << 10;
+
+/// Connections that a core opens to one backend because the others are full.
+const MOST_SESSIONS: usize = 16;
+
+/// Requests on one connection, if the backend does not say how many.
+const STREAMS_UNTOLD: usize = 100;
+
+/// Connections with room for requests, and those that are being opened.
+#[derive(Default)]
+pub(in crate::proxy) struct Sessions {
+    open: RefCell<Vec<Rc<Session>>>,
+    /// Somebody opens one.
+    opening: Cell<bool>,
+    /// Attempts to open one that have failed so far.
+    failures: Cell<u64>,
+    /// Something of this has changed, or a request has ended.
+    changed: Rc<Notify>,
+}
+
+/// A connection. Its task ends with the last request on it once it is not kept here any more.
+pub(super) struct Session {
+    pub(super) sender: SendRequest<Bytes>,
+    watch: Watch,
+    requests: Cell<usize>,
+    /// It has served a request, so the backend may end it at any moment.
+    used: Cell<bool>,
+    /// Nobody is to be sent on it any more.
+    retired: Cell<bool>,
+    /// Until when it is kept without a request.
+    idle_until: Cell<Instant>,
+}
+
+/// A request's place on a connection.
+pub(in crate::proxy) struct Lease {
+    pub(super) session: Rc<Session>,
+    /// The connection had served another request before.
+    pub(in crate::proxy) reused: bool,
+    idle: Duration,
+    changed: Rc<Notify>,
+}
+
+impl Sessions {
+    /// A place on a connection that is open, if one has room and no `fresh` one is wanted; else on a new one,
+    /// which `dial` makes the stream for. Of many who need one, one opens it.
+    ///
+    /// # Errors
+    /// `ConnectFailed`, also when what answers does not speak HTTP/2 within `patience`; what `dial` says.
+    pub(in crate::proxy) async fn lease(
+        &self,
+        clock: Clock,
+        mut fresh: bool,
+        (patience, idle): (Duration, Duration),
+        dial: impl Future<Output = Result<TcpStream, Reason>>,
+    ) -> Result<Lease, Reason> {
+        let mut dial = pin!(dial);
+        let failures = self.failures.get();
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(session) = self.roomy().filter(|_| !fresh) {
+                return Ok(self.occupy(session, idle));
+            }
+            let is_full = self.open.borrow().len() >= MOST_SESSIONS;
+            if self.opening.get() || is_full {
+                fresh = false;
+                changed.await;
+                if self.failures.get() != failures {
+                    return Err(Reason::ConnectFailed);
+                }
+                continue;
+            }
+            let opening = Opening::begin(self);
+            let opened = match dial.as_mut().await {
+                Ok(stream) => greet(stream, clock, self.changed.clone(), patience).await,
+                Err(reason) => Err(reason),
+            };
+            let session = opened.inspect_err(|_| opening.fail())?;
+            self.open.borrow_mut().push(session.clone());
+            return Ok(self.occupy(session, idle));
+        }
+    }
+
+    /// The most used connection that has room: the others may come to rest.
+    fn roomy(&self) -> Option<Rc<Session>> {
+        let open = self.open.borrow();
+        let with_room = open.iter().filter(|session| session.has_room());
+        with_room.max_by_key(|session| session.requests.get()).cloned()
+    }
+
+    fn occupy(&self, session: Rc<Session>, idle: Duration) -> Lease {
+        session.requests.set(session.requests.get() + 1);
+        let reused = session.used.replace(true);
+        Lease { session, reused, idle, changed: self.changed.clone() }
+    }
+
+    /// Closes what has idled for too long, and keeps nothing that takes no requests.
+    pub(in crate::proxy) fn tidy(&self, now: Instant) {
+        self.open.borrow_mut().retain(|session| {
+            session.is_usable() && (session.requests.get() > 0 || session.idle_until.get() > now)
+        });
+    }
+
+    /// Requests in flight go on; then the connections end.
+    pub(in crate::proxy) fn close(&self) {
+        self.open.borrow_mut().clear();
+    }
+}
+
+/// Says that a connection is being opened, as long as somebody wants it to be.
+struct Opening<'a>(&'a Sessions);
+
+impl<'a> Opening<'a> {
+    fn begin(sessions: &'a Sessions) -> Self {
+        sessions.opening.set(true);
+        Self(sessions)
+    }
+
+    /// Those who wait for it need not try the same.
+    fn fail(&self) {
+        self.0.failures.set(self.0.failures.get() + 1);
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.opening.set(false);
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Session {
+    /// It takes requests at all.
+    fn is_usable(&self) -> bool {
+        !self.retired.get() && !self.watch.peer_leaves() && self.watch.verdict().is_none()
+    }
+
+    fn has_room(&self) -> bool {
+        let offered = self.sender.current_max_send_streams();
+        let offered = if offered == usize::MAX { STREAMS_UNTOLD } else { offered };
+        self.is_usable() && self.requests.get() < offered
+    }
+}
+
+impl Lease {
+    /// What has been heard of the connection so far.
+    pub(in crate::proxy) fn silence(&self) -> Silence {
+        Silence { heard: self.session.watch.heard(), session: self.session.clone() }
+    }
+}
+
+/// How it was when a request was sent.
+pub(in crate::proxy) struct Silence {
+    session: Rc<Session>,
+    heard: u64,
+}
+
+impl Silence {
+    /// No answer has come in time. If nothing at all has come since, nobody else is to wait on that connection.
+    pub(in crate::proxy) fn note_timeout(&self) {
+        if self.session.watch.heard() == self.heard {
+            self.session.retired.set(true);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let session = &self.session;
+        session.requests.set(session.requests.get().saturating_sub(1));
+        session.idle_until.set(Instant::now() + self.idle);
+        self.changed.notify_waiters();
+    }
+}
+
+/// Begins to speak HTTP/2 and waits until the backend does.
+///
+/// # Errors
+/// `ConnectFailed` when it does not within `patience`.
+async fn greet(
+    stream: TcpStream,
+    clock: Clock,
+    changed: Rc<Notify>,
+    patience: Duration,
+) -> Result<Rc<Session>, Reason> {
+    // Resets are no flood on this side: this proxy asks for streams, nobody else.
+    let watch = Watch::new(Side::Client, 0, clock);
+    let io = Guarded::new(stream, watch.clone(), clock);
+    let greeting = async {
+        let (sender, connection) = Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(MOST_WAITING)
+            .enable_push(false)
+            .handshake(io)
+            .await
+            .ok()?;
+        let session = Rc::new(Session {
+            sender,
+            watch: watch.clone(),
+            requests: Cell::new(0),
+            used: Cell::new(false),
+            retired: Cell::new(false),
+            idle_until: Cell::new(Instant::now()),
+        });
+        let begun = Rc::new(Notify::new());
+        spawn_local(drive(connection, Rc::downgrade(&session), watch, begun.clone(), changed));
+        begun.notified().await;
+        session.is_usable().then_some(session)
+    };
+    timeout(patience, greeting).await.ok().flatten().ok_or(Reason::ConnectFailed)
+}
+
+/// Runs until the connection has ended.
+async fn drive(
+    mut connection: Connection<Guarded<TcpStream>, Bytes>,
+    session: Weak<Session>,
+    watch: Watch,
+    begun: Rc<Notify>,
+    changed: Rc<Notify>,
+) {
+    let mut has_begun = false;
+    poll_fn(|cx| {
+        let polled = Pin::new(&mut connection).poll(cx);
+        if !has_begun && watch.has_begun() {
+            has_begun = true;
+            begun.notify_one();
+        }
+        match (polled, watch.verdict()) {
+            (Poll::Ready(ended), _) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "HTTP/2 connection to a backend ended");
+                }
+                Poll::Ready(())
+            }
+            (Poll::Pending, Some(reason)) => {
+                tracing::debug!(%reason, "HTTP/2 connection to a backend given up");
+                Poll::Ready(())
+            }
+            (Poll::Pending, None) => Poll::Pending,
+        }
+    })
+    .await;
+    if let Some(session) = session.upgrade() {
+        session.retired.set(true);
+    }
+    begun.notify_one();
+    changed.notify_waiters();
+}
