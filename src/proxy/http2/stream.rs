@@ -59,7 +59,9 @@ pub(super) async fn serve(
     });
     if let Some(mut response) = answered.await {
         let core = &served.connection.core;
-        core.desk.with_date(core.now_millis(), |line| date(response.headers_mut(), line));
+        let mut line = Vec::with_capacity(40);
+        core.desk.add_date(core.now_millis(), &mut line);
+        date(response.headers_mut(), &line);
         deliver(&respond, response, is_head).await;
     }
 }

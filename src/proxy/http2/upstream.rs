@@ -4,7 +4,7 @@ use super::{
     guard::Side,
     wire::{Guarded, Watch},
 };
-use crate::live::{Clock, Reason};
+use crate::live::{Clock, Moment, Reason};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 use std::{
@@ -13,7 +13,7 @@ use std::{
     pin::{Pin, pin},
     rc::{Rc, Weak},
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{net::TcpStream, sync::Notify, task::spawn_local, time::timeout};
 
@@ -52,7 +52,7 @@ pub(super) struct Session {
     /// Nobody is to be sent on it any more.
     retired: Cell<bool>,
     /// Until when it is kept without a request.
-    idle_until: Cell<Instant>,
+    idle_until: Cell<Moment>,
 }
 
 /// A request's place on a connection.
@@ -60,6 +60,7 @@ pub(in crate::proxy) struct Lease {
     pub(super) session: Rc<Session>,
     /// The connection had served another request before.
     pub(in crate::proxy) reused: bool,
+    clock: Clock,
     idle: Duration,
     changed: Rc<Notify>,
 }
@@ -83,7 +84,7 @@ impl Sessions {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if let Some(session) = self.roomy().filter(|_| !fresh) {
-                return Ok(self.occupy(session, idle));
+                return Ok(self.occupy(session, clock, idle));
             }
             let is_full = self.open.borrow().len() >= MOST_SESSIONS;
             if self.opening.get() || is_full {
@@ -101,7 +102,7 @@ impl Sessions {
             };
             let session = opened.inspect_err(|_| opening.fail())?;
             self.open.borrow_mut().push(session.clone());
-            return Ok(self.occupy(session, idle));
+            return Ok(self.occupy(session, clock, idle));
         }
     }
 
@@ -112,14 +113,14 @@ impl Sessions {
         with_room.max_by_key(|session| session.requests.get()).cloned()
     }
 
-    fn occupy(&self, session: Rc<Session>, idle: Duration) -> Lease {
+    fn occupy(&self, session: Rc<Session>, clock: Clock, idle: Duration) -> Lease {
         session.requests.set(session.requests.get() + 1);
         let reused = session.used.replace(true);
-        Lease { session, reused, idle, changed: self.changed.clone() }
+        Lease { session, reused, clock, idle, changed: self.changed.clone() }
     }
 
     /// Closes what has idled for too long, and keeps nothing that takes no requests.
-    pub(in crate::proxy) fn tidy(&self, now: Instant) {
+    pub(in crate::proxy) fn tidy(&self, now: Moment) {
         self.open.borrow_mut().retain(|session| {
             session.is_usable() && (session.requests.get() > 0 || session.idle_until.get() > now)
         });
@@ -192,7 +193,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let session = &self.session;
         session.requests.set(session.requests.get().saturating_sub(1));
-        session.idle_until.set(Instant::now() + self.idle);
+        session.idle_until.set(self.clock.now() + self.idle);
         self.changed.notify_waiters();
     }
 }
@@ -225,7 +226,7 @@ async fn greet(
             requests: Cell::new(0),
             used: Cell::new(false),
             retired: Cell::new(false),
-            idle_until: Cell::new(Instant::now()),
+            idle_until: Cell::default(),
         });
         let begun = Rc::new(Notify::new());
         spawn_local(drive(connection, Rc::downgrade(&session), watch, begun.clone(), changed));

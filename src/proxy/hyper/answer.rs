@@ -87,7 +87,7 @@ pub(super) fn answer(
     let flight = ticket.flight.clone();
     if *method == Method::HEAD || incoming.is_end_stream() {
         if upload.is_none_or(|upload| upload.borrow().is_sent()) {
-            link.park(&flight.upstream, policy.timeouts.upstream_idle);
+            link.park(&flight.upstream, core.live.clock.now(), policy.timeouts.upstream_idle);
         }
         return Ok(Answer::Whole(with_head(head.status, headers, None)));
     }

@@ -434,7 +434,7 @@ impl StreamBody {
             && let Some(Exchange { link, upload, .. }) = self.passing.exchange.take()
             && upload.is_none_or(|upload| upload.borrow().is_sent())
         {
-            link.park(&ticket.flight.upstream, self.upstream_idle);
+            link.park(&ticket.flight.upstream, self.clock.now(), self.upstream_idle);
         }
         if let Some((mut recorder, _active)) = self.record.take() {
             recorder.finish();

@@ -17,7 +17,7 @@ use super::{
     conn::Conn,
 };
 use crate::{
-    live::{Reason, millis},
+    live::{Moment, Reason, millis},
     spec::PoolProtocol,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
@@ -28,7 +28,7 @@ use std::{
     pin::pin,
     rc::Rc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::mpsc;
 
@@ -65,11 +65,11 @@ pub(super) enum Link {
 
 impl Link {
     /// All has come and all has been sent: it may serve another request.
-    pub(super) fn park(self, upstream: &Upstream, idle: Duration) {
+    pub(super) fn park(self, upstream: &Upstream, now: Moment, idle: Duration) {
         match self {
             Self::Http1(conn) => {
                 let announced = conn.keep_alive;
-                upstream.park(&upstream.hyper, conn, Instant::now(), idle, announced);
+                upstream.park(&upstream.hyper, conn, now, idle, announced);
             }
             Self::Http2(sent) => drop(sent),
         }
@@ -145,7 +145,9 @@ impl Sending<'_> {
         fresh: bool,
     ) -> Result<Conn, Reason> {
         let idle = &flight.upstream.hyper;
-        if !fresh && let Some(conn) = Conn::checkout(idle, self.is_delicate()).await {
+        if !fresh
+            && let Some(conn) = Conn::checkout(idle, self.core.live.clock, self.is_delicate()).await
+        {
             return Ok(conn);
         }
         let stream = connect(self.core, flight, &assignment.policy).await?;
@@ -165,14 +167,15 @@ impl Sending<'_> {
         };
         let announced = self.interim.as_ref().map(|_| announcements(&mut request));
         let timeout = assignment.policy.timeouts.response;
-        flight.arm(self.core.live.clock, timeout, Reason::ResponseTimeout);
-        let (sent, before) = (Instant::now(), conn.passed());
+        let clock = self.core.live.clock;
+        flight.arm(clock, timeout, Reason::ResponseTimeout);
+        let (sent, before) = (clock.now(), conn.passed());
         let response = self.passing(announced, conn.sender.try_send_request(request));
         let mut failed = match unless_judged(flight, response).await {
             Err(reason) | Ok(Err(reason)) => return Attempt::Missed(Miss::Failed(reason)),
             Ok(Ok(Ok(response))) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.core.index, sent.elapsed());
+                stats.record_upstream_response(self.core.index, clock.now().since(sent));
                 conn.observe(response.headers());
                 return Attempt::Answered(Link::Http1(conn), response.map(ArrivingBody::Hyper));
             }
@@ -223,13 +226,13 @@ impl Sending<'_> {
         let mut request = self.request(assignment, flight);
         http2::translate(&mut request, &flight.upstream.authority);
         flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
-        let sent = Instant::now();
+        let sent = clock.now();
         let (reused, silence) = (lease.reused && !fresh, lease.silence());
         let asked = http2::send(lease, request, self.interim.as_ref());
         let failed = match unless_judged(flight, asked).await {
             Ok(Ok((link, response))) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.core.index, sent.elapsed());
+                stats.record_upstream_response(self.core.index, clock.now().since(sent));
                 let response = response.map(ArrivingBody::Http2);
                 return Attempt::Answered(Link::Http2(link), response);
             }
