@@ -24,7 +24,12 @@ use std::{
     time::Duration,
 };
 use support::{Backend, Client, PATIENCE, Proxy, frames, full, get, pool, post, spec, text, until};
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
 
 async fn proxy(backend: &Backend, change: impl FnOnce(&mut Spec)) -> Proxy {
     let mut pool = pool("v1", 1, &[backend.spec_address()]);
@@ -380,7 +385,6 @@ async fn malformed_responses_are_a_502_and_reach_nobody() {
 
 /// Answers with frames of its own making: the library would not write such a head.
 async fn raw_head(change: fn(&mut HeaderMap)) -> Backend {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     Backend::raw(move |mut stream| async move {
         let mut fields = HeaderMap::new();
         change(&mut fields);
@@ -471,4 +475,198 @@ async fn a_connection_of_which_nothing_is_heard_is_not_used_again() {
     assert_eq!(client.get("/").await.status, 504);
     assert_eq!(client.get("/").await.status, 200);
     assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+/// Sends back method, path and body, and the sum that came in the trailers.
+async fn echo() -> Backend {
+    Backend::http2(100, |request| async move {
+        let (head, body) = request.into_parts();
+        assert_eq!(head.uri.authority().unwrap(), "a");
+        for gone in ["connection", "transfer-encoding", "upgrade", "keep-alive", "host"] {
+            assert!(!head.headers.contains_key(gone), "{gone}");
+        }
+        let Ok(body) = body.collect().await else { return text("cut") };
+        let sum = body.trailers().and_then(|trailers| trailers.get("x-sum").cloned());
+        let told = format!("{} {} ", head.method, head.uri.path());
+        let data = Bytes::from([told.as_bytes(), &body.to_bytes()].concat());
+        match sum {
+            Some(sum) => {
+                let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), sum)]);
+                Response::new(frames(vec![Frame::data(data), Frame::trailers(trailers)]))
+            }
+            None => Response::new(full(data)),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn clients_of_http1_reach_it_as_well() {
+    let backend = echo().await;
+    let proxy = proxy(&backend, |_| {}).await;
+    let requests = "GET /1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\
+        POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+        POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\
+        Connection: te\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\nX-Sum: 7\r\nHost: b\r\n\r\n\
+        HEAD /4 HTTP/1.1\r\nHost: a\r\n\r\n\
+        GET /5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let replies = proxy.raw(requests).await;
+    let bodies: Vec<&str> = replies.split("HTTP/1.1 200 OK\r\n").skip(1).collect();
+    assert_eq!(bodies.len(), 5, "{replies}");
+    assert!(bodies[0].contains("content-length: 7\r\n") && bodies[0].ends_with("\r\n\r\nGET /1 "));
+    assert!(bodies[1].ends_with("\r\n\r\nPOST /2 hello"));
+    assert!(bodies[2].contains("transfer-encoding: chunked\r\n"), "{replies}");
+    assert!(bodies[2].ends_with("e\r\nPOST /3 hello!\r\n0\r\nx-sum: 7\r\n\r\n"), "{replies}");
+    assert!(bodies[3].contains("content-length: 8\r\n") && bodies[3].ends_with("\r\n\r\n"));
+    assert!(bodies[4].contains("connection: close\r\n") && bodies[4].ends_with("GET /5 "));
+    let totals = proxy.live.pools()[0].stats.totals();
+    let ok = crossfade::live::code_index(200);
+    assert_eq!(totals.requests.iter().map(|method| method[ok]).sum::<u64>(), 5);
+    until("nothing is in flight", || proxy.open() == 0).await;
+}
+
+#[tokio::test]
+async fn large_bodies_of_http1_pass_both_ways() {
+    let backend = Backend::http2(100, |request| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(full(body))
+    })
+    .await;
+    let proxy = proxy(&backend, |_| {}).await;
+    let body: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+    let mut client = proxy.h1().await;
+    for _ in 0..2 {
+        let reply = client.send(post("/").body(full(body.clone())).unwrap()).await;
+        assert!(reply.body == body);
+        let pieces = body.chunks(100_000).map(|piece| Frame::data(piece.to_vec().into())).collect();
+        let reply = client.send(post("/").body(frames(pieces)).unwrap()).await;
+        assert!(reply.body == body);
+    }
+}
+
+#[tokio::test]
+async fn what_is_malformed_in_a_body_of_http1_is_cut_at_the_backend() {
+    let (cut, mut is_cut) = watch::channel(false);
+    let cut = Arc::new(cut);
+    let backend = Backend::http2(100, move |request| {
+        let cut = cut.clone();
+        async move {
+            if request.into_body().collect().await.is_err() {
+                cut.send_replace(true);
+            }
+            text("ok")
+        }
+    })
+    .await;
+    let proxy = proxy(&backend, |_| {}).await;
+    let reply = proxy
+        .raw("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n")
+        .await;
+    assert!(reply.starts_with("HTTP/1.1 400 "), "{reply}");
+    assert!(
+        reply.contains("x-crossfade-error: bad_request\r\n") && reply.contains("connection: close")
+    );
+    timeout(PATIENCE, is_cut.wait_for(|cut| *cut)).await.unwrap().unwrap();
+    until("nothing is in flight", || proxy.open() == 0).await;
+}
+
+#[tokio::test]
+async fn interim_responses_reach_clients_of_http1() {
+    let backend = bare(|mut request, mut respond| async move {
+        let mut go_on = Response::new(());
+        *go_on.status_mut() = StatusCode::CONTINUE;
+        respond.send_informational(go_on).unwrap();
+        let body = request.body_mut().data().await.unwrap().unwrap();
+        let mut stream = respond.send_response(ok(), false).unwrap();
+        stream.send_data(body, true).unwrap();
+    })
+    .await;
+    let proxy = proxy(&backend, |_| {}).await;
+    let mut stream = proxy.connect().await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\
+        Connection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    assert!(seen.starts_with(b"HTTP/1.1 100 Continue\r\n"));
+    stream.write_all(b"hello").await.unwrap();
+    let mut reply = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut reply)).await.unwrap().unwrap();
+    let reply = String::from_utf8(reply).unwrap();
+    assert!(
+        reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("hello\r\n0\r\n\r\n"),
+        "{reply}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_of_http1_that_leaves_takes_its_request_back() {
+    let (gone, mut is_gone) = watch::channel(0);
+    let gone = Arc::new(gone);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let came = asked.clone();
+    let backend = bare(move |_, mut respond| {
+        let gone = gone.clone();
+        came.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let code = std::future::poll_fn(|cx| respond.poll_reset(cx)).await.unwrap();
+            assert_eq!(code, Code::CANCEL);
+            gone.send_modify(|gone| *gone += 1);
+        }
+    })
+    .await;
+    let proxy = proxy(&backend, |_| {}).await;
+    let mut stream = proxy.connect().await;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    until("the backend has it", || asked.load(Ordering::SeqCst) == 1).await;
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    timeout(PATIENCE, is_gone.wait_for(|gone| *gone == 1)).await.unwrap().unwrap();
+    until("nothing is in flight", || proxy.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_seen_to_by_clients_of_http1() {
+    let (release, released) = watch::channel(0);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let backend = bare(move |_, mut respond| {
+        let mut released = released.clone();
+        let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            let mut body = respond.send_response(ok(), false).unwrap();
+            body.send_data("half".into(), false).unwrap();
+            released.wait_for(|released| *released >= number).await.unwrap();
+            body.send_reset(Code::INTERNAL_ERROR);
+        }
+    })
+    .await;
+    let proxy = proxy(&backend, |_| {}).await;
+    let mut client = proxy.h1().await;
+    let response = client.head(get("/").body(full("")).unwrap()).await.unwrap();
+    release.send_replace(1);
+    assert!(response.into_body().collect().await.is_err());
+    let mut old = proxy.connect().await;
+    old.write_all(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut reply = Vec::new();
+    while !reply.ends_with(b"half") {
+        assert!(old.read_buf(&mut reply).await.unwrap() > 0);
+    }
+    release.send_replace(2);
+    let ended = timeout(PATIENCE, old.read_to_end(&mut reply)).await.unwrap();
+    assert!(ended.is_err(), "the end of the connection would be the end of the message");
+    until("it is counted", || failures(&proxy, Fault::Upstream, Reason::UpstreamReset) == 2).await;
+}
+
+#[tokio::test]
+async fn refusals_of_http1_say_why() {
+    let backend = Backend::named("one").await;
+    let proxy = proxy(&backend, |spec| {
+        spec.services["shop"].timeouts.connect = Duration::from_millis(300);
+    })
+    .await;
+    let reply = proxy.h1().await.get("/").await;
+    assert_eq!(reply.status, 502);
+    assert_eq!(reply.headers["x-crossfade-error"], "connect_failed");
 }

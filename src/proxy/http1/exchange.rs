@@ -25,6 +25,7 @@ use crate::{
         tries::{Miss, Next, Tries},
         upstream::connect,
     },
+    spec::PoolProtocol,
 };
 use std::{
     future::{Future, poll_fn},
@@ -58,8 +59,10 @@ pub(super) struct Switched {
 }
 
 /// How a request was answered.
-enum Outcome {
+pub(super) enum Outcome {
     Answered,
+    /// Not yet: its backend takes messages.
+    ByMessages,
     Tunnel(Box<Switched>),
     /// By a reply of the proxy's own, which is in the outbox.
     Refused,
@@ -69,17 +72,17 @@ enum Outcome {
 
 /// A request on its way. It lives with the buffers, so that an idle connection does not carry its size.
 pub(super) struct Exchange {
-    recorder: Recorder,
-    facts: Facts,
-    asked: Asked,
-    length: Length,
+    pub(super) recorder: Recorder,
+    pub(super) facts: Facts,
+    pub(super) asked: Asked,
+    pub(super) length: Length,
     /// The client would go on after this.
-    keeps: bool,
-    tries: Tries,
+    pub(super) keeps: bool,
+    pub(super) tries: Tries,
     /// For a request that has none.
-    request_id: [u8; 32],
-    began: Moment,
-    assignment: Assignment,
+    pub(super) request_id: [u8; 32],
+    pub(super) began: Moment,
+    pub(super) assignment: Assignment,
     stage: Stage,
 }
 
@@ -103,6 +106,10 @@ impl Session {
             Ok(()) => poll_fn(|cx| self.poll_exchange(cx, &mut work)).await,
             Err(refused) => refused,
         };
+        let outcome = match outcome {
+            Outcome::ByMessages => Box::pin(self.exchange_by_messages(&mut work)).await,
+            other => other,
+        };
         let after = match outcome {
             Outcome::Answered => after_answer(&work.download),
             Outcome::Refused if self.flush(&mut work.download.out).await => {
@@ -116,7 +123,7 @@ impl Session {
                 }
                 After::Close
             }
-            Outcome::Refused | Outcome::ClientGone => After::Close,
+            Outcome::Refused | Outcome::ByMessages | Outcome::ClientGone => After::Close,
         };
         self.work = Some(work);
         after
@@ -199,7 +206,11 @@ impl Session {
             let lines = Scanned { lines: &scan.lines, bytes: request };
             let missed = match &mut exchange.stage {
                 Stage::Free { fresh } => {
-                    let idle = if *fresh { None } else { exchange.take_idle() };
+                    let fresh = *fresh;
+                    if exchange.takes_messages() {
+                        return Poll::Ready(Outcome::ByMessages);
+                    }
+                    let idle = if fresh { None } else { exchange.take_idle() };
                     let Some(conn) = idle else {
                         exchange.stage = exchange.connect(&connection.core);
                         continue;
@@ -370,6 +381,10 @@ pub(super) fn unfit(facts: &Facts, length: Length, assignment: &Assignment) -> O
 }
 
 impl Exchange {
+    fn takes_messages(&self) -> bool {
+        self.assignment.ticket.flight.upstream.backend.protocol == PoolProtocol::H2
+    }
+
     fn has_body(&self) -> bool {
         self.length != Length::Exact(0)
     }

@@ -12,6 +12,7 @@ mod exchange;
 pub mod fuzzing;
 mod interim;
 mod message;
+mod messages;
 mod relay;
 mod response;
 mod scan;

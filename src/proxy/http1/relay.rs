@@ -26,13 +26,13 @@ use tokio::net::TcpStream;
 
 /// A client that has closed its side may still wait for its answer; it is given up when nothing could be
 /// sent to it for this long.
-const HALF_CLOSED: Duration = Duration::from_secs(2);
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(2);
 
 /// How often it is asked after a client that is not read, because nobody takes what it says.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What a slow client, or one that has more to say than is asked, may have in memory.
-const READ_SLOWLY: usize = 16 << 10;
+pub(super) const READ_SLOWLY: usize = 16 << 10;
 
 /// A request body that drips is not waited for without end: in the long run it must bring so many bytes a
 /// second,

@@ -163,6 +163,12 @@ impl Upload {
         self.broken = false;
     }
 
+    /// The same, for who takes the data out of `body` and frames it otherwise.
+    pub(super) fn begin_as_data(&mut self, length: Length) {
+        self.begin(length, 0);
+        self.is_chunked = false;
+    }
+
     /// Another attempt: `head` is to be written anew.
     pub(super) fn rewind(&mut self) {
         self.head.clear();

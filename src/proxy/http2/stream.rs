@@ -18,17 +18,26 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body::Body;
 use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
 
-/// Interim responses on their way to a client (RFC 9113 section 8.1).
+/// Takes interim responses (RFC 9110 section 15.2) to a client.
 #[derive(Clone)]
-pub(in crate::proxy) struct Interim(Rc<RefCell<SendResponse<Bytes>>>);
+pub(in crate::proxy) enum Interim {
+    /// The native engine writes them.
+    Http1(Rc<RefCell<Vec<(StatusCode, HeaderMap)>>>),
+    Http2(Rc<RefCell<SendResponse<Bytes>>>),
+}
 
 impl Interim {
     pub(in crate::proxy) fn pass(&self, status: StatusCode, fields: &HeaderMap) {
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        to_client(fields, None, &Marks::default(), response.headers_mut());
-        // A client that is gone needs none.
-        let _ = self.0.borrow_mut().send_informational(response);
+        match self {
+            Self::Http1(announced) => announced.borrow_mut().push((status, fields.clone())),
+            Self::Http2(respond) => {
+                let mut response = Response::new(());
+                *response.status_mut() = status;
+                to_client(fields, None, &Marks::default(), response.headers_mut());
+                // A client that is gone needs none.
+                let _ = respond.borrow_mut().send_informational(response);
+            }
+        }
     }
 }
 
@@ -48,7 +57,7 @@ pub(super) async fn serve(
         let (head, body) = request.into_parts();
         let body = ArrivingBody::Http2(Received::new(body, &head.headers));
         let request = Request::from_parts(head, body);
-        handle(served.clone(), request, Some(Interim(respond.clone()))).await
+        handle(served.clone(), request, Some(Interim::Http2(respond.clone()))).await
     };
     let mut answer = pin!(answer);
     let answered = poll_fn(|cx| {

@@ -9,6 +9,7 @@ use super::{
         http2::Received,
     },
     activity::Activity,
+    feed::Feed,
     handler::Record,
     sending::Link,
 };
@@ -42,14 +43,17 @@ impl std::error::Error for BodyError {}
 pub(in crate::proxy) enum ArrivingBody {
     Hyper(Incoming),
     Http2(Received),
+    /// The native engine reads it.
+    Fed(Feed),
 }
 
 impl ArrivingBody {
     /// An error says that the other side has left, or broken a rule of its protocol.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ()>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
-            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(drop),
-            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(drop),
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
+            Self::Fed(feed) => feed.poll_frame(cx),
         }
     }
 
@@ -57,6 +61,7 @@ impl ArrivingBody {
         match self {
             Self::Hyper(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Fed(feed) => feed.is_end_stream(),
         }
     }
 
@@ -64,6 +69,7 @@ impl ArrivingBody {
         match self {
             Self::Hyper(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Fed(feed) => feed.size_hint(),
         }
     }
 }
@@ -263,7 +269,7 @@ impl UploadReader {
                 upload.ended = true;
                 None
             }
-            Some(Err(_)) => Some(Err(self.stop(Reason::ClientClosed))),
+            Some(Err(reason)) => Some(Err(self.stop(reason))),
             Some(Ok(frame)) => {
                 let frame = match frame.into_trailers() {
                     Ok(trailers) => Frame::trailers(trailing(trailers)),

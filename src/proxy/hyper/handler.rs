@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        connection::ClientConnection,
         decide::{Assignment, Query, decide},
         failure::{self, Failure},
         head::{Facts, Head, Version},
@@ -18,6 +19,7 @@ use super::{
 use crate::live::{Reason, method_index};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
 use std::{cell::RefCell, rc::Rc};
 
 /// What is to be recorded of a request, and the request of the connection that it was.
@@ -118,23 +120,69 @@ async fn forward(
     if facts.upgrades && !incoming.is_end_stream() {
         return Err(Reason::BadRequest.into());
     }
-    let upload = upload(incoming, &assignment)?;
+    let tries = Tries::new(address, secure, head.method);
+    let request_id = core.random_id();
+    let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
+    let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
+    let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
+    send(served, (&parts, incoming), decided, interim, upgrade, recorder).await
+}
+
+/// A request that was judged, and for which it was decided.
+pub(in crate::proxy) struct Decided {
+    pub(in crate::proxy) facts: Facts,
+    pub(in crate::proxy) assignment: Assignment,
+    pub(in crate::proxy) tries: Tries,
+    /// For a request that has none.
+    pub(in crate::proxy) request_id: HeaderValue,
+    pub(in crate::proxy) began_millis: u64,
+}
+
+/// Answers a request that another engine has read and decided; the record is that of the response.
+///
+/// # Errors
+/// With what the client is told, and what is to be recorded then.
+pub(in crate::proxy) async fn answer_decided(
+    connection: Rc<ClientConnection>,
+    request: Request<ArrivingBody>,
+    decided: Decided,
+    interim: Interim,
+    mut recorder: Recorder,
+) -> Result<Response<ReplyBody>, (Failure, Recorder)> {
+    let served = Served::new(connection);
+    let active = Active::begin(&served.activity, served.connection.core.live.clock);
+    let (parts, body) = request.into_parts();
+    let sent = send(&served, (&parts, body), decided, Some(interim), None, &mut recorder).await;
+    match sent {
+        Ok(answer) => Ok(answer.into_response((recorder, active))),
+        Err(failure) => Err((failure, recorder)),
+    }
+}
+
+async fn send(
+    served: &Rc<Served>,
+    (parts, incoming): (&Parts, ArrivingBody),
+    decided: Decided,
+    interim: Option<Interim>,
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    recorder: &mut Recorder,
+) -> Result<Answer, Failure> {
+    let Decided { facts, assignment, tries, request_id, began_millis } = decided;
+    let connection = &served.connection;
     let mut sending = Sending {
-        core,
-        client,
-        tries: Tries::new(address, secure, head.method),
-        head: &head,
-        parts: &parts,
+        core: &connection.core,
+        client: &connection.client,
+        tries,
+        head: &head(parts),
+        parts,
         facts: &facts,
-        request_id: core.random_id(),
-        began_millis: now,
-        upload,
+        request_id,
+        began_millis,
+        upload: upload(incoming, &assignment)?,
         interim,
         body_timeout: connection.listener.spec.timeouts.body,
     };
     let answered = sending.send(assignment, recorder).await?;
-    let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
-    let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
     answer(served, &parts.method, answered, sending.upload.take(), upgrade)
 }
 

@@ -194,7 +194,7 @@ enum Overdue {
 }
 
 impl Served {
-    fn new(connection: Rc<ClientConnection>) -> Rc<Self> {
+    pub(super) fn new(connection: Rc<ClientConnection>) -> Rc<Self> {
         Rc::new(Self {
             activity: Rc::default(),
             opened_millis: connection.core.now_millis(),
