@@ -30,7 +30,8 @@
 //! All of it happens on the core that accepted the connection. `proxy/connection.rs` gives it to an engine,
 //! which turns bytes into a head and back: `proxy/http1/` is crossfade's own for HTTP/1, `proxy/http2/` speaks
 //! HTTP/2 by the h2 library, with a guard below it that counts frames; `proxy/hyper/` takes its requests as
-//! messages, and speaks HTTP/1 for tests and measurement (`engine: hyper`). What a request means is written
+//! messages, and speaks HTTP/1 for tests and measurement (`engine: hyper`). `proxy/http1/messages.rs` makes messages
+//! of the requests whose backends speak HTTP/2. What a request means is written
 //! once and knows no engine: `proxy/head.rs` judges it, with `proxy/framing.rs` where its body ends;
 //! `proxy/decide.rs` borrows the snapshot once, in a closure that cannot cross an await, and comes back with
 //! a ticket (`proxy/flight.rs`): the backend knows of the request from then until its last byte.

@@ -2,7 +2,7 @@
 
 use crate::{
     net,
-    spec::{BackendAddress, HealthCheck},
+    spec::{BackendAddress, HealthCheck, PoolProtocol},
 };
 use bytes::Bytes;
 use http::{Request, header};
@@ -11,18 +11,24 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
 use std::{pin::pin, time::Duration};
+use tokio::net::TcpStream;
 
 const USER_AGENT: &str = concat!("crossfade-probe/", env!("CARGO_PKG_VERSION"));
 
 /// The first and the longest pause between attempts to reach an ejected backend.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
-/// One probe. Good is a response head with a status of 200 to 399; the body is not read.
+/// One probe, in what the backend speaks. Good is a response head with a status of 200 to 399; the body is not
+/// read.
 ///
 /// # Errors
 /// Why it was bad.
-pub(super) async fn probe(address: &BackendAddress, check: &HealthCheck) -> Result<(), String> {
-    match tokio::time::timeout(check.timeout, ask(address, check)).await {
+pub(super) async fn probe(
+    address: &BackendAddress,
+    protocol: PoolProtocol,
+    check: &HealthCheck,
+) -> Result<(), String> {
+    match tokio::time::timeout(check.timeout, ask(address, protocol, check)).await {
         Ok(Ok(200..=399)) => Ok(()),
         Ok(Ok(status)) => Err(format!("it answered {status}")),
         Ok(Err(error)) => Err(error),
@@ -30,16 +36,31 @@ pub(super) async fn probe(address: &BackendAddress, check: &HealthCheck) -> Resu
     }
 }
 
-async fn ask(address: &BackendAddress, check: &HealthCheck) -> Result<u16, String> {
+async fn ask(
+    address: &BackendAddress,
+    protocol: PoolProtocol,
+    check: &HealthCheck,
+) -> Result<u16, String> {
+    let stream = net::dial(address, check.timeout)
+        .await
+        .map_err(|error| format!("no connection: {error}"))?;
+    match protocol {
+        PoolProtocol::H1 => ask_http1(stream, address, check).await,
+        PoolProtocol::H2 => ask_http2(stream, address, check).await,
+    }
+}
+
+async fn ask_http1(
+    stream: TcpStream,
+    address: &BackendAddress,
+    check: &HealthCheck,
+) -> Result<u16, String> {
     let request = Request::get(&*check.path)
         .header(header::HOST, address.to_string())
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| format!("the request cannot be made: {error}"))?;
-    let stream = net::dial(address, check.timeout)
-        .await
-        .map_err(|error| format!("no connection: {error}"))?;
+        .map_err(|error| no_request(&error))?;
     let no_http = |error: hyper::Error| format!("no HTTP response: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
     let mut connection = pin!(connection);
@@ -50,6 +71,34 @@ async fn ask(address: &BackendAddress, check: &HealthCheck) -> Result<u16, Strin
         _ = &mut connection => response.await,
     };
     response.map(|response| response.status().as_u16()).map_err(no_http)
+}
+
+async fn ask_http2(
+    stream: TcpStream,
+    address: &BackendAddress,
+    check: &HealthCheck,
+) -> Result<u16, String> {
+    let request = Request::get(format!("http://{address}{}", check.path))
+        .header(header::USER_AGENT, USER_AGENT)
+        .body(())
+        .map_err(|error| no_request(&error))?;
+    let no_http = |error: h2::Error| format!("no HTTP/2 response: {error}");
+    let (sender, connection) = h2::client::handshake(stream).await.map_err(no_http)?;
+    let mut connection = pin!(connection);
+    let response = async {
+        let (response, _) = sender.ready().await?.send_request(request, true)?;
+        response.await
+    };
+    let mut response = pin!(response);
+    let response = tokio::select! {
+        response = &mut response => response,
+        _ = &mut connection => response.await,
+    };
+    response.map(|response| response.status().as_u16()).map_err(no_http)
+}
+
+fn no_request(error: &http::Error) -> String {
+    format!("the request cannot be made: {error}")
 }
 
 /// Returns when a connection to the backend can be opened again.

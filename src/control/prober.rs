@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     live::{HealthState, LiveBackend},
-    spec::{BackendAddress, HealthCheck, ServiceTimeouts, Spec},
+    spec::{BackendAddress, HealthCheck, PoolProtocol, ServiceTimeouts, Spec},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -119,14 +119,15 @@ impl Prober {
     fn begin_probes(&mut self, watch: &Watch, check: &HealthCheck) -> Task {
         let newcomer = watch.backend.health.state() == HealthState::Unproven;
         let (address, check) = (watch.backend.address.clone(), check.clone());
+        let protocol = watch.backend.protocol;
         self.spawn(key(&watch.backend), move |report| async move {
             if newcomer {
-                prove(&report, &address, &check).await;
+                prove(&report, &address, protocol, &check).await;
             }
             sleep(part_of(check.interval)).await;
             loop {
                 let next = Instant::now() + jittered(check.interval);
-                report.send(probe(&address, &check).await).await;
+                report.send(probe(&address, protocol, &check).await).await;
                 sleep_until(next).await;
             }
         })
@@ -163,10 +164,15 @@ impl Reporter {
 }
 
 /// Asks a newcomer until it answers well, or until its turn comes as everybody's.
-async fn prove(report: &Reporter, address: &BackendAddress, check: &HealthCheck) {
+async fn prove(
+    report: &Reporter,
+    address: &BackendAddress,
+    protocol: PoolProtocol,
+    check: &HealthCheck,
+) {
     let mut pause = SOON;
     loop {
-        let result = probe(address, check).await;
+        let result = probe(address, protocol, check).await;
         let is_done = result.is_ok() || pause >= check.interval;
         report.send(result).await;
         if is_done {

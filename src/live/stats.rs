@@ -94,6 +94,8 @@ pub enum Reason {
     ClientClosed,
     /// A tunnel or a response body was silent for too long.
     IdleTimeout,
+    /// A call of gRPC came to a status that is the server's fault.
+    GrpcStatus,
 }
 
 impl Fault {
@@ -109,7 +111,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -128,6 +130,7 @@ impl Reason {
         Self::RequestDeadline,
         Self::ClientClosed,
         Self::IdleTimeout,
+        Self::GrpcStatus,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -150,6 +153,7 @@ impl Reason {
             Self::RequestDeadline => "request_deadline",
             Self::ClientClosed => "client_closed",
             Self::IdleTimeout => "idle_timeout",
+            Self::GrpcStatus => "grpc_status",
         }
     }
 
@@ -164,7 +168,7 @@ impl Reason {
             Self::Expectation => 417,
             Self::HeadersTooLarge => 431,
             Self::NotSupported => 501,
-            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse => 502,
+            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse | Self::GrpcStatus => 502,
             Self::NoBackend | Self::Overloaded | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,

@@ -68,6 +68,7 @@ fn explain(reason: Reason) -> &'static str {
         Reason::RequestDeadline => "the request took longer than allowed",
         Reason::ClientClosed => "the client has left",
         Reason::IdleTimeout => "nothing was sent for too long",
+        Reason::GrpcStatus => "the call has failed",
     }
 }
 
@@ -84,6 +85,7 @@ pub(super) fn fault_of(reason: Reason) -> Fault {
         | Reason::NotSupported
         | Reason::ClientClosed => Fault::Downstream,
         Reason::ConnectFailed
+        | Reason::GrpcStatus
         | Reason::UpstreamReset
         | Reason::BadResponse
         | Reason::NoBackend

@@ -8,6 +8,7 @@ mod failure;
 mod fields;
 mod flight;
 mod framing;
+mod grpc;
 mod head;
 mod headers;
 mod http1;

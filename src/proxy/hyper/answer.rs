@@ -5,6 +5,7 @@ use super::{
         decide::Assignment,
         failure::Failure,
         framing::Framing,
+        grpc,
         headers::{Declared, Marks, to_client},
     },
     body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
@@ -14,23 +15,26 @@ use super::{
     serve::Served,
     tunnel,
 };
-use crate::live::{Kind, Reason};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use crate::live::{Fault, Kind, Reason};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use std::{cell::RefCell, rc::Rc};
 
 /// A backend's answer.
 pub(super) enum Answer {
-    /// Everything that there is has been handed over.
-    Whole(Response<ReplyBody>),
+    /// Everything that there is has been handed over; it says that a call has failed, or not.
+    Whole(Response<ReplyBody>, CallFailed),
     Streaming(Response<ReplyBody>),
 }
 
 impl Answer {
     pub(super) fn into_response(self, mut record: Record) -> Response<ReplyBody> {
         match self {
-            Self::Whole(response) => {
+            Self::Whole(response, CallFailed(failed)) => {
                 record.0.set_code(response.status().as_u16());
+                if failed {
+                    record.0.fail(Fault::Upstream, Reason::GrpcStatus);
+                }
                 record.0.finish();
                 response
             }
@@ -45,13 +49,15 @@ impl Answer {
     }
 }
 
+pub(super) struct CallFailed(bool);
+
 /// Turns a backend's response into the client's.
 ///
 /// # Errors
 /// `BadResponse` when it switches to what the client did not ask for.
 pub(super) fn answer(
     served: &Rc<Served>,
-    method: &Method,
+    asked: &Parts,
     answered: Answered,
     upload: Option<Rc<RefCell<Upload>>>,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
@@ -75,7 +81,8 @@ pub(super) fn answer(
         let clock = core.live.clock;
         let ends = tunnel::Ends { client, backend, conn, connection: connection.clone() };
         tokio::task::spawn_local(tunnel::run(ends, ticket, clock, policy.timeouts.tunnel_idle));
-        return Ok(Answer::Whole(with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None)));
+        let response = with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None);
+        return Ok(Answer::Whole(response, CallFailed(false)));
     }
     let (head, incoming) = response.into_parts();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 1);
@@ -85,11 +92,15 @@ pub(super) fn answer(
     };
     to_client(&head.headers, length(&head.headers), &marks, &mut headers);
     let flight = ticket.flight.clone();
-    if *method == Method::HEAD || incoming.is_end_stream() {
+    // Another status of HTTP says enough.
+    let is_call = head.status == StatusCode::OK && grpc::is_call(&asked.headers);
+    if asked.method == Method::HEAD || incoming.is_end_stream() {
         if upload.is_none_or(|upload| upload.borrow().is_sent()) {
             link.park(&flight.upstream, core.live.clock.now(), policy.timeouts.upstream_idle);
         }
-        return Ok(Answer::Whole(with_head(head.status, headers, None)));
+        let failed = is_call && grpc::has_failed(Some(&head.headers));
+        let response = with_head(head.status, headers, None);
+        return Ok(Answer::Whole(response, CallFailed(failed)));
     }
     ticket.turn(Kind::Stream);
     let size = incoming.size_hint();
@@ -99,6 +110,7 @@ pub(super) fn answer(
         passing: Passing::start(exchange, &flight, served.activity.clone()),
         ticket: Some(ticket),
         record: None,
+        awaits_status: is_call,
         clock: core.live.clock,
         timeout: policy.timeouts.body,
         awaits_backend: true,

@@ -6,6 +6,7 @@ use super::{
         failure::fault_of,
         fields::Known,
         flight::{Flight, Ticket},
+        grpc,
         http2::Received,
     },
     activity::Activity,
@@ -383,6 +384,8 @@ pub(in crate::proxy) struct StreamBody {
     pub(super) passing: Rc<Passing>,
     pub(super) ticket: Option<Ticket>,
     pub(super) record: Option<Record>,
+    /// It answers a call of gRPC, whose status comes in the trailers.
+    pub(super) awaits_status: bool,
     pub(super) clock: Clock,
     /// Longest silence of either side.
     pub(super) timeout: Duration,
@@ -419,6 +422,9 @@ impl StreamBody {
                 None
             }
             Some(Ok(frame)) => {
+                if let (true, Some(trailers)) = (self.awaits_status, frame.trailers_ref()) {
+                    self.awaits_status = grpc::has_failed(Some(trailers));
+                }
                 if is_end || frame.is_trailers() {
                     self.finish();
                 }
@@ -443,6 +449,9 @@ impl StreamBody {
             link.park(&ticket.flight.upstream, self.clock.now(), self.upstream_idle);
         }
         if let Some((mut recorder, _active)) = self.record.take() {
+            if self.awaits_status {
+                recorder.fail(Fault::Upstream, Reason::GrpcStatus);
+            }
             recorder.finish();
         }
     }

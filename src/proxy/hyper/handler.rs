@@ -5,6 +5,7 @@ use super::{
         connection::ClientConnection,
         decide::{Assignment, Query, decide},
         failure::{self, Failure},
+        grpc,
         head::{Facts, Head, Version},
         http2::Interim,
         record::{Answerer, Recorder},
@@ -36,10 +37,12 @@ pub(in crate::proxy) async fn handle(
     let core = &connection.core;
     let method = method_index(request.method().as_str().as_bytes());
     let is_h1 = request.version() <= http::Version::HTTP_11;
+    let is_call = grpc::is_call(request.headers());
     let active = Active::begin(&served.activity, core.live.clock);
     let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
     let mut response = match forward(&served, request, interim, &mut recorder).await {
         Ok(answer) => answer.into_response((recorder, active)),
+        Err(failure) if is_call => reply_to_call(failure, recorder),
         Err(failure) => reply(failure, recorder, is_h1),
     };
     if connection.is_leaving() && is_h1 && !is_switching(&response) {
@@ -62,6 +65,16 @@ pub(in crate::proxy) fn refuse(
     let core = &served.connection.core;
     let method = method_index(method.as_str().as_bytes());
     reply(reason.into(), Recorder::new(core.clone(), method, core.live.clock.now()), false)
+}
+
+/// Trailers alone: whoever makes calls looks for their status, and takes HTTP's for the transport's.
+fn reply_to_call(failure: Failure, mut recorder: Recorder) -> Response<ReplyBody> {
+    let reason = failure.reason;
+    recorder.refuse(failure);
+    recorder.finish();
+    let mut response = Response::new(ReplyBody::Full(None));
+    grpc::fields(reason, response.headers_mut());
+    response
 }
 
 fn reply(failure: Failure, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
@@ -183,7 +196,7 @@ async fn send(
         body_timeout: connection.listener.spec.timeouts.body,
     };
     let answered = sending.send(assignment, recorder).await?;
-    answer(served, &parts.method, answered, sending.upload.take(), upgrade)
+    answer(served, parts, answered, sending.upload.take(), upgrade)
 }
 
 /// # Errors

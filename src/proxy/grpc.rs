@@ -1,0 +1,90 @@
+//! What gRPC says on top of HTTP (its protocol over HTTP/2): calls are requests of a content type of their own,
+//! and how one ended is in a field of the trailers.
+
+use super::{
+    failure,
+    headers::{Sink, X_CROSSFADE_ERROR},
+};
+use crate::live::Reason;
+use http::{HeaderMap, header};
+
+const STATUS: &str = "grpc-status";
+
+/// A request is a call.
+pub(super) fn is_call(fields: &HeaderMap) -> bool {
+    let kind = fields.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let rest = kind.strip_prefix(b"application/grpc");
+    // `application/grpc-web` is something else, which HTTP/1 carries too.
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// The call has failed by the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE,
+/// DATA_LOSS (as OpenTelemetry's conventions for servers have it), or a status that is missing or none.
+pub(super) fn has_failed(trailers: Option<&HeaderMap>) -> bool {
+    let status = trailers.and_then(|trailers| trailers.get(STATUS));
+    match status.and_then(|status| status.to_str().ok()?.parse::<u32>().ok()) {
+        Some(2 | 4 | 12..=15) | None => true,
+        Some(_) => false,
+    }
+}
+
+/// What a call that the proxy answers itself gets in the place of fields and page: the status that comes closest
+/// to the one of HTTP.
+pub(super) fn fields(reason: Reason, sink: &mut impl Sink) {
+    sink.line(b"content-type", b"application/grpc");
+    let status: &[u8] = match reason.status() {
+        408 | 504 => b"4",
+        413 | 414 | 431 => b"8",
+        404 | 501 => b"12",
+        400 | 417 => b"13",
+        502 | 503 => b"14",
+        _ => b"2",
+    };
+    sink.line(STATUS.as_bytes(), status);
+    sink.line(b"grpc-message", failure::page(reason).trim_end().as_bytes());
+    sink.line(X_CROSSFADE_ERROR.as_bytes(), reason.as_str().as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields_of(name: &str, value: &str) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        fields.line(name.as_bytes(), value.as_bytes());
+        fields
+    }
+
+    #[test]
+    fn calls_are_told_by_their_content_type() {
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc; x=y"] {
+            assert!(is_call(&fields_of("content-type", kind)), "{kind}");
+        }
+        for kind in ["application/grpc-web", "application/json", "application/grpcx"] {
+            assert!(!is_call(&fields_of("content-type", kind)), "{kind}");
+        }
+        assert!(!is_call(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn what_is_the_servers_fault() {
+        let failed: Vec<u32> = (0..=16)
+            .filter(|status| has_failed(Some(&fields_of(STATUS, &status.to_string()))))
+            .collect();
+        assert_eq!(failed, [2, 4, 12, 13, 14, 15]);
+        assert!(has_failed(None) && has_failed(Some(&HeaderMap::new())));
+        assert!(has_failed(Some(&fields_of(STATUS, "ok"))));
+    }
+
+    #[test]
+    fn every_refusal_has_a_status() {
+        for reason in Reason::ALL {
+            let mut fields = HeaderMap::new();
+            super::fields(reason, &mut fields);
+            assert!(has_failed(Some(&fields)) || fields[STATUS] == "8", "{reason:?}");
+            assert!(
+                !fields["grpc-message"].as_bytes().iter().any(|byte| !(b' '..=b'~').contains(byte))
+            );
+        }
+    }
+}
