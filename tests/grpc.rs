@@ -7,11 +7,11 @@ mod support;
 use bytes::Bytes;
 use crossfade::{
     live::{Fault, HealthState, Reason},
-    spec::{PoolProtocol, Spec},
+    spec::{HealthCheck, PoolProtocol, Spec},
 };
 use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::atomic::Ordering, time::Duration};
 use support::{Backend, Proxy, dead_address, health_check, pool, spec, until};
 use tokio::net::TcpStream;
 
@@ -199,4 +199,33 @@ async fn a_backend_of_http2_is_probed_in_http2() {
         backends.iter().all(|backend| backend.health.state() == HealthState::Healthy)
     };
     until("it is proven", is_healthy).await;
+}
+
+#[tokio::test]
+async fn a_service_is_asked_after_in_grpcs_own_protocol() {
+    let serves = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let told = serves.clone();
+    let backend = backend(move |mut request, mut respond| {
+        let told = told.clone();
+        async move {
+            assert_eq!(request.uri().path(), HealthCheck::GRPC);
+            let message = request.body_mut().data().await.unwrap().unwrap();
+            assert_eq!(message, "\0\0\0\0\u{b}\n\tshop.Cart");
+            let status_now = if told.load(Ordering::SeqCst) { "\u{1}" } else { "\u{2}" };
+            let mut stream = respond.send_response(head(), false).unwrap();
+            stream.send_data(format!("\0\0\0\0\u{2}\u{8}{status_now}").into(), false).unwrap();
+            stream.send_trailers(status("0")).unwrap();
+        }
+    })
+    .await;
+    let mut spec = h2_spec(backend.spec_address());
+    spec.services["shop"].health_check = Some(HealthCheck {
+        interval: Duration::from_millis(50),
+        ..HealthCheck::of_grpc("shop.Cart".into())
+    });
+    let proxy = Proxy::start(spec).await;
+    let state = || proxy.live.pools()[0].backends()[0].health.state();
+    until("it serves", || state() == HealthState::Healthy).await;
+    serves.store(false, Ordering::SeqCst);
+    until("it does not serve", || state() == HealthState::Unhealthy).await;
 }

@@ -160,7 +160,7 @@ fn merge_health_checks(
 ) -> Option<HealthCheck> {
     match (file, ours) {
         (Some(file), Some(ours)) => Some(by_field!(
-            HealthCheck { path, interval, timeout, healthy_after, unhealthy_after },
+            HealthCheck { path, grpc, interval, timeout, healthy_after, unhealthy_after },
             base.and_then(Option::as_ref),
             file,
             ours

@@ -3,7 +3,7 @@
 
 use crate::{
     live::{HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slot, Slots},
-    spec::{Backend, BackendAddress, Name, Pool, Service, Spec, Weight},
+    spec::{Backend, BackendAddress, HealthCheck, Name, Pool, Service, Spec, Weight},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -54,7 +54,7 @@ pub(super) struct Placed {
     pub(super) pool_weight: Weight,
     pub(super) pool_drained: bool,
     /// The path of its health check.
-    pub(super) checked: Option<Name>,
+    pub(super) checked: Option<(Name, Option<Name>)>,
     /// It was removed and leaves as soon as another backend of its pool is proven, or then.
     pub(super) lingers_until: Option<Instant>,
 }
@@ -261,7 +261,7 @@ impl Parts {
                 settings: *settings,
                 pool_weight: site.pool.weight,
                 pool_drained: site.pool.drained,
-                checked: site.service.health_check.as_ref().map(|check| check.path.clone()),
+                checked: site.service.health_check.as_ref().map(HealthCheck::question),
                 lingers_until: None,
             }
         };
@@ -270,10 +270,10 @@ impl Parts {
 
     /// Some pool's backend at this address passes the same check: a pool or service that is only renamed
     /// does not have to wait for a probe.
-    fn is_proven(&self, address: &BackendAddress, path: &Name) -> bool {
+    fn is_proven(&self, address: &BackendAddress, question: &(Name, Option<Name>)) -> bool {
         self.placed.iter().any(|placed| {
             placed.backend.address == *address
-                && placed.checked.as_ref() == Some(path)
+                && placed.checked.as_ref() == Some(question)
                 && placed.backend.health.is_available()
         })
     }
@@ -290,7 +290,7 @@ impl Parts {
             site.before.iter().find(|p| p.backend.address == *address).map(|p| &p.backend.health);
         let (state, since) = match (known, &site.service.health_check) {
             (Some(health), _) => (health.state(), health.since_millis()),
-            (None, Some(check)) if self.is_proven(address, &check.path) => {
+            (None, Some(check)) if self.is_proven(address, &check.question()) => {
                 (HealthState::Healthy, now_millis)
             }
             (None, Some(_)) => (HealthState::Unproven, now_millis),

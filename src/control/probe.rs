@@ -1,10 +1,13 @@
 //! Asking a backend whether it is well: one request, one connection, the way a client's would go.
 
+mod grpc;
+
 use crate::{
     net,
     spec::{BackendAddress, HealthCheck, PoolProtocol},
 };
 use bytes::Bytes;
+use h2::client::SendRequest;
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
@@ -19,7 +22,7 @@ const USER_AGENT: &str = concat!("crossfade-probe/", env!("CARGO_PKG_VERSION"));
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// One probe, in what the backend speaks. Good is a response head with a status of 200 to 399; the body is not
-/// read.
+/// read. Where a service of gRPC is asked after, good is what its protocol calls so.
 ///
 /// # Errors
 /// Why it was bad.
@@ -44,9 +47,10 @@ async fn ask(
     let stream = net::dial(address, check.timeout)
         .await
         .map_err(|error| format!("no connection: {error}"))?;
-    match protocol {
-        PoolProtocol::H1 => ask_http1(stream, address, check).await,
-        PoolProtocol::H2 => ask_http2(stream, address, check).await,
+    match (&check.grpc, protocol) {
+        (Some(service), _) => grpc::ask(stream, address, service).await.map(|()| 200),
+        (None, PoolProtocol::H1) => ask_http1(stream, address, check).await,
+        (None, PoolProtocol::H2) => ask_http2(stream, address, check).await,
     }
 }
 
@@ -82,19 +86,27 @@ async fn ask_http2(
         .header(header::USER_AGENT, USER_AGENT)
         .body(())
         .map_err(|error| no_request(&error))?;
+    exchange(stream, async |sender: SendRequest<Bytes>| {
+        let (response, _) = sender.ready().await?.send_request(request, true)?;
+        Ok(response.await?.status().as_u16())
+    })
+    .await
+}
+
+/// Asks in HTTP/2, as long as the connection lasts.
+async fn exchange<R>(
+    stream: TcpStream,
+    ask: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<R, h2::Error>,
+) -> Result<R, String> {
     let no_http = |error: h2::Error| format!("no HTTP/2 response: {error}");
     let (sender, connection) = h2::client::handshake(stream).await.map_err(no_http)?;
     let mut connection = pin!(connection);
-    let response = async {
-        let (response, _) = sender.ready().await?.send_request(request, true)?;
-        response.await
+    let mut answer = pin!(ask(sender));
+    let answer = tokio::select! {
+        answer = &mut answer => answer,
+        _ = &mut connection => answer.await,
     };
-    let mut response = pin!(response);
-    let response = tokio::select! {
-        response = &mut response => response,
-        _ = &mut connection => response.await,
-    };
-    response.map(|response| response.status().as_u16()).map_err(no_http)
+    answer.map_err(no_http)
 }
 
 fn no_request(error: &http::Error) -> String {

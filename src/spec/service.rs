@@ -144,6 +144,9 @@ pub enum Balance {
 pub struct HealthCheck {
     /// With the query, if any.
     pub path: Name,
+    /// The service that is asked after by gRPC's own protocol of health (`path` is [`HealthCheck::GRPC`] then);
+    /// `None`: the status of HTTP is the answer.
+    pub grpc: Option<Name>,
     pub interval: Duration,
     pub timeout: Duration,
     /// Good probes in a row until an unhealthy backend is healthy again.
@@ -153,9 +156,22 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
+    /// The call that gRPC's protocol of health is.
+    pub const GRPC: &str = "/grpc.health.v1.Health/Check";
+
+    pub fn of_grpc(service: Name) -> Self {
+        Self { grpc: Some(service), ..Self::new(Self::GRPC) }
+    }
+
+    /// What is asked, for who compares.
+    pub fn question(&self) -> (Name, Option<Name>) {
+        (self.path.clone(), self.grpc.clone())
+    }
+
     pub fn new(path: &str) -> Self {
         Self {
             path: path.into(),
+            grpc: None,
             interval: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
             healthy_after: 2,

@@ -90,7 +90,10 @@ fn sticky(sticky: &Sticky, detail: Detail) -> Value {
 fn health_check(check: &HealthCheck, detail: Detail) -> Value {
     let defaults = HealthCheck::new(&check.path);
     let mut keys = Keys::new(detail);
-    keys.set("path", text(&check.path));
+    match &check.grpc {
+        Some(service) => keys.set("grpc", text(service)),
+        None => keys.set("path", text(&check.path)),
+    }
     keys.duration("interval", check.interval, defaults.interval);
     keys.duration("timeout", check.timeout, defaults.timeout);
     keys.number("healthy_after", check.healthy_after, defaults.healthy_after);

@@ -208,7 +208,10 @@ section! {
 section! {
     HealthCheck, "How backends are probed.",
     {
-        path: Target, Required, example "/health/ready", "What is asked, with the query if any.";
+        path: Target, Absent("`grpc` is asked"), example "/health/ready",
+            "What is asked, with the query if any; a status of 200 to 399 is good.";
+        grpc: Label, Absent("`path` is asked"), example "shop.Cart",
+            "The service that is asked after by gRPC's health protocol (grpc.health.v1), in HTTP/2; SERVING is good.";
         interval: Span<false>, Default("2s"), example "5s", "From one probe to the next.";
         timeout: Span<false>, Default("1s"), example "3s", "How long a probe may take.";
         healthy_after: Count<1, 1000>, Default("2"), example "1",

@@ -27,7 +27,7 @@ pub(super) fn service(
     service.pins = pins(reader, keys.pins, pool_names.as_ref());
     service.sticky = keys.sticky.good().and_then(|at| sticky(reader, at));
     service.balance = keys.balance.or(service.balance);
-    service.health_check = keys.health_check.value().and_then(health_check);
+    service.health_check = keys.health_check.good().and_then(|at| health_check(reader, at));
     if let Some(ejection) = keys.ejection.value() {
         let default = service.ejection.consecutive;
         service.ejection = Ejection { consecutive: ejection.consecutive.or(default) };
@@ -212,14 +212,29 @@ fn sticky(reader: &mut Reader<'_>, at: At<keys::Sticky>) -> Option<Sticky> {
     Some(Sticky { key, issue, max_age: keys.max_age.value(), salt: keys.salt.value() })
 }
 
-fn health_check(keys: keys::HealthCheck) -> Option<HealthCheck> {
-    let defaults = HealthCheck::new(&keys.path.value()?);
+fn health_check(reader: &mut Reader<'_>, at: At<keys::HealthCheck>) -> Option<HealthCheck> {
+    let At { value: keys, node } = at;
+    let given = [
+        keys.path.node().is_some() || reader.is_misspelt(node, "path"),
+        keys.grpc.node().is_some() || reader.is_misspelt(node, "grpc"),
+    ];
+    let chosen = given.into_iter().filter(|&given| given).count();
+    if chosen != 1 {
+        let message = format!("{chosen} of `path` and `grpc` are given");
+        reader.problem(node, message, "give exactly one");
+    }
+    let defaults = match (keys.path.value(), keys.grpc.value()) {
+        (Some(path), _) => HealthCheck::new(&path),
+        (None, Some(service)) => HealthCheck::of_grpc(service),
+        (None, None) => return None,
+    };
     Some(HealthCheck {
         interval: keys.interval.or(defaults.interval),
         timeout: keys.timeout.or(defaults.timeout),
         healthy_after: keys.healthy_after.or(defaults.healthy_after),
         unhealthy_after: keys.unhealthy_after.or(defaults.unhealthy_after),
         path: defaults.path,
+        grpc: defaults.grpc,
     })
 }
 

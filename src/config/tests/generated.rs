@@ -137,13 +137,17 @@ fn sticky() -> impl Strategy<Value = Sticky> {
 }
 
 fn health_check() -> impl Strategy<Value = HealthCheck> {
-    ("/[a-z?=&$\\{\\}]{0,9}", duration(1), duration(1), 1u32..=1000, 1u32..=1000).prop_map(
-        |(path, interval, timeout, healthy_after, unhealthy_after)| HealthCheck {
-            path: path.into(),
+    let asked = prop_oneof![
+        "/[a-z?=&$\\{\\}]{0,9}".prop_map(|path| HealthCheck::new(&path)),
+        label().prop_map(HealthCheck::of_grpc),
+    ];
+    (asked, duration(1), duration(1), 1u32..=1000, 1u32..=1000).prop_map(
+        |(asked, interval, timeout, healthy_after, unhealthy_after)| HealthCheck {
             interval,
             timeout,
             healthy_after,
             unhealthy_after,
+            ..asked
         },
     )
 }

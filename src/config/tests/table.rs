@@ -14,6 +14,9 @@ fn company(section: &Section, key: &str) -> Entries {
     let more: &[(&str, &str)] = match (section.name, key) {
         ("Pin", "methods") => &[("path", "/x")],
         ("Pin", _) => &[("methods", "[PUT]")],
+        ("HealthCheck", "interval" | "timeout" | "healthy_after" | "unhealthy_after") => {
+            &[("path", "/health")]
+        }
         ("Sticky", "issue" | "salt") => &[("cookie", "user")],
         ("Sticky", "max_age") => &[("cookie", "user"), ("issue", "true")],
         _ => &[],
