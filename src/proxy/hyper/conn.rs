@@ -23,6 +23,10 @@ use tokio::{
     task::JoinHandle,
 };
 
+/// What is read at once of a response: hyper takes larger and larger pieces from a fast backend, which lie here
+/// while a client is slow. No head may be larger.
+const LARGEST_BUFFER: usize = 64 << 10;
+
 /// A connection that belongs to one request at a time. Dropping it closes it, whatever is still on its way.
 pub(in crate::proxy) struct Conn {
     pub(super) sender: SendRequest<UpstreamBody>,
@@ -51,7 +55,8 @@ impl Conn {
     pub(super) async fn new(stream: TcpStream) -> hyper::Result<Self> {
         let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0 }));
         let io = TokioIo::new(Shared(socket.clone()));
-        let (sender, connection) = http1::Builder::new().handshake(io).await?;
+        let (sender, connection) =
+            http1::Builder::new().max_buf_size(LARGEST_BUFFER).handshake(io).await?;
         let task = AbortOnDrop(tokio::task::spawn_local(async move {
             // How it ended is told to the request that used it.
             let _ = connection.with_upgrades().await;
