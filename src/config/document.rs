@@ -5,6 +5,7 @@ mod service;
 
 use super::{
     METRICS_LINGER, STARTUP_WAIT,
+    keys::ProxyProtocolKind,
     scalar::{format_duration, format_size},
     variables::escape,
 };
@@ -81,6 +82,9 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
 
     keys.other("trusted_proxies", &listener.trusted_proxies, &Vec::new(), |networks| {
         networks.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+    });
+    keys.other("proxy_protocol", &listener.proxy_protocol, &defaults.proxy_protocol, |it| {
+        ProxyProtocolKind::word(it).into()
     });
     keys.into_value()
 }

@@ -1,6 +1,8 @@
 //! Opening sockets: listening ones for every core, and connections to backends. Used by the data plane and
 //! by probes alike, so that a probe goes the way a request would.
 
+pub mod proxy_protocol;
+
 use crate::spec::BackendAddress;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{

@@ -1,9 +1,25 @@
 //! A client connection that was accepted: who it is from, what it counts as, which engine serves it.
 
-use super::{core::Core, headers::Client, http1, hyper};
-use crate::{live::LiveListener, spec::Engine};
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch, task::spawn_local, time::timeout};
+use super::{core::Core, failure::fault_of, headers::Client, http1, hyper};
+use crate::{
+    live::{LiveListener, Reason},
+    net::proxy_protocol::{self, Announced},
+    spec::{Engine, ProxyProtocol},
+};
+use std::{
+    cell::Cell,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::watch,
+    task::spawn_local,
+    time::{sleep, timeout},
+};
 
 /// When its listener has left or the process drains, an HTTP/1 connection that has been quiet for this long
 /// is closed; one that is in use learns from its next answer. Closing at once would meet requests on their
@@ -38,18 +54,81 @@ pub(super) fn start(
         return;
     }
     let peer = peer.ip().to_canonical();
-    let trusted = listener.spec.trusted_proxies.iter().any(|network| network.contains(&peer));
-    let client = Client::new(peer, trusted);
-    let connection =
-        Rc::new(ClientConnection { core: core.clone(), listener, client, stopped, open });
-    // A task is as large as the largest thing it may become: each engine has its own.
-    match connection.listener.engine {
-        Engine::Native if connection.listener.spec.protocols.h1 => {
-            spawn_local(http1::serve(connection, stream));
+    let trusted = listener.spec.trusts(peer);
+    let header = listener.spec.proxy_protocol;
+    let arrival = Arrival { open, listener, stopped, stream };
+    match (header, trusted) {
+        (ProxyProtocol::Off, _) | (ProxyProtocol::Accept, false) => arrival.serve(peer, trusted),
+        (ProxyProtocol::Require, false) => arrival.turn_away(Reason::BadRequest),
+        (ProxyProtocol::Accept | ProxyProtocol::Require, true) => {
+            spawn_local(arrival.announced(peer));
         }
-        _ => {
-            spawn_local(hyper::serve(connection, stream));
+    }
+}
+
+/// A connection before its first byte of HTTP.
+struct Arrival {
+    open: Open,
+    listener: Rc<LiveListener>,
+    stopped: watch::Receiver<bool>,
+    stream: TcpStream,
+}
+
+impl Arrival {
+    fn serve(self, peer: IpAddr, trusted: bool) {
+        let Self { open, listener, stopped, stream } = self;
+        let core = open.core.clone();
+        let client = Client::new(peer, trusted);
+        let connection = Rc::new(ClientConnection { core, listener, client, stopped, open });
+        // A task is as large as the largest thing it may become: each engine has its own.
+        match connection.listener.engine {
+            Engine::Native if connection.listener.spec.protocols.h1 => {
+                spawn_local(http1::serve(connection, stream));
+            }
+            _ => {
+                spawn_local(hyper::serve(connection, stream));
+            }
         }
+    }
+
+    /// Lets the trusted `peer` say by a PROXY header who its client is, then serves that one.
+    async fn announced(mut self, peer: IpAddr) {
+        let mut stopped = self.stopped.clone();
+        let left = async {
+            // A worker that ends takes the connection with it.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            sleep(QUIET_BEFORE_CLOSE).await;
+        };
+        let patience = self.listener.spec.timeouts.headers;
+        let header = tokio::select! {
+            biased;
+            header = timeout(patience, proxy_protocol::read(&mut self.stream)) => header,
+            () = left => return,
+        };
+        match header {
+            Ok(Ok(Some(Announced::Client { source, .. }))) => {
+                let client = source.ip().to_canonical();
+                let trusted = self.listener.spec.trusts(client);
+                self.serve(client, trusted);
+            }
+            Ok(Ok(Some(Announced::Peer))) => self.serve(peer, true),
+            Ok(Ok(None)) if self.listener.spec.proxy_protocol == ProxyProtocol::Accept => {
+                self.serve(peer, true);
+            }
+            Ok(Ok(None)) => self.turn_away(Reason::BadRequest),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                self.turn_away(Reason::BadRequest);
+            }
+            // A load balancer that looks whether anybody listens.
+            Ok(Err(_)) => {}
+            Err(_) => self.turn_away(Reason::RequestTimeout),
+        }
+    }
+
+    /// Closes it without a word: whoever is there may not speak HTTP yet.
+    fn turn_away(self, reason: Reason) {
+        let core = &self.open.core;
+        core.live.unrouted.stats.record_failure(core.index, fault_of(reason), reason);
     }
 }
 

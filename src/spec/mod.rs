@@ -18,7 +18,12 @@ pub use service::{
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
 
 /// A name from the configuration: of a service, a pool, a route, a version.
 pub type Name = Arc<str>;
@@ -71,8 +76,9 @@ pub struct Listener {
     pub protocols: Protocols,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
-    /// Peers whose `X-Forwarded-*` are believed.
+    /// Peers whose `X-Forwarded-*` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    pub proxy_protocol: ProxyProtocol,
 }
 
 impl Listener {
@@ -83,8 +89,25 @@ impl Listener {
             timeouts: ListenerTimeouts::default(),
             limits: ListenerLimits::default(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::default(),
         }
     }
+
+    /// What this peer says of its clients is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Whether connections begin with a PROXY header, which only trusted proxies may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    #[default]
+    Off,
+    /// If they like.
+    Accept,
+    /// Each must, so that nobody else is served.
+    Require,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

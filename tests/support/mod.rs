@@ -267,7 +267,14 @@ impl Proxy {
     }
 
     pub async fn h2(&self) -> Client {
-        let io = TokioIo::new(self.connect().await);
+        self.h2_behind(b"").await
+    }
+
+    /// The same on a connection that begins with these bytes.
+    pub async fn h2_behind(&self, start: &[u8]) -> Client {
+        let mut stream = self.connect().await;
+        stream.write_all(start).await.unwrap();
+        let io = TokioIo::new(stream);
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);

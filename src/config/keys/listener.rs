@@ -1,6 +1,7 @@
 use super::section;
-use crate::config::kinds::{
-    Anything, Bytes, Count, ListOf, ListenAddress, Network, SetOf, Span, choice,
+use crate::{
+    config::kinds::{Anything, Bytes, Count, ListOf, ListenAddress, Network, SetOf, Span, choice},
+    spec::ProxyProtocol,
 };
 
 section! {
@@ -15,11 +16,13 @@ section! {
         limits: ListenerLimits, Absent("the defaults below"), example "{ connections: 1000 }",
             "How much clients may ask for.";
         trusted_proxies: ListOf<Network, 0>, Default("[]"), example "[10.0.0.0/8]",
-            "Peers whose `X-Forwarded-*` headers count; by default nobody's.";
+            "Peers whose `X-Forwarded-*` and PROXY headers count; by default nobody's.";
+        proxy_protocol: ProxyProtocolKind, Default("off"), example "require",
+            "The PROXY header (version 1 or 2) before a connection, from `trusted_proxies` alone: `accept` \
+             takes it, `require` closes connections without one.";
     }
     planned {
         "tls": Anything, Refused, "Certificates, chosen by the name the client asks for.";
-        "proxy_protocol": Anything, Refused, "The PROXY header before a connection.";
         "redirect_https": Anything, Refused, "Sends clients to HTTPS.";
     }
 }
@@ -58,6 +61,14 @@ section! {
 pub(in crate::config) enum Protocol {
     H1,
     H2,
+}
+
+choice! {
+    ProxyProtocolKind -> ProxyProtocol {
+        "off" => ProxyProtocol::Off,
+        "accept" => ProxyProtocol::Accept,
+        "require" => ProxyProtocol::Require,
+    }
 }
 
 choice! { ProtocolKind -> Protocol { "h1" => Protocol::H1, "h2" => Protocol::H2 } }

@@ -9,7 +9,9 @@ mod listener;
 mod service;
 mod top;
 
-pub(super) use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
+pub(super) use listener::{
+    Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocolKind,
+};
 pub(super) use service::{
     BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, Retries, RetryCause, Service,
     ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,

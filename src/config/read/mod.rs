@@ -11,8 +11,8 @@ use super::{
     tree::{NodeId, Tree},
 };
 use crate::spec::{
-    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, Route,
-    Shutdown, Spec,
+    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols,
+    ProxyProtocol, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{
@@ -83,8 +83,23 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         }
         listener.timeouts = listener_timeouts(value.timeouts);
         listener.limits = listener_limits(value.limits);
+        let trusts_nobody = match &value.trusted_proxies {
+            Field::Absent => !reader.is_misspelt(node, "trusted_proxies"),
+            Field::Bad(_) => false,
+            Field::Good(networks) => networks.value.is_empty(),
+        };
         listener.trusted_proxies =
             value.trusted_proxies.or(Vec::new()).into_iter().map(|at| at.value).collect();
+        if let Field::Good(protocol) = value.proxy_protocol {
+            if protocol.value != ProxyProtocol::Off && trusts_nobody {
+                reader.problem(
+                    protocol.node,
+                    "nobody may send a PROXY header: `trusted_proxies` is empty",
+                    "list those who do, such as `trusted_proxies: [10.0.0.0/8]`",
+                );
+            }
+            listener.proxy_protocol = protocol.value;
+        }
         all.push(At { value: listener, node });
     }
     all

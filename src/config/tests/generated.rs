@@ -236,14 +236,20 @@ fn listener() -> impl Strategy<Value = Listener> {
             http2_streams,
         },
     );
-    let some = (option::of(timeouts), option::of(limits), vec(network(), 0..3));
+    let headers = vec![ProxyProtocol::Off, ProxyProtocol::Accept, ProxyProtocol::Require];
+    let trust = (vec(network(), 0..3), prop::sample::select(headers)).prop_map(|(networks, it)| {
+        let header = if networks.is_empty() { ProxyProtocol::Off } else { it };
+        (networks, header)
+    });
+    let some = (option::of(timeouts), option::of(limits), trust);
     (any::<SocketAddr>(), protocols, some).prop_map(
-        |(address, (h1, h2), (timeouts, limits, trusted_proxies))| Listener {
+        |(address, (h1, h2), (timeouts, limits, (trusted_proxies, proxy_protocol)))| Listener {
             address: plain(address),
             protocols: Protocols { h1, h2 },
             timeouts: timeouts.unwrap_or_default(),
             limits: limits.unwrap_or_default(),
             trusted_proxies,
+            proxy_protocol,
         },
     )
 }

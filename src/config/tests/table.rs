@@ -12,6 +12,7 @@ type Entries = Vec<(String, String)>;
 /// What the other keys of a section must be, so that `key` may stand there.
 fn company(section: &Section, key: &str) -> Entries {
     let more: &[(&str, &str)] = match (section.name, key) {
+        ("Listener", "proxy_protocol") => &[("trusted_proxies", "[10.0.0.0/8]")],
         ("Pin", "methods") => &[("path", "/x")],
         ("Pin", _) => &[("methods", "[PUT]")],
         ("Sticky", "issue" | "salt") => &[("cookie", "user")],

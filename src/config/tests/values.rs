@@ -249,6 +249,27 @@ fn addresses() {
 }
 
 #[test]
+fn a_proxy_header_needs_somebody_who_may_send_it() {
+    let said = |keys: &str| {
+        lines(
+            &read_text(&format!(
+                "listeners: [{{ address: 127.0.0.1:1, {keys} }}]\n\
+             services: {{ s: {{ pools: {{ p: {{ backends: [a:1] }} }} }} }}"
+            ))
+            .errors,
+        )
+    };
+    assert_eq!(said("proxy_protocol: require, trusted_proxies: [10.0.0.1]"), "");
+    assert_eq!(said("proxy_protocol: off"), "");
+    for keys in ["proxy_protocol: accept", "proxy_protocol: require, trusted_proxies: []"] {
+        assert!(said(keys).contains(":1:53: "), "{}", said(keys));
+        assert!(said(keys).contains("`trusted_proxies` is empty"), "{}", said(keys));
+    }
+    let misspelt = said("proxy_protocol: accept, trusted_proxys: [10.0.0.1]");
+    assert_eq!(misspelt.lines().count(), 1, "{misspelt}");
+}
+
+#[test]
 fn backends_that_this_version_cannot_reach_are_refused() {
     for address in ["unix:/run/a.sock", "dns:a:80", "srv:_a"] {
         let text = format!(
