@@ -1,6 +1,7 @@
 //! A spec in the keys of the file: what [`parse`](super::parse) reads as the same spec.
 
 mod matching;
+mod route;
 mod service;
 
 use super::{
@@ -52,7 +53,8 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     let services =
         spec.services.iter().map(|(name, it)| (name.to_string(), service::service(it, detail)));
     keys.set("services", services.collect::<Map<_, _>>());
-    keys.set("routes", spec.routes.iter().map(matching::route).collect::<Vec<_>>());
+    let routes = spec.routes.iter().map(|it| route::route(it, detail));
+    keys.set("routes", routes.collect::<Vec<_>>());
     keys.into_value()
 }
 

@@ -38,19 +38,31 @@ pub(super) struct ServiceState {
     /// By the pool's place in the service.
     pub(super) balance: Vec<BalanceState>,
     pub(super) budget: Budget,
-    policy: Option<CorePolicy>,
+    /// By their numbers.
+    policies: Vec<CorePolicy>,
 }
 
-/// A service's policy. Counting its holders in one place for all cores would cost them more than copying it.
+/// A route's policy. Counting its holders in one place for all cores would cost them more than copying it.
 pub(super) type CorePolicy = Rc<Arc<Policy>>;
 
 impl ServiceState {
-    /// This core's hold on the policy that is in force.
-    pub(super) fn policy(&mut self, current: &Arc<Policy>) -> CorePolicy {
-        match &self.policy {
+    /// This core's hold on the policy that is in force, of this number among those of the service.
+    pub(super) fn policy(&mut self, current: &Arc<Policy>, number: usize) -> CorePolicy {
+        match self.policies.get(number) {
             Some(known) if Arc::ptr_eq(known, current) => known.clone(),
-            _ => self.policy.insert(Rc::new(current.clone())).clone(),
+            _ => self.take_over(current, number),
         }
+    }
+
+    #[cold]
+    fn take_over(&mut self, current: &Arc<Policy>, number: usize) -> CorePolicy {
+        let policy = Rc::new(current.clone());
+        match self.policies.get_mut(number) {
+            Some(place) => *place = policy.clone(),
+            // Those of lower numbers that were not asked for yet are replaced when they are.
+            None => self.policies.resize(number + 1, policy.clone()),
+        }
+        policy
     }
 }
 

@@ -5,7 +5,9 @@ use super::{
     fields::{Known, Lines, first, is_named},
     framing::Framing,
     head::{self, Facts, Head, Version},
+    withheld::Withheld,
 };
+use crate::routing::{FieldEdits, PathRewrite, Policy};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
@@ -93,6 +95,37 @@ pub(super) struct Added<'a> {
     pub(super) request_id: &'a [u8],
     /// `Host` for a request of HTTP/1.0 without one: HTTP/1.1 does not know such requests.
     pub(super) backend: &'a [u8],
+    pub(super) changes: Changes<'a>,
+}
+
+/// What is changed in a request because of its route or because of pins.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Changes<'a> {
+    pub(super) rewrite: Option<&'a PathRewrite>,
+    pub(super) edits: Option<&'a FieldEdits>,
+    pub(super) withheld: Option<&'a Withheld>,
+}
+
+impl<'a> Changes<'a> {
+    pub(super) fn of(policy: &'a Policy, withheld: Option<&'a Withheld>) -> Self {
+        let (rewrite, edits) = (policy.rewrite.as_ref(), policy.request.as_ref());
+        Self { rewrite, edits, withheld }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.rewrite.is_none() && self.edits.is_none() && self.withheld.is_none()
+    }
+
+    /// A field of this name stays behind.
+    fn remove(&self, name: &[u8]) -> bool {
+        self.edits.is_some_and(|edits| edits.removes(name))
+            || self.withheld.is_some_and(|withheld| withheld.has_header(name))
+    }
+
+    /// The cookies that pass, if there are any that do not.
+    fn cookies(&self) -> Option<&'a Withheld> {
+        self.withheld.filter(|withheld| withheld.has_cookies())
+    }
 }
 
 /// The request's fields as the backend gets them, except those that frame its body otherwise than by
@@ -118,7 +151,9 @@ pub(super) fn to_backend<L: Lines>(
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             _ if facts.names_fields && is_named(head.lines, name) => {}
+            Known::Other | Known::Cookie if added.changes.remove(name) => {}
             Known::Other | Known::XRequestId | Known::Trailer => pass(),
+            Known::Cookie if added.changes.cookies().is_some() => {}
             Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => pass(),
             Known::Expect if facts.expects_continue => pass(),
             // Backends that prefer it (RFC 7239) would believe a stranger.
@@ -141,7 +176,13 @@ pub(super) fn to_backend<L: Lines>(
     {
         sink.line(b"content-length", Decimal::new(length).as_bytes());
     }
-    if facts.cookies > 1 && head.version == Version::Http2 {
+    let passes_cookies = !added.changes.remove(b"cookie");
+    if let (Some(withheld), true) = (added.changes.cookies(), passes_cookies) {
+        let crumbs: Vec<&[u8]> = head.lines.values("cookie").collect();
+        if let Some(rest) = withheld.rest_of_cookies(&crumbs.join(&b"; "[..])) {
+            sink.line(b"cookie", &rest);
+        }
+    } else if facts.cookies > 1 && head.version == Version::Http2 && passes_cookies {
         // HTTP/1 servers expect one field (RFC 9113 section 8.2.3).
         let crumbs: Vec<&[u8]> = head.lines.values("cookie").collect();
         sink.line(b"cookie", &crumbs.join(&b"; "[..]));
@@ -209,6 +250,16 @@ fn add<L: Lines>(
     if facts.wants_trailers {
         sink.line(b"te", b"trailers");
     }
+    if let Some(edits) = added.changes.edits {
+        put_in(edits, sink);
+    }
+}
+
+/// What a route sets and adds.
+fn put_in(edits: &FieldEdits, sink: &mut impl Sink) {
+    for (name, value) in &edits.added {
+        sink.line(name.as_bytes(), value.as_bytes());
+    }
 }
 
 fn forwarded_for(lines: &impl Lines, client: &Client, sink: &mut impl Sink) {
@@ -222,9 +273,10 @@ fn forwarded_for(lines: &impl Lines, client: &Client, sink: &mut impl Sink) {
     }
 }
 
-/// What the proxy says of its own in a response.
+/// What the proxy says of its own in a response, and what its route changes there.
 #[derive(Default)]
 pub(super) struct Marks<'a> {
+    pub(super) edits: Option<&'a FieldEdits>,
     /// The sticky cookie that the client is given.
     pub(super) cookie: Option<&'a HeaderValue>,
     /// What `x-crossfade-version` says.
@@ -269,6 +321,7 @@ pub(super) fn to_client(
             | Known::TransferEncoding
             | Known::Upgrade => {}
             _ if names_fields && is_named(lines, name) => {}
+            _ if marks.edits.is_some_and(|edits| edits.removes(name)) => {}
             _ => pass(lines, place, name, value, sink),
         }
     }
@@ -280,6 +333,9 @@ pub(super) fn to_client(
 
 /// Only what the proxy says of its own in a response.
 pub(super) fn mark(marks: &Marks<'_>, sink: &mut impl Sink) {
+    if let Some(edits) = marks.edits {
+        put_in(edits, sink);
+    }
     if let Some(cookie) = marks.cookie {
         sink.line(b"set-cookie", cookie.as_bytes());
     }
@@ -343,7 +399,8 @@ mod tests {
         let head = Head { method: "GET", version, authority: None, path: "/", query: None, lines };
         let facts = Facts::of(&head).unwrap();
         let mut sent = HeaderMap::new();
-        let added = Added { client, request_id: b"id", backend: b"10.0.0.1:80" };
+        let changes = Changes::default();
+        let added = Added { client, request_id: b"id", backend: b"10.0.0.1:80", changes };
         to_backend(&head, &facts, &added, &mut sent);
         sent
     }

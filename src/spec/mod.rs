@@ -6,11 +6,15 @@
 mod address;
 mod buckets;
 mod matching;
+mod redirect;
+mod route;
 mod service;
 
 pub use address::{AddressError, AdminAddress, BackendAddress};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
+pub use redirect::{Redirect, RedirectCode, RedirectUrl};
+pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
 pub use service::{
     Backend, Balance, Ejection, HealthCheck, Pin, Pool, Retries, RetryOn, Service, ServiceLimits,
     ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
@@ -166,11 +170,4 @@ impl Default for Admin {
             hosts: Vec::new(),
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Route {
-    pub name: Name,
-    pub matches: Match,
-    pub service: Name,
 }

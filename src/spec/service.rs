@@ -1,5 +1,6 @@
 use super::{BackendAddress, Match, Name};
 use indexmap::IndexMap;
+use ipnet::IpNet;
 use std::time::Duration;
 
 /// What clients ask for. Owns its pools and how traffic is shared among them.
@@ -95,6 +96,8 @@ impl Weight {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pin {
     pub matches: Match,
+    /// Only for clients of these networks; empty: for anybody.
+    pub from: Vec<IpNet>,
     pub pool: Name,
 }
 

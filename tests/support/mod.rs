@@ -180,11 +180,7 @@ pub fn spec(pools: &[(&str, Pool)]) -> Spec {
         admin: Default::default(),
         metrics_linger: Duration::from_secs(60),
         services: IndexMap::from([("shop".into(), Service::new(pools))]),
-        routes: vec![Route {
-            name: "all".into(),
-            matches: Match::default(),
-            service: "shop".into(),
-        }],
+        routes: vec![Route::new("all".into(), Match::default(), "shop".into())],
     }
 }
 

@@ -6,17 +6,19 @@
 //! To support a planned key, move its line up, give it a presence and an example, and use the field.
 
 mod listener;
+mod route;
 mod service;
 mod top;
 
 pub(super) use listener::{
     Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocolKind,
 };
+pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{
     BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, Retries, RetryCause, Service,
-    ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+    ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
-pub(super) use top::{Admin, File, Route};
+pub(super) use top::{Admin, File};
 
 /// A raw identifier without its `r#`.
 const fn bare(identifier: &'static str) -> &'static str {
@@ -98,3 +100,4 @@ macro_rules! section {
     };
 }
 use section;
+use service::matching_section;

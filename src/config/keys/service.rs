@@ -3,7 +3,8 @@ use crate::{
     config::{
         kinds::{
             Anything, BackendAddressKind, Bytes, CookieName, Count, Flag, HeaderName, Label,
-            ListOf, MapOf, NameKind, Named, Percent, Regex, SetOf, Span, Target, Weighting, choice,
+            ListOf, MapOf, NameKind, Named, Network, Percent, Regex, SetOf, Span, Target,
+            Weighting, choice,
         },
         reader::{Field, Kind, Reader, Scalar, ScalarKind, Wrong},
         shape::Shape,
@@ -188,10 +189,11 @@ matching_section! {
     Pin, "A match that names a pool outright. At least one condition is required.",
     {
         pool: NameKind, Required, example "blue", "Where such requests go.";
+        from: ListOf<Network, 1>, Absent("anybody's"), example "[10.0.0.0/8]",
+            "Only requests of clients in these networks. Of others that would match otherwise the headers and \
+             cookies that the pin names are removed before the backend, and it is counted.";
     }
-    planned {
-        "from": Anything, Refused, "Only for clients of these networks.";
-    }
+    planned {}
 }
 
 section! {

@@ -1,6 +1,7 @@
 //! From the sections of the file to the spec, with the checks that need more than one value.
 
 mod matching;
+mod route;
 mod service;
 
 use super::{
@@ -190,21 +191,15 @@ fn routes(
     let mut names: HashMap<Name, NodeId> = HashMap::new();
     let mut all = Vec::new();
     // The position in the file, which is that among the good ones unless there are errors anyway.
-    for (index, At { value, node: place }) in field.or(Vec::new()).into_iter().enumerate() {
+    for (index, At { mut value, node: place }) in field.or(Vec::new()).into_iter().enumerate() {
         let name_place = value.name.node().unwrap_or(place);
-        let name = value.name.or(format!("route-{}", index + 1).into());
+        let name = std::mem::take(&mut value.name).or(format!("route-{}", index + 1).into());
         if let Some(first) = names.insert(name.clone(), name_place) {
             let message = format!("{} is the name of two routes", quote(&name));
             let fix = format!("give another name; the first is on line {}", reader.line(first));
             reader.problem(name_place, message, fix);
         }
-        let matches = match value.r#match {
-            Field::Good(mut at) => matching::matching(reader, at.node, at.value.conditions()),
-            Field::Absent | Field::Bad(_) => Match::default(),
-        };
-        let Field::Good(service) = value.service else { continue };
-        check_reference(reader, &service, services, "service");
-        all.push(Route { name, matches, service: service.value });
+        all.extend(route::route(reader, name, At { value, node: place }, services));
     }
     all
 }
@@ -225,11 +220,8 @@ fn no_routes(reader: &mut Reader<'_>, services: &IndexSet<&str>) -> Vec<Route> {
         );
         return Vec::new();
     }
-    let everything = |service: &&str| Route {
-        name: "route-1".into(),
-        matches: Match::default(),
-        service: (*service).into(),
-    };
+    let everything =
+        |service: &&str| Route::new("route-1".into(), Match::default(), (*service).into());
     services.iter().map(everything).collect()
 }
 

@@ -166,7 +166,8 @@ fn pins(
         let matches: Match = matching::matching(reader, node, keys.conditions());
         let Field::Good(pool) = keys.pool else { continue };
         check_reference(reader, &pool, pools, "pool");
-        pins.push(Pin { matches, pool: pool.value });
+        let from = keys.from.or(Vec::new()).into_iter().map(|at| at.value).collect();
+        pins.push(Pin { matches, from, pool: pool.value });
     }
     pins
 }

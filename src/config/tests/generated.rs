@@ -184,7 +184,7 @@ fn service() -> impl Strategy<Value = Service> {
         .prop_filter("the weights sum to 0", |all| {
             all.values().any(|it| it.weight != Weight::ZERO)
         });
-    let pins = vec((matches(), any::<prop::sample::Index>()), 0..3);
+    let pins = vec((matches(), vec(network(), 0..2), any::<prop::sample::Index>()), 0..3);
     let first = (pools, pins, option::of(sticky()), balance, option::of(health_check()));
     let second = (
         1u32..=1000,
@@ -196,10 +196,12 @@ fn service() -> impl Strategy<Value = Service> {
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
         let (consecutive, timeouts, body_bytes, retries, fail, expose_version) = more;
-        let pins = pins.into_iter().filter(|(matches, _)| *matches != Match::default());
+        let pins = (pins.into_iter())
+            .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
         let pins = pins
-            .map(|(matches, at)| Pin {
+            .map(|(matches, from, at)| Pin {
                 matches,
+                from,
                 pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
             })
             .collect();
@@ -217,6 +219,57 @@ fn service() -> impl Strategy<Value = Service> {
             ..Service::new(pools)
         }
     })
+}
+
+fn field_changes() -> impl Strategy<Value = FieldChanges> {
+    let value = || "([!-~]([ -~]{0,6}[!-~])?)?".prop_map(Name::from);
+    let fields = |names: &'static str| {
+        vec((names, value()), 0..3).prop_map(|all| {
+            let all: IndexMap<String, Name> = all.into_iter().collect();
+            all.into_iter().map(|(name, value)| (name.into(), value)).collect::<Vec<_>>()
+        })
+    };
+    let removed = vec("[d-f$][a-z_]{0,3}", 0..3)
+        .prop_map(|names| unique(names).into_iter().map(Name::from).collect());
+    (fields("[a-c$][a-z_]{0,3}"), fields("[a-z$]{1,3}"), removed)
+        .prop_map(|(set, add, remove)| FieldChanges { set, add, remove })
+        .prop_filter("set and removed", |it| {
+            it.set.iter().all(|(name, _)| !it.remove.contains(name))
+        })
+}
+
+/// To no service yet.
+fn action() -> impl Strategy<Value = Action> {
+    let rewrite =
+        "(/[a-z$%~]{1,4}){0,3}".prop_map(|it| Rewrite { prefix: it.replace('%', "%2a").into() });
+    let timeouts = (
+        option::of(duration(1)),
+        option::of(duration(1)),
+        option::of(duration(1)),
+        option::of(duration(0)),
+        option::of(duration(1)),
+    );
+    let timeouts = timeouts.prop_map(|(connect, response, body, request, tunnel_idle)| {
+        RouteTimeouts { connect, response, body, request, tunnel_idle }
+    });
+    let limits = option::of(1u64..=1 << 50).prop_map(|body_bytes| RouteLimits { body_bytes });
+    let forward = (option::of(rewrite), field_changes(), field_changes(), timeouts, limits)
+        .prop_map(|(rewrite, request_headers, response_headers, timeouts, limits)| {
+            Action::Forward(Forward {
+                service: "".into(),
+                rewrite,
+                request_headers,
+                response_headers,
+                timeouts,
+                limits,
+            })
+        });
+    let urls = vec!["https://{host}{path}{query}", "/x${host}", "https://www.{host}:444/$", "/"];
+    let redirect = (prop::sample::select(urls), prop::sample::select(&RedirectCode::ALL[..]));
+    let redirect = redirect.prop_map(|(url, code)| {
+        Action::Redirect(Redirect { url: RedirectUrl::new(url).unwrap(), code })
+    });
+    prop_oneof![3 => forward, 1 => redirect]
 }
 
 fn network() -> impl Strategy<Value = IpNet> {
@@ -273,7 +326,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     let services =
         vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
     let listeners = vec(listener(), 1..3);
-    let routes = vec((name(), matches(), any::<prop::sample::Index>()), 1..4);
+    let routes = vec((name(), matches(), action(), any::<prop::sample::Index>()), 1..4);
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
     let settings = (threads, duration(0), duration(0), duration(0), duration(0));
@@ -282,9 +335,15 @@ fn spec() -> impl Strategy<Value = Spec> {
             let ((threads, engine), delay, drain, startup_wait, metrics_linger) = settings;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
-                .map(|(name, matches, at)| {
+                .map(|(name, matches, mut action, at)| {
                     let service = services.get_index(at.index(services.len())).unwrap().0.clone();
-                    (name.clone(), Route { name, matches, service })
+                    if let Action::Forward(forward) = &mut action {
+                        forward.service = service;
+                        if !matches!(matches.path, PathMatch::Prefix(_)) {
+                            forward.rewrite = None;
+                        }
+                    }
+                    (name.clone(), Route { name, matches, action })
                 })
                 .collect();
             Spec {

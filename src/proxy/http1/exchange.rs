@@ -15,12 +15,12 @@ use crate::{
         connection::ClientConnection,
         core::Core,
         decide::{Assignment, Query, decide},
-        failure::{Failure, fault_of},
+        failure::{Failure, Reply, fault_of},
         fields::{Known, first},
         flight::Ticket,
         framing::Length,
         head::{Facts, Head},
-        headers::{Added, Sink, add_to_backend, to_backend},
+        headers::{Added, Changes, Sink, add_to_backend, to_backend},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
         upstream::connect,
@@ -136,9 +136,9 @@ impl Session {
         let mut recorder = Recorder::new(core.clone(), method_index(method), began);
         let is_head = method == b"HEAD";
         let mut closes = true;
-        let refuse = |recorder: Recorder, failure: Failure, download: &mut Download, closes| {
+        let refuse = |recorder: Recorder, reply: Reply, download: &mut Download, closes| {
             download.begin(closes);
-            self.refuse(scan.minor, is_head, recorder, failure, download);
+            self.refuse(scan.minor, is_head, recorder, &reply, download);
             Outcome::Refused
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
@@ -163,8 +163,8 @@ impl Session {
         let assignment = match decide(core, &query) {
             Ok(assignment) => assignment,
             Err(refusal) => {
-                let failure = recorder.note_refusal(refusal);
-                return Err(refuse(recorder, failure, download, closes));
+                let reply = recorder.note_refusal(refusal);
+                return Err(refuse(recorder, reply, download, closes));
             }
         };
         recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
@@ -284,7 +284,7 @@ impl Session {
                 let is_read = upload.incoming == Incoming::Ended;
                 download.begin(!exchange.keeps || !is_read);
                 let is_head = scan.method.of(request) == b"HEAD";
-                self.refuse(scan.minor, is_head, recorder, failure, download);
+                self.refuse(scan.minor, is_head, recorder, &failure.into(), download);
                 return Err(Outcome::Refused);
             }
         };
@@ -427,6 +427,7 @@ impl Exchange {
             client: &connection.client,
             request_id: &self.request_id,
             backend: flight.upstream.authority.as_bytes(),
+            changes: Changes::of(&self.assignment.policy, self.assignment.withheld.as_deref()),
         };
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.
@@ -454,12 +455,17 @@ pub(super) fn write_head(
 ) {
     match scan.even(head.lines.bytes) {
         // Nothing of it is to be changed: what was judged is sent byte for byte.
-        Some(all) if facts.passes && scan.minor > 0 && head.authority.is_none() => {
+        Some(all)
+            if facts.passes
+                && scan.minor > 0
+                && head.authority.is_none()
+                && added.changes.are_none() =>
+        {
             out.extend_from_slice(all);
             add_to_backend(head, facts, added, &mut Wire(out));
         }
         _ => {
-            message::request_line(out, head);
+            message::request_line(out, head, added.changes.rewrite);
             to_backend(head, facts, added, &mut Wire(out));
         }
     }

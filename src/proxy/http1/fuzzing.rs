@@ -19,7 +19,7 @@ use crate::{
         decide::{Assignment, Query, decide},
         framing::Length,
         head::{Facts, Head, LONGEST_TARGET},
-        headers::Added,
+        headers::{Added, Changes},
     },
 };
 use std::{rc::Rc, sync::Arc};
@@ -162,6 +162,7 @@ impl Engine {
             client: &connection.client,
             request_id: b"0",
             backend: assignment.ticket.flight.upstream.authority.as_bytes(),
+            changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
         };
         write_head(&mut upload.head, &head, scan, &facts, length, &added);
         while upload.incoming != Incoming::Ended {

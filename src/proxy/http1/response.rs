@@ -172,6 +172,7 @@ pub(super) fn answer(
 
     let Assignment { ticket, policy, issued, .. } = context.assignment;
     let marks = Marks {
+        edits: policy.response.as_ref(),
         cookie: issued.as_ref().map(|issued| &issued.cookie),
         version: policy.expose_version.then_some(&ticket.flight.upstream.version),
     };
@@ -179,7 +180,7 @@ pub(super) fn answer(
     let declared = Declared::of(&facts.framing).filter(|_| scan.status != 204);
     match scan.even(head) {
         // Nothing of it is to be changed: what was judged is sent byte for byte.
-        Some(all) if facts.passes(scan.status) => {
+        Some(all) if facts.passes(scan.status) && marks.edits.is_none() => {
             out.extend(all);
             mark(&marks, &mut Wire(&mut out.bytes));
         }

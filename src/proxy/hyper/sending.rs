@@ -7,7 +7,7 @@ use super::{
         failure::Failure,
         flight::Flight,
         head::{Facts, Head},
-        headers::{Added, Client, to_backend},
+        headers::{Added, Changes, Client, to_backend},
         record::Recorder,
         tries::{Miss, Next, Tries},
         upstream::{connect, unless_judged},
@@ -15,8 +15,13 @@ use super::{
     body::{Upload, UploadReader, UploadTimeouts, UpstreamBody},
     conn::Conn,
 };
-use crate::live::{Reason, millis};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts};
+use crate::{
+    live::{Reason, millis},
+    routing::PathRewrite,
+};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
+};
 use hyper::body::Incoming;
 use std::{
     cell::RefCell,
@@ -127,7 +132,10 @@ impl Sending<'_> {
     ) -> Attempt {
         let request = match unsent {
             Some(request) => *request,
-            None => self.request(assignment, flight),
+            None => match self.request(assignment, flight) {
+                Ok(request) => request,
+                Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
+            },
         };
         let timeout = assignment.policy.timeouts.response;
         flight.arm(self.core.live.clock, timeout, Reason::ResponseTimeout);
@@ -163,7 +171,14 @@ impl Sending<'_> {
     }
 
     /// The request as this attempt sends it.
-    fn request(&self, assignment: &Assignment, flight: &Rc<Flight>) -> Request<UpstreamBody> {
+    ///
+    /// # Errors
+    /// `BadRequest` when the path that its route makes of it cannot be sent.
+    fn request(
+        &self,
+        assignment: &Assignment,
+        flight: &Rc<Flight>,
+    ) -> Result<Request<UpstreamBody>, Reason> {
         let body = match &self.upload {
             None => UpstreamBody::Empty,
             Some(upload) => {
@@ -178,27 +193,33 @@ impl Sending<'_> {
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = origin_form(&self.parts.uri);
         let added = Added {
             client: self.client,
             request_id: self.request_id.as_bytes(),
             backend: flight.upstream.authority.as_bytes(),
+            changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
         };
+        *request.uri_mut() = origin_form(&self.parts.uri, added.changes.rewrite)?;
         to_backend(self.head, self.facts, &added, request.headers_mut());
         if self.upload.is_some() && self.facts.framing.declared().is_none() {
             // Without it hyper takes a GET for one without a body, whatever there is.
             request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        request
+        Ok(request)
     }
 }
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Path and query alone (RFC 9112 section 3.2.1), or `*`.
-fn origin_form(uri: &Uri) -> Uri {
-    match uri.path_and_query() {
-        Some(target) => Uri::from(target.clone()),
-        None => Uri::from_static("/"),
-    }
+fn origin_form(uri: &Uri, rewrite: Option<&PathRewrite>) -> Result<Uri, Reason> {
+    let Some(target) = uri.path_and_query() else { return Ok(Uri::from_static("/")) };
+    let Some(rewrite) = rewrite else { return Ok(Uri::from(target.clone())) };
+    let (start, rest) = rewrite.of(target.path());
+    let target = match target.query() {
+        Some(query) => format!("{start}{rest}?{query}"),
+        None => format!("{start}{rest}"),
+    };
+    let target = PathAndQuery::try_from(target).map_err(|_| Reason::BadRequest)?;
+    Ok(Uri::from(target))
 }
