@@ -88,6 +88,8 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     keys.other("proxy_protocol", &listener.proxy_protocol, &defaults.proxy_protocol, |it| {
         ProxyProtocolKind::word(it).into()
     });
+    keys.other("forwarded", &listener.forwarded, &defaults.forwarded, |it| (*it).into());
+    keys.other("via", &listener.via, &defaults.via, |it| (*it).into());
     keys.into_value()
 }
 

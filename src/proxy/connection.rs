@@ -78,7 +78,7 @@ impl Arrival {
     fn serve(self, peer: IpAddr, trusted: bool) {
         let Self { open, listener, stopped, stream } = self;
         let core = open.core.clone();
-        let client = Client::new(peer, trusted);
+        let client = Client::new(peer, trusted, &listener.spec);
         let connection = Rc::new(ClientConnection { core, listener, client, stopped, open });
         // A task is as large as the largest thing it may become: each engine has its own.
         match connection.listener.engine {
@@ -138,7 +138,7 @@ impl ClientConnection {
     pub(super) fn detached(core: &Rc<Core>, listener: LiveListener) -> Rc<Self> {
         let listener = Rc::new(listener);
         let open = Open::count(core, &listener);
-        let client = Client::new([192, 0, 2, 1].into(), false);
+        let client = Client::new([192, 0, 2, 1].into(), false, &listener.spec);
         let stopped = watch::channel(false).1;
         Rc::new(Self { core: core.clone(), listener, client, stopped, open })
     }

@@ -24,6 +24,8 @@ pub(super) enum Known {
     Upgrade,
     XForwardedFor,
     XForwardedHost,
+    /// Whatever else begins with `X-Forwarded-`.
+    XForwardedOther,
     XForwardedProto,
     XRequestId,
 }
@@ -53,6 +55,10 @@ impl Known {
             17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
             17 if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
             17 if is_alias(name, b"x-forwarded-proto") => Self::ForwardedAlias,
+            _ if begins_as_forwarded(name) => match name.contains(&b'_') {
+                true => Self::ForwardedAlias,
+                false => Self::XForwardedOther,
+            },
             _ => Self::Other,
         }
     }
@@ -91,6 +97,14 @@ fn is_alias(name: &[u8], known: &[u8]) -> bool {
         byte.eq_ignore_ascii_case(known) || (*byte == b'_' && *known == b'-')
     };
     name.len() == known.len() && name.iter().zip(known).all(is_same)
+}
+
+/// The same for the beginning that the fields have in common by which proxies tell of clients.
+fn begins_as_forwarded(name: &[u8]) -> bool {
+    const START: &[u8] = b"x-forwarded-";
+    // Most names are told apart by their first byte.
+    name.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'x'))
+        && name.get(..START.len()).is_some_and(|start| is_alias(start, START))
 }
 
 /// The lines of a header section, wherever an engine keeps them.
@@ -190,8 +204,14 @@ mod tests {
         for alias in ["x_forwarded_for", "X-Forwarded_Host", "x_forwarded-PROTO", "X_Request_Id"] {
             assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
         }
-        for other in ["x_forwarded_fox", "x-forwarded+for", "x_request.id"] {
+        for alias in ["x_forwarded_fox", "x-forwarded_port", "x-forwarded-client_cert"] {
+            assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
+        }
+        for other in ["x-forwarded+for", "x_request.id", "x_forwarded", "x-forwarder-for"] {
             assert_eq!(Known::of(other.as_bytes()), Known::Other, "{other}");
+        }
+        for told in ["X-Forwarded-Port", "x-forwarded-", "x-forwarded-prefix-of-a-path"] {
+            assert_eq!(Known::of(told.as_bytes()), Known::XForwardedOther, "{told}");
         }
     }
 }

@@ -109,6 +109,7 @@ impl Facts {
                 | Known::Upgrade
                 | Known::XForwardedFor
                 | Known::XForwardedHost
+                | Known::XForwardedOther
                 | Known::XForwardedProto => facts.passes = false,
             }
         }

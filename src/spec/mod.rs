@@ -83,6 +83,10 @@ pub struct Listener {
     /// Peers whose `X-Forwarded-*` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub proxy_protocol: ProxyProtocol,
+    /// Backends are told of clients by `Forwarded` (RFC 7239) too.
+    pub forwarded: bool,
+    /// Requests say in `Via` that they came through a proxy (RFC 9110 section 7.6.3).
+    pub via: bool,
 }
 
 impl Listener {
@@ -94,6 +98,8 @@ impl Listener {
             limits: ListenerLimits::default(),
             trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::default(),
+            forwarded: false,
+            via: false,
         }
     }
 

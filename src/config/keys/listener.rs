@@ -1,6 +1,8 @@
 use super::section;
 use crate::{
-    config::kinds::{Anything, Bytes, Count, ListOf, ListenAddress, Network, SetOf, Span, choice},
+    config::kinds::{
+        Anything, Bytes, Count, Flag, ListOf, ListenAddress, Network, SetOf, Span, choice,
+    },
     spec::ProxyProtocol,
 };
 
@@ -20,6 +22,11 @@ section! {
         proxy_protocol: ProxyProtocolKind, Default("off"), example "require",
             "The PROXY header (version 1 or 2) before a connection, from `trusted_proxies` alone: `accept` \
              takes it, `require` closes connections without one.";
+        forwarded: Flag, Default("false"), example "true",
+            "Backends are told of clients by `Forwarded` (RFC 7239) too, not only by `X-Forwarded-*`.";
+        via: Flag, Default("false"), example "true",
+            "Requests say by `Via` that they came through a proxy (RFC 9110). Some servers do not compress \
+             what they answer then.";
     }
     planned {
         "tls": Anything, Refused, "Certificates, chosen by the name the client asks for.";

@@ -101,6 +101,8 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
             }
             listener.proxy_protocol = protocol.value;
         }
+        listener.forwarded = value.forwarded.or(false);
+        listener.via = value.via.or(false);
         all.push(At { value: listener, node });
     }
     all

@@ -294,15 +294,21 @@ fn listener() -> impl Strategy<Value = Listener> {
         let header = if networks.is_empty() { ProxyProtocol::Off } else { it };
         (networks, header)
     });
-    let some = (option::of(timeouts), option::of(limits), trust);
+    let some = (option::of(timeouts), option::of(limits), trust, any::<(bool, bool)>());
     (any::<SocketAddr>(), protocols, some).prop_map(
-        |(address, (h1, h2), (timeouts, limits, (trusted_proxies, proxy_protocol)))| Listener {
+        |(
+            address,
+            (h1, h2),
+            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via)),
+        )| Listener {
             address: plain(address),
             protocols: Protocols { h1, h2 },
             timeouts: timeouts.unwrap_or_default(),
             limits: limits.unwrap_or_default(),
             trusted_proxies,
             proxy_protocol,
+            forwarded,
+            via,
         },
     )
 }

@@ -155,7 +155,7 @@ impl Session {
         closes = !keeps || has_body;
 
         let client = &connection.client;
-        let address = client.address(&lines);
+        let address = client.address(&lines, &connection.listener.spec);
         let secure = client.is_secure(&lines);
         let now = core.live.clock.millis(began);
         let query =

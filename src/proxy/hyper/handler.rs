@@ -94,7 +94,7 @@ async fn forward(
         return Err(Reason::HeadersTooLarge.into());
     }
     let client = &connection.client;
-    let address = client.address(&parts.headers);
+    let address = client.address(&parts.headers, &connection.listener.spec);
     let secure = client.is_secure(&parts.headers);
     let now = core.now_millis();
     let query = Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
