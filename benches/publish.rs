@@ -152,6 +152,7 @@ fn service() -> Service {
             backends: [(address(port), Backend::default())].into(),
             slow_start: Duration::ZERO,
             drained: false,
+            proxy_protocol: None,
         };
         (name.into(), pool)
     });

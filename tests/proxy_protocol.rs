@@ -1,12 +1,20 @@
-//! The PROXY header before a client's first byte, on real sockets and both engines.
+//! The PROXY header before a client's first byte, and before the first to a backend, on real sockets and both
+//! engines.
 
 mod support;
 
 use crossfade::{
+    control::Command,
     live::{Fault, Reason},
-    spec::{Engine, ProxyProtocol},
+    spec::{Engine, ProxyProtocol, ProxyVersion},
 };
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use support::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -176,6 +184,157 @@ async fn a_header_that_is_malformed_or_late_ends_the_connection() {
         assert_eq!(turned_away(&proxy, Reason::BadRequest), 6);
     }
     assert_eq!(backend.count(), 2);
+}
+
+/// A backend that reads PROXY headers: answers with the one of the connection, and how many requests have come
+/// on it.
+struct Told {
+    backend: Backend,
+    headers: Arc<Mutex<Vec<String>>>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Told {
+    fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+}
+
+async fn told() -> Told {
+    let (headers, open) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let (seen, counted) = (headers.clone(), open.clone());
+    let backend = Backend::raw(move |mut stream| {
+        let (seen, counted) = (seen.clone(), counted.clone());
+        async move {
+            counted.fetch_add(1, Ordering::SeqCst);
+            answer_with_its_header(&mut stream, &seen).await;
+            counted.fetch_sub(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    Told { backend, headers, open }
+}
+
+async fn answer_with_its_header(stream: &mut TcpStream, seen: &Mutex<Vec<String>>) {
+    let header = read_header(stream).await;
+    seen.lock().unwrap().push(header.clone());
+    for count in 1.. {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+        let body = format!("{header} {count}");
+        let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        if stream.write_all(reply.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a header says, in the words of version 1.
+async fn read_header(stream: &mut TcpStream) -> String {
+    let mut header = vec![0; 12];
+    if stream.read_exact(&mut header).await.is_err() {
+        return "none".into();
+    }
+    if header.starts_with(b"PROXY") {
+        while !header.ends_with(b"\r\n") {
+            header.push(stream.read_u8().await.unwrap());
+        }
+        return String::from_utf8(header).unwrap().trim_end().to_owned();
+    }
+    assert_eq!(header, b"\r\n\r\n\0\r\nQUIT\n");
+    let mut rest = [0; 4];
+    stream.read_exact(&mut rest).await.unwrap();
+    let mut ends = vec![0; usize::from(u16::from_be_bytes([rest[2], rest[3]]))];
+    stream.read_exact(&mut ends).await.unwrap();
+    if rest[..2] == [0x20, 0] {
+        return "PROXY UNKNOWN".into();
+    }
+    assert_eq!(rest[..2], [0x21, 0x11]);
+    let ip = |at: usize| format!("{}.{}.{}.{}", ends[at], ends[at + 1], ends[at + 2], ends[at + 3]);
+    let port = |at: usize| u16::from_be_bytes([ends[at], ends[at + 1]]);
+    format!("PROXY TCP4 {} {} {} {}", ip(0), ip(4), port(8), port(10))
+}
+
+async fn announcing(engine: Engine, backend: &Backend, version: ProxyVersion) -> Proxy {
+    let mut pool = pool("v1", 100, &[backend.spec_address()]);
+    pool.proxy_protocol = Some(version);
+    let mut spec = spec(&[("blue", pool)]);
+    spec.engine = engine;
+    Proxy::start(spec).await
+}
+
+#[tokio::test]
+async fn a_backend_is_told_of_the_client_and_no_two_clients_share_a_connection() {
+    for engine in ENGINES {
+        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            let told = told().await;
+            let proxy = announcing(engine, &told.backend, version).await;
+            let (host, port) = (proxy.address.ip(), proxy.address.port());
+            let mut streams = [proxy.connect().await, proxy.connect().await];
+            for round in 1..=2 {
+                for stream in &mut streams {
+                    let mine = stream.local_addr().unwrap();
+                    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+                    let expected =
+                        format!("PROXY TCP4 {} {host} {} {port} {round}", mine.ip(), mine.port());
+                    let mut reply = String::new();
+                    while !reply.ends_with(&expected) {
+                        let mut buffer = [0; 1024];
+                        let read =
+                            timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+                        assert!(read > 0 && reply.len() < 1000, "{reply} is not {expected}");
+                        reply.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+                    }
+                }
+            }
+            let mut h2 = proxy.h2().await;
+            assert!(h2.get("/").await.text().ends_with(" 1"), "a connection of its own");
+            assert!(h2.get("/").await.text().ends_with(" 2"), "which is used again");
+            assert_eq!(told.headers.lock().unwrap().len(), 3);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_has_for_itself_is_closed_with_it_and_with_its_backend() {
+    for engine in ENGINES {
+        let backend = told().await;
+        let proxy = announcing(engine, &backend.backend, ProxyVersion::V2).await;
+        let mut client = proxy.h1().await;
+        client.get("/").await;
+        assert_eq!(backend.open(), 1);
+        drop(client);
+        until("the connection of who has left is closed", || backend.open() == 0).await;
+
+        let mut client = proxy.h1().await;
+        client.get("/").await;
+        assert_eq!(backend.open(), 1);
+        let other = Backend::named("other").await;
+        let pool = pool("v1", 100, &[other.spec_address()]);
+        let (service, name) = ("shop".into(), "blue".into());
+        proxy.apply(Command::PutPool { service, name, pool }).await.unwrap();
+        until("the connections to a backend that has left are closed", || backend.open() == 0)
+            .await;
+        assert_eq!(client.get("/").await.text(), "other");
+    }
+}
+
+#[tokio::test]
+async fn probes_say_that_they_are_the_proxys_own() {
+    let told = told().await;
+    let mut blue = pool("v1", 100, &[told.backend.spec_address()]);
+    blue.proxy_protocol = Some(ProxyVersion::V2);
+    let mut desired = spec(&[("blue", blue)]);
+    desired.services["shop"].health_check = Some(health_check());
+    let proxy = Proxy::start(desired).await;
+    proxy.ready().await;
+    let headers = told.headers.lock().unwrap();
+    assert!(!headers.is_empty() && headers.iter().all(|it| it == "PROXY UNKNOWN"), "{headers:?}");
 }
 
 async fn rest(stream: &mut TcpStream) -> String {

@@ -29,5 +29,6 @@ fn pool(weight: u32, drained: bool) -> Pool {
         backends: IndexMap::new(),
         slow_start: Duration::ZERO,
         drained,
+        proxy_protocol: None,
     }
 }

@@ -1,8 +1,8 @@
 use super::{Counter, Health, HealthState, LivePool, PerCore, Slot};
-use crate::spec::BackendAddress;
+use crate::spec::{BackendAddress, ProxyVersion};
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 /// One address of a pool while anything of it is left: a place in the table, a request in flight, an
@@ -14,6 +14,8 @@ pub struct LiveBackend {
     pub health: Health,
     /// Where each core keeps its connections to it.
     pub slot: Slot,
+    /// The version of the PROXY header that connections begin with; 0: none.
+    announces: AtomicU8,
     /// It has left: idle connections are closed, none is kept.
     closing: AtomicBool,
     /// The drain's deadline has passed: what is still in flight is cancelled.
@@ -88,6 +90,7 @@ impl LiveBackend {
             pool,
             health: Health::new(state, now_millis),
             slot,
+            announces: AtomicU8::new(0),
             closing: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             cells: PerCore::new(cores),
@@ -172,6 +175,25 @@ impl LiveBackend {
         if errors.get() != 0 {
             errors.set(0);
         }
+    }
+
+    /// The PROXY header that connections begin with.
+    pub fn announces(&self) -> Option<ProxyVersion> {
+        match self.announces.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(ProxyVersion::V1),
+            _ => Some(ProxyVersion::V2),
+        }
+    }
+
+    /// For the control plane: connections begin so from now on.
+    pub fn set_announces(&self, version: Option<ProxyVersion>) {
+        let number = match version {
+            None => 0,
+            Some(ProxyVersion::V1) => 1,
+            Some(ProxyVersion::V2) => 2,
+        };
+        self.announces.store(number, Ordering::Relaxed);
     }
 
     pub fn is_closing(&self) -> bool {

@@ -10,27 +10,34 @@ use std::{
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 /// Connections that wait to be accepted, for each core.
 const BACKLOG: i32 = 4096;
 
 /// Opens a connection to a backend; a name is resolved anew each time and its addresses are tried in turn.
+/// `first` is sent before anything else.
 ///
 /// # Errors
 /// When no address accepts within `timeout` (`TimedOut`), or with the error of the last one tried.
-pub async fn dial(address: &BackendAddress, timeout: Duration) -> io::Result<TcpStream> {
+pub async fn dial(
+    address: &BackendAddress,
+    first: &[u8],
+    timeout: Duration,
+) -> io::Result<TcpStream> {
     let connect = async {
-        match address {
-            BackendAddress::Socket(address) => TcpStream::connect(address).await,
-            BackendAddress::Host { host, port } => TcpStream::connect((&**host, *port)).await,
-        }
+        let mut stream = match address {
+            BackendAddress::Socket(address) => TcpStream::connect(address).await?,
+            BackendAddress::Host { host, port } => TcpStream::connect((&**host, *port)).await?,
+        };
+        stream.set_nodelay(true)?;
+        stream.write_all(first).await?;
+        Ok(stream)
     };
-    let stream = tokio::time::timeout(timeout, connect).await.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {timeout:?}"))
-    })??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    tokio::time::timeout(timeout, connect).await.unwrap_or_else(|_| {
+        let late = format!("no connection within {timeout:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, late))
+    })
 }
 
 /// Binds `address` once for each of `cores`: the kernel spreads connections over the sockets.

@@ -1,6 +1,7 @@
 //! The PROXY protocol, versions 1 and 2 (HAProxy's proxy-protocol.txt): what a load balancer says of a
 //! connection before the first byte of its client.
 
+use crate::spec::ProxyVersion;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -54,6 +55,55 @@ pub async fn read(stream: &mut TcpStream) -> io::Result<Option<Announced>> {
             Begins::Perhaps => sleep(PAUSE).await,
         }
     }
+}
+
+/// The header that tells of a client which is connected to `destination`.
+pub fn announcing(version: ProxyVersion, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
+    let ports = (source.port(), destination.port());
+    match (version, from, to) {
+        (ProxyVersion::V1, IpAddr::V4(from), IpAddr::V4(to)) => {
+            format!("PROXY TCP4 {from} {to} {} {}\r\n", ports.0, ports.1).into_bytes()
+        }
+        // Both must be of one family.
+        (ProxyVersion::V1, from, to) => {
+            let (from, to) = (mapped(from), mapped(to));
+            format!("PROXY TCP6 {from} {to} {} {}\r\n", ports.0, ports.1).into_bytes()
+        }
+        (ProxyVersion::V2, IpAddr::V4(from), IpAddr::V4(to)) => {
+            header_v2(0x21, 0x11, &[&from.octets(), &to.octets()], Some(ports))
+        }
+        (ProxyVersion::V2, from, to) => {
+            let (from, to) = (mapped(from).octets(), mapped(to).octets());
+            header_v2(0x21, 0x21, &[&from, &to], Some(ports))
+        }
+    }
+}
+
+/// The header of a connection that the proxy makes for itself: a health check.
+pub fn of_its_own(version: ProxyVersion) -> Vec<u8> {
+    match version {
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n".to_vec(),
+        ProxyVersion::V2 => header_v2(0x20, 0x00, &[], None),
+    }
+}
+
+fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+fn header_v2(command: u8, family: u8, ends: &[&[u8]], ports: Option<(u16, u16)>) -> Vec<u8> {
+    let mut rest = ends.concat();
+    if let Some((from, to)) = ports {
+        rest.extend(from.to_be_bytes());
+        rest.extend(to.to_be_bytes());
+    }
+    // 36 bytes at most.
+    let length = [0, rest.len() as u8];
+    [SIGNATURE, &[command, family][..], &length, &rest].concat()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -311,6 +361,31 @@ mod tests {
         assert_eq!(crc32c(&[0; 32], 0..0), 0x8A91_36AA);
         assert_eq!(crc32c(&[0xff; 32], 0..32), 0x8A91_36AA);
         assert_eq!(crc32c(&std::array::from_fn::<u8, 32, _>(|at| at as u8), 0..0), 0x46DD_794E);
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let read = |header: &[u8]| match header.starts_with(V1_START) {
+            true => parse_v1(header),
+            false => parse_v2(header),
+        };
+        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            for (source, destination, told) in [
+                ("192.0.2.1:8080", "198.51.100.2:80", "192.0.2.1:8080"),
+                ("[2001:db8::1]:8080", "[::1]:80", "[2001:db8::1]:8080"),
+                ("[::ffff:192.0.2.1]:1", "198.51.100.2:80", "192.0.2.1:1"),
+            ] {
+                let ends = [source, destination].map(|it| it.parse().unwrap());
+                let header = announcing(version, ends[0], ends[1]);
+                assert_eq!(read(&header), from(told, destination), "{header:?}");
+            }
+            let ends = ["192.0.2.1:1", "[::1]:80"].map(|it| it.parse().unwrap());
+            let told = read(&announcing(version, ends[0], ends[1]));
+            assert_eq!(told, from("[::ffff:192.0.2.1]:1", "[::1]:80"));
+            assert_eq!(read(&of_its_own(version)), Some(Announced::Peer));
+        }
+        let longest = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap();
+        assert!(announcing(ProxyVersion::V1, longest, longest).len() <= LONGEST_LINE);
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! A client connection that was accepted: who it is from, what it counts as, which engine serves it.
 
-use super::{core::Core, failure::fault_of, headers::Client, http1, hyper};
+use super::{core::Core, failure::fault_of, headers::Client, http1, hyper, upstream::Upstream};
 use crate::{
-    live::{LiveListener, Reason},
+    live::{LiveBackend, LiveListener, Reason},
     net::proxy_protocol::{self, Announced},
-    spec::{Engine, ProxyProtocol},
+    spec::{Engine, ProxyProtocol, ProxyVersion},
 };
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -31,11 +32,29 @@ pub(super) struct ClientConnection {
     pub(super) core: Rc<Core>,
     pub(super) listener: Rc<LiveListener>,
     pub(super) client: Client,
+    /// From where and to where, as backends that want a PROXY header are told.
+    ends: Ends,
+    /// Upstreams of its own, for those backends.
+    own: RefCell<Vec<Own>>,
     /// True when its listener has left or the process drains.
     pub(super) stopped: watch::Receiver<bool>,
     /// A tunnel holds the connection, and so is counted, longer than HTTP does.
     open: Open,
 }
+
+#[derive(Clone, Copy)]
+struct Ends {
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
+struct Own {
+    version: ProxyVersion,
+    upstream: Rc<Upstream>,
+}
+
+/// Backends that one client connection has connections of its own to; more are forgotten, the oldest first.
+const MOST_OWN: usize = 16;
 
 /// Serves a connection, in a task of its own, until it ends.
 pub(super) fn start(
@@ -53,17 +72,25 @@ pub(super) fn start(
         spawn_local(refuse(stream, open));
         return;
     }
-    let peer = peer.ip().to_canonical();
-    let trusted = listener.spec.trusts(peer);
+    let Ok(destination) = local_address(&listener, &stream) else { return };
+    let source = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let ends = Ends { source, destination };
+    let trusted = listener.spec.trusts(source.ip());
     let header = listener.spec.proxy_protocol;
     let arrival = Arrival { open, listener, stopped, stream };
     match (header, trusted) {
-        (ProxyProtocol::Off, _) | (ProxyProtocol::Accept, false) => arrival.serve(peer, trusted),
+        (ProxyProtocol::Off, _) | (ProxyProtocol::Accept, false) => arrival.serve(ends, trusted),
         (ProxyProtocol::Require, false) => arrival.turn_away(Reason::BadRequest),
         (ProxyProtocol::Accept | ProxyProtocol::Require, true) => {
-            spawn_local(arrival.announced(peer));
+            spawn_local(arrival.announced(ends));
         }
     }
+}
+
+/// What the client has connected to. The system is asked only where the listener does not know.
+fn local_address(listener: &LiveListener, stream: &TcpStream) -> io::Result<SocketAddr> {
+    let bound = listener.bound.address;
+    if bound.ip().is_unspecified() { stream.local_addr() } else { Ok(bound) }
 }
 
 /// A connection before its first byte of HTTP.
@@ -75,11 +102,13 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn serve(self, peer: IpAddr, trusted: bool) {
+    fn serve(self, ends: Ends, trusted: bool) {
         let Self { open, listener, stopped, stream } = self;
         let core = open.core.clone();
-        let client = Client::new(peer, trusted, &listener.spec);
-        let connection = Rc::new(ClientConnection { core, listener, client, stopped, open });
+        let client = Client::new(ends.source.ip(), trusted, &listener.spec);
+        let own = RefCell::default();
+        let connection =
+            Rc::new(ClientConnection { core, listener, client, ends, own, stopped, open });
         // A task is as large as the largest thing it may become: each engine has its own.
         match connection.listener.engine {
             Engine::Native if connection.listener.spec.protocols.h1 => {
@@ -91,8 +120,8 @@ impl Arrival {
         }
     }
 
-    /// Lets the trusted `peer` say by a PROXY header who its client is, then serves that one.
-    async fn announced(mut self, peer: IpAddr) {
+    /// Lets the trusted peer say by a PROXY header who its client is, then serves that one.
+    async fn announced(mut self, ends: Ends) {
         let mut stopped = self.stopped.clone();
         let left = async {
             // A worker that ends takes the connection with it.
@@ -106,14 +135,14 @@ impl Arrival {
             () = left => return,
         };
         match header {
-            Ok(Ok(Some(Announced::Client { source, .. }))) => {
-                let client = source.ip().to_canonical();
-                let trusted = self.listener.spec.trusts(client);
-                self.serve(client, trusted);
+            Ok(Ok(Some(Announced::Client { source, destination }))) => {
+                let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+                let trusted = self.listener.spec.trusts(source.ip());
+                self.serve(Ends { source, destination }, trusted);
             }
-            Ok(Ok(Some(Announced::Peer))) => self.serve(peer, true),
+            Ok(Ok(Some(Announced::Peer))) => self.serve(ends, true),
             Ok(Ok(None)) if self.listener.spec.proxy_protocol == ProxyProtocol::Accept => {
-                self.serve(peer, true);
+                self.serve(ends, true);
             }
             Ok(Ok(None)) => self.turn_away(Reason::BadRequest),
             Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
@@ -138,9 +167,35 @@ impl ClientConnection {
     pub(super) fn detached(core: &Rc<Core>, listener: LiveListener) -> Rc<Self> {
         let listener = Rc::new(listener);
         let open = Open::count(core, &listener);
-        let client = Client::new([192, 0, 2, 1].into(), false, &listener.spec);
+        let source = SocketAddr::from(([192, 0, 2, 1], 80));
+        let ends = Ends { source, destination: source };
+        let client = Client::new(source.ip(), false, &listener.spec);
         let stopped = watch::channel(false).1;
-        Rc::new(Self { core: core.clone(), listener, client, stopped, open })
+        let own = RefCell::default();
+        Rc::new(Self { core: core.clone(), listener, client, ends, own, stopped, open })
+    }
+
+    /// Its own connections to a backend that wants a PROXY header of this version.
+    pub(super) fn upstream(
+        &self,
+        backend: &Arc<LiveBackend>,
+        version: ProxyVersion,
+    ) -> Rc<Upstream> {
+        let mut own = self.own.borrow_mut();
+        let is_same =
+            |it: &&Own| it.version == version && Arc::ptr_eq(&it.upstream.backend, backend);
+        if let Some(known) = own.iter().find(is_same) {
+            return known.upstream.clone();
+        }
+        let Ends { source, destination } = self.ends;
+        let header = proxy_protocol::announcing(version, source, destination);
+        let upstream = Upstream::announcing(backend.clone(), header.into());
+        self.core.watch(&upstream);
+        if own.len() == MOST_OWN {
+            own.remove(0);
+        }
+        own.push(Own { version, upstream: upstream.clone() });
+        upstream
     }
 
     /// Its listener has left or the process drains: the client should connect elsewhere.

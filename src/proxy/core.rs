@@ -10,7 +10,7 @@ use http::HeaderValue;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Instant,
 };
@@ -23,6 +23,8 @@ pub(super) struct Core {
     pub(super) connections: Cell<usize>,
     /// By the backends' slots.
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
+    /// Those that are for one client connection each.
+    private: RefCell<Vec<Weak<Upstream>>>,
     /// By the services' slots.
     services: RefCell<Vec<ServiceState>>,
     pub(super) dice: RefCell<SmallRng>,
@@ -86,6 +88,7 @@ impl Core {
             flights: Rc::default(),
             connections: Cell::new(0),
             upstreams: RefCell::default(),
+            private: RefCell::default(),
             services: RefCell::default(),
             desk: Desk::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
@@ -111,6 +114,11 @@ impl Core {
                 upstream
             }
         }
+    }
+
+    /// Looks after an upstream that is for one client connection.
+    pub(super) fn watch(&self, upstream: &Rc<Upstream>) {
+        self.private.borrow_mut().push(Rc::downgrade(upstream));
     }
 
     /// This core's state of the service in `slot`.
@@ -160,6 +168,10 @@ impl Core {
     pub(super) fn tidy(&self) {
         let now = Instant::now();
         self.flights.tidy();
+        self.private.borrow_mut().retain(|upstream| {
+            let upstream = upstream.upgrade();
+            upstream.inspect(|upstream| upstream.tidy(now)).is_some()
+        });
         for place in self.upstreams.borrow_mut().iter_mut() {
             if let Some(upstream) = place {
                 upstream.tidy(now);

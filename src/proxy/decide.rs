@@ -2,6 +2,7 @@
 //! snapshot: nothing can hold it across an await, and who has decided has its ticket.
 
 use super::{
+    connection::ClientConnection,
     core::{Core, CorePolicy, ServiceState},
     failure::Redirected,
     fields::{Known, Lines, connection_options},
@@ -59,6 +60,7 @@ impl From<Reason> for Refusal {
 
 /// What is known when it is decided.
 pub(super) struct Query<'a, L> {
+    pub(super) connection: &'a ClientConnection,
     pub(super) head: &'a Head<'a, L>,
     pub(super) facts: &'a Facts,
     /// The user's address.
@@ -123,7 +125,10 @@ fn decide_on<L: Lines>(
             let (backend, issued) = choice.make(&view, query, state)?;
             Ok::<_, Refusal>((backend, issued, state.policy(policy, policy_number)))
         })?;
-    let upstream = core.upstream(backend);
+    let upstream = match backend.announces() {
+        None => core.upstream(backend),
+        Some(version) => query.connection.upstream(backend, version),
+    };
     let ticket = core.flights.begin(core.index, upstream);
     let service_slot = live.slot.index();
     let withheld = choice.withheld(&view, query.earlier.is_none());

@@ -26,6 +26,8 @@ pub(super) struct Upstream {
     pub(super) version: HeaderValue,
     /// `Host` of a request that has none.
     pub(super) authority: Box<str>,
+    /// What connections begin with.
+    first: Box<[u8]>,
     pub(super) native: Idle<http1::Conn>,
     pub(super) hyper: Idle<hyper::Conn>,
 }
@@ -63,11 +65,16 @@ impl<C> Idle<C> {
 
 impl Upstream {
     pub(super) fn new(backend: Arc<LiveBackend>) -> Rc<Self> {
+        Self::announcing(backend, Box::default())
+    }
+
+    /// Its connections begin with the PROXY header `first`, so they are for one client alone.
+    pub(super) fn announcing(backend: Arc<LiveBackend>, first: Box<[u8]>) -> Rc<Self> {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
         let authority = backend.address.to_string().into();
         let (native, hyper) = Default::default();
-        Rc::new(Self { backend, version, authority, native, hyper })
+        Rc::new(Self { backend, version, authority, first, native, hyper })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
@@ -113,7 +120,8 @@ pub(super) async fn connect(
 ) -> Result<TcpStream, Reason> {
     let backend = &flight.upstream.backend;
     let began = Instant::now();
-    match unless_judged(flight, net::dial(&backend.address, policy.timeouts.connect)).await? {
+    let dialling = net::dial(&backend.address, &flight.upstream.first, policy.timeouts.connect);
+    match unless_judged(flight, dialling).await? {
         Ok(stream) => {
             backend.pool.stats.record_upstream_connect(core.index, began.elapsed());
             backend.connect_succeeded(core.index);

@@ -16,8 +16,8 @@ pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatc
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
 pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
 pub use service::{
-    Backend, Balance, Ejection, HealthCheck, Pin, Pool, Retries, RetryOn, Service, ServiceLimits,
-    ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
+    Backend, Balance, Ejection, HealthCheck, Pin, Pool, ProxyVersion, Retries, RetryOn, Service,
+    ServiceLimits, ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
 };
 
 use indexmap::IndexMap;

@@ -57,6 +57,15 @@ pub struct Pool {
     pub slow_start: Duration,
     /// No new requests, by an operator's wish.
     pub drained: bool,
+    /// Connections begin with a PROXY header of this version.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

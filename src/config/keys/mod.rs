@@ -15,8 +15,8 @@ pub(super) use listener::{
 };
 pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{
-    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, Retries, RetryCause, Service,
-    ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, ProxyVersionKind, Retries,
+    RetryCause, Service, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
 pub(super) use top::{Admin, File};
 

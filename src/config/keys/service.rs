@@ -10,7 +10,7 @@ use crate::{
         shape::Shape,
         tree::{Data, NodeId},
     },
-    spec::{Balance, HostPattern, Pattern, UnhealthyPool, ValueMatch},
+    spec::{Balance, HostPattern, Pattern, ProxyVersion, UnhealthyPool, ValueMatch},
 };
 use std::sync::Arc;
 
@@ -62,10 +62,12 @@ section! {
             "No new requests go to the pool.";
         protocol: PoolProtocol, Default("h1"), example "h1",
             "What the backends speak: HTTP/1.1. `h2` is not supported by this version.";
+        proxy_protocol: ProxyVersionKind, Absent("none is sent"), example "v2",
+            "Each connection begins with a PROXY header that tells the client's address and port. So the clients \
+             share none: each client connection has connections to the backends of its own.";
     }
     planned {
         "tls": Anything, Refused, "Encrypts connections to the backends.";
-        "proxy_protocol": Anything, Refused, "Sends a PROXY header to the backends.";
     }
 }
 
@@ -293,6 +295,8 @@ section! {
     }
     planned {}
 }
+
+choice! { ProxyVersionKind -> ProxyVersion { "v1" => ProxyVersion::V1, "v2" => ProxyVersion::V2 } }
 
 choice! {
     BalanceKind -> Balance {

@@ -106,6 +106,7 @@ pub(in crate::config) fn pool(
         backends: backends(reader, keys.backends),
         slow_start: keys.slow_start.or(Duration::ZERO),
         drained: keys.drained.or(false),
+        proxy_protocol: keys.proxy_protocol.value(),
     }
 }
 

@@ -50,10 +50,13 @@ fn backends() -> impl Strategy<Value = IndexMap<BackendAddress, Backend>> {
 }
 
 fn pool() -> impl Strategy<Value = (Name, Pool)> {
-    (name(), option::of(label()), weight(), backends(), duration(0), any::<bool>()).prop_map(
-        |(name, version, weight, backends, slow_start, drained)| {
+    let proxy_protocol =
+        prop::sample::select(vec![None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)]);
+    let some = (duration(0), any::<bool>(), proxy_protocol);
+    (name(), option::of(label()), weight(), backends(), some).prop_map(
+        |(name, version, weight, backends, (slow_start, drained, proxy_protocol))| {
             let version = version.unwrap_or_else(|| name.clone());
-            (name, Pool { version, weight, backends, slow_start, drained })
+            (name, Pool { version, weight, backends, slow_start, drained, proxy_protocol })
         },
     )
 }

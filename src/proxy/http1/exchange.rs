@@ -158,8 +158,15 @@ impl Session {
         let address = client.address(&lines, &connection.listener.spec);
         let secure = client.is_secure(&lines);
         let now = core.live.clock.millis(began);
-        let query =
-            Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
+        let query = Query {
+            connection,
+            head: &head,
+            facts: &facts,
+            client: address,
+            secure,
+            now,
+            earlier: None,
+        };
         let assignment = match decide(core, &query) {
             Ok(assignment) => assignment,
             Err(refusal) => {
@@ -269,13 +276,12 @@ impl Session {
     /// # Errors
     /// When there is no other attempt to make, and the request was refused.
     fn try_again(&self, missed: Miss, work: &mut Work) -> Result<(), Outcome> {
-        let core = &self.connection.core;
         let Work { request, scan, upload, download, exchange: place, .. } = work;
         let Some(exchange) = place.take() else { return Err(Outcome::ClientGone) };
         let Exchange { mut recorder, mut tries, assignment, .. } = exchange;
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let next = message::head(scan, request, &lines).map_err(Failure::from).and_then(|head| {
-            tries.after(missed, core, &head, &exchange.facts, assignment, &mut recorder)
+            tries.after(missed, &self.connection, &head, &exchange.facts, assignment, &mut recorder)
         });
         let (assignment, fresh) = match next {
             Ok(Next::Fresh(same)) => (same, true),

@@ -188,9 +188,10 @@ impl Engine {
     fn decide(&self, head: &Head<'_, Scanned<'_>>, facts: &Facts) -> Option<Assignment> {
         let client = &self.connection.client;
         let query = Query {
+            connection: &self.connection,
             head,
             facts,
-            client: client.address(head.lines),
+            client: client.address(head.lines, &self.connection.listener.spec),
             secure: client.is_secure(head.lines),
             now: self.connection.core.now_millis(),
             earlier: None,

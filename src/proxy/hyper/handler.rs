@@ -97,7 +97,15 @@ async fn forward(
     let address = client.address(&parts.headers, &connection.listener.spec);
     let secure = client.is_secure(&parts.headers);
     let now = core.now_millis();
-    let query = Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
+    let query = Query {
+        connection,
+        head: &head,
+        facts: &facts,
+        client: address,
+        secure,
+        now,
+        earlier: None,
+    };
     let assignment = decide(core, &query).map_err(|refusal| recorder.note_refusal(refusal))?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
@@ -105,8 +113,7 @@ async fn forward(
     }
     let upload = upload(incoming, &assignment)?;
     let mut sending = Sending {
-        core,
-        client,
+        connection,
         tries: Tries::new(address, secure, head.method),
         head: &head,
         parts: &parts,

@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        core::Core,
+        connection::ClientConnection,
         decide::Assignment,
         failure::Failure,
         flight::Flight,
         head::{Facts, Head},
-        headers::{Added, Changes, Client, to_backend},
+        headers::{Added, Changes, to_backend},
         record::Recorder,
         tries::{Miss, Next, Tries},
         upstream::{connect, unless_judged},
@@ -30,8 +30,7 @@ use std::{
 };
 
 pub(super) struct Sending<'a> {
-    pub(super) core: &'a Rc<Core>,
-    pub(super) client: &'a Client,
+    pub(super) connection: &'a ClientConnection,
     pub(super) parts: &'a Parts,
     pub(super) head: &'a Head<'a, HeaderMap>,
     pub(super) facts: &'a Facts,
@@ -94,8 +93,14 @@ impl Sending<'_> {
                 },
             };
             unsent = None;
-            let next =
-                self.tries.after(missed, self.core, self.head, self.facts, assignment, recorder);
+            let next = self.tries.after(
+                missed,
+                self.connection,
+                self.head,
+                self.facts,
+                assignment,
+                recorder,
+            );
             (assignment, fresh) = match next? {
                 Next::Fresh(assignment) => (assignment, true),
                 Next::Elsewhere(assignment) => (assignment, false),
@@ -119,7 +124,7 @@ impl Sending<'_> {
         if !fresh && let Some(conn) = Conn::checkout(idle, self.is_delicate()).await {
             return Ok(conn);
         }
-        let stream = connect(self.core, flight, &assignment.policy).await?;
+        let stream = connect(&self.connection.core, flight, &assignment.policy).await?;
         Conn::new(stream).await.map_err(|_| Reason::ConnectFailed)
     }
 
@@ -138,13 +143,13 @@ impl Sending<'_> {
             },
         };
         let timeout = assignment.policy.timeouts.response;
-        flight.arm(self.core.live.clock, timeout, Reason::ResponseTimeout);
+        flight.arm(self.connection.core.live.clock, timeout, Reason::ResponseTimeout);
         let (sent, before) = (Instant::now(), conn.passed());
         let mut failed = match unless_judged(flight, conn.sender.try_send_request(request)).await {
             Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
             Ok(Ok(response)) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.core.index, sent.elapsed());
+                stats.record_upstream_response(self.connection.core.index, sent.elapsed());
                 conn.observe(response.headers());
                 return Attempt::Answered(conn, response);
             }
@@ -183,7 +188,7 @@ impl Sending<'_> {
             None => UpstreamBody::Empty,
             Some(upload) => {
                 let timeouts = UploadTimeouts {
-                    clock: self.core.live.clock,
+                    clock: self.connection.core.live.clock,
                     body: self.body_timeout,
                     response: assignment.policy.timeouts.response,
                     stream: assignment.policy.timeouts.body,
@@ -194,7 +199,7 @@ impl Sending<'_> {
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
         let added = Added {
-            client: self.client,
+            client: &self.connection.client,
             request_id: self.request_id.as_bytes(),
             backend: flight.upstream.authority.as_bytes(),
             changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
