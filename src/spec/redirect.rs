@@ -1,4 +1,5 @@
 use super::AddressError;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use std::{net::Ipv6Addr, sync::Arc};
 
 /// Where clients are sent, and with which status.
@@ -116,12 +117,12 @@ impl RedirectUrl {
             match part {
                 Part::Text(text) => url.push_str(text),
                 Part::Host => url.push_str(host?),
-                Part::Path if path.starts_with('/') => url.push_str(path),
+                Part::Path if path.starts_with('/') => url.extend(ascii(path)),
                 Part::Path => return None,
                 Part::Query => {
                     if let Some(query) = query {
                         url.push('?');
-                        url.push_str(query);
+                        url.extend(ascii(query));
                     }
                 }
             }
@@ -137,6 +138,11 @@ impl PartialEq for RedirectUrl {
 }
 
 impl Eq for RedirectUrl {}
+
+/// What a URL cannot have is percent-encoded (RFC 3986 section 2.5).
+fn ascii(text: &str) -> impl Iterator<Item = &str> {
+    utf8_percent_encode(text, CONTROLS)
+}
 
 fn parts(source: &str) -> Result<Vec<Part>, AddressError> {
     let mut parts = Vec::new();
@@ -276,6 +282,7 @@ mod tests {
             of(all, Some("a.com"), "/b%2f//c", Some("d=e?f")).as_deref(),
             Some("https://www.a.com:444/x/b%2f//c?d=e?f")
         );
+        assert_eq!(of("/x{path}", None, "/\u{e4}%", None).as_deref(), Some("/x/%C3%A4%"));
         assert_eq!(of("/new{query}", None, "*", None).as_deref(), Some("/new"));
         assert_eq!(of(all, None, "/", None), None);
         assert_eq!(of(all, Some("a"), "*", None), None);
