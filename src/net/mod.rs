@@ -2,6 +2,9 @@
 //! by probes alike, so that a probe goes the way a request would.
 
 pub mod proxy_protocol;
+mod socket;
+
+pub use socket::{poll_read, poll_write, poll_write_vectored};
 
 use crate::spec::BackendAddress;
 use socket2::{Domain, Protocol, Socket, Type};

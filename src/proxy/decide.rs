@@ -14,8 +14,8 @@ use super::{
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, CompiledRoute, Destination, FULL, Fields, Key, PoolSet, PoolTable, RequestView,
-        ServiceTable, StickyTable, choose, folded_path, slow_start,
+        Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, PoolSet, PoolTable,
+        RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
     spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
@@ -63,6 +63,7 @@ pub(super) struct Query<'a, L> {
     pub(super) connection: &'a ClientConnection,
     pub(super) head: &'a Head<'a, L>,
     pub(super) facts: &'a Facts,
+    pub(super) host: Option<Host<'a>>,
     /// The user's address.
     pub(super) client: IpAddr,
     /// The user speaks https.
@@ -99,7 +100,7 @@ fn decide_on<L: Lines>(
     if query.facts.names_fields && names_what_is_read(head.lines, snapshot) {
         return Err(Reason::BadRequest.into());
     }
-    let host = head::host(head);
+    let host = query.host.clone();
     let view = RequestView::new(head.method, host, head.path, head.query, head.lines, query.client);
     let found = snapshot.table.find(&view);
     if leads_elsewhere(snapshot, found, &view, query) {
@@ -136,7 +137,8 @@ fn decide_on<L: Lines>(
 }
 
 fn redirected(redirect: &Redirect, view: &RequestView<'_, impl Fields>) -> Refusal {
-    match redirect.url.of(view.host(), view.path, view.query) {
+    let host = view.host().and_then(|host| std::str::from_utf8(host).ok());
+    match redirect.url.of(host, view.path, view.query) {
         Some(location) => {
             Refusal::Redirected(Redirected { code: redirect.code.status(), location })
         }
@@ -157,7 +159,7 @@ fn leads_elsewhere<L: Lines>(
         return true;
     }
     let head = query.head;
-    let host = head::host(head);
+    let host = query.host.clone();
     let lax = RequestView::new(head.method, host, &path, head.query, head.lines, query.client);
     match (found, snapshot.table.find(&lax)) {
         (None, None) => false,

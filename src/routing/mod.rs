@@ -5,6 +5,7 @@ mod apportion;
 mod balance;
 mod changes;
 mod hash;
+mod host;
 mod index;
 mod leash;
 mod matcher;
@@ -19,6 +20,7 @@ mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
 pub use changes::{FieldEdits, PathRewrite, is_same_field};
+pub use host::{Host, NotAHost};
 pub use request::{Fields, RequestView, folded_path};
 pub use split::{PoolSet, Sequence, Split};
 pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};

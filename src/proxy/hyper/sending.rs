@@ -23,11 +23,7 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
 };
 use hyper::body::Incoming;
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 pub(super) struct Sending<'a> {
     pub(super) connection: &'a ClientConnection,
@@ -121,7 +117,10 @@ impl Sending<'_> {
         fresh: bool,
     ) -> Result<Conn, Reason> {
         let idle = &flight.upstream.hyper;
-        if !fresh && let Some(conn) = Conn::checkout(idle, self.is_delicate()).await {
+        if !fresh
+            && let Some(conn) =
+                Conn::checkout(idle, self.connection.core.live.clock, self.is_delicate()).await
+        {
             return Ok(conn);
         }
         let stream = connect(&self.connection.core, flight, &assignment.policy).await?;
@@ -143,13 +142,15 @@ impl Sending<'_> {
             },
         };
         let timeout = assignment.policy.timeouts.response;
-        flight.arm(self.connection.core.live.clock, timeout, Reason::ResponseTimeout);
-        let (sent, before) = (Instant::now(), conn.passed());
+        let clock = self.connection.core.live.clock;
+        flight.arm(clock, timeout, Reason::ResponseTimeout);
+        let (sent, before) = (clock.now(), conn.passed());
         let mut failed = match unless_judged(flight, conn.sender.try_send_request(request)).await {
             Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
             Ok(Ok(response)) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.connection.core.index, sent.elapsed());
+                let taken = clock.now().since(sent);
+                stats.record_upstream_response(self.connection.core.index, taken);
                 conn.observe(response.headers());
                 return Attempt::Answered(conn, response);
             }
