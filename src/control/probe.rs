@@ -34,7 +34,7 @@ pub(super) async fn probe(backend: &LiveBackend, check: &HealthCheck) -> Result<
 
 async fn ask(backend: &LiveBackend, check: &HealthCheck) -> Result<u16, String> {
     let request = Request::get(&*check.path)
-        .header(header::HOST, backend.address.to_string())
+        .header(header::HOST, backend.address.authority())
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())

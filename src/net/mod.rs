@@ -11,9 +11,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     time::Duration,
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, UnixStream},
+};
 
 /// Connections that wait to be accepted, for each core.
 const BACKLOG: i32 = 4096;
@@ -32,8 +36,11 @@ pub async fn dial(
         let mut stream = match address {
             BackendAddress::Socket(address) => TcpStream::connect(address).await?,
             BackendAddress::Host { host, port } => TcpStream::connect((&**host, *port)).await?,
+            BackendAddress::Unix(path) => unix(path).await?,
         };
-        stream.set_nodelay(true)?;
+        if !matches!(address, BackendAddress::Unix(_)) {
+            stream.set_nodelay(true)?;
+        }
         stream.write_all(first).await?;
         Ok(stream)
     };
@@ -41,6 +48,13 @@ pub async fn dial(
         let late = format!("no connection within {timeout:?}");
         Err(io::Error::new(io::ErrorKind::TimedOut, late))
     })
+}
+
+/// To read, to write and to close a stream is the same whatever the family of its socket, so it passes for one of
+/// TCP.
+async fn unix(path: &str) -> io::Result<TcpStream> {
+    let stream = UnixStream::connect(path).await?.into_std()?;
+    TcpStream::from_std(OwnedFd::from(stream).into())
 }
 
 /// Binds `address` once for each of `cores`: the kernel spreads connections over the sockets.

@@ -76,7 +76,7 @@ impl Upstream {
     pub(super) fn announcing(backend: Arc<LiveBackend>, first: Box<[u8]>) -> Rc<Self> {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
-        let authority = backend.address.to_string().into();
+        let authority = backend.address.authority().into();
         let (native, hyper) = Default::default();
         Rc::new(Self { backend, version, authority, first, native, hyper })
     }

@@ -10,7 +10,7 @@ mod redirect;
 mod route;
 mod service;
 
-pub use address::{AddressError, AdminAddress, BackendAddress};
+pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};

@@ -75,7 +75,8 @@ section! {
     BackendSection, "One address of a pool.",
     {
         address: BackendAddressKind, Required, example "127.0.0.1:9001",
-            "HOST:PORT. A name is resolved each time a connection is opened.";
+            "HOST:PORT, or `unix:` and the absolute path of a socket. A name is resolved each time a connection \
+             is opened.";
         weight: Weighting, Default("1"), example "2",
             "The backend's share, relative to the others of its pool.";
         drained: Flag, Default("false"), example "true",

@@ -12,8 +12,8 @@ use super::{
     tree::{NodeId, Tree},
 };
 use crate::spec::{
-    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols,
-    ProxyProtocol, Route, Shutdown, Spec,
+    Admin, AdminAddress, LONGEST_SOCKET_PATH, Listener, ListenerLimits, ListenerTimeouts, Match,
+    Name, Protocols, ProxyProtocol, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{
@@ -171,13 +171,13 @@ fn admin(
     admin
 }
 
-/// Relative to the file, and short enough for a socket (`sun_path` in unix(7) has 108 bytes with NUL).
+/// Relative to the file, and short enough for a socket.
 fn unix_path(reader: &mut Reader<'_>, node: NodeId, path: &Path) -> PathBuf {
     let path = reader.directory.join(path);
     let length = path.as_os_str().len();
-    if length > 107 {
+    if length > LONGEST_SOCKET_PATH {
         let message = format!("{} has {length} bytes", quote(&path.display().to_string()));
-        reader.problem(node, message, "a socket's path has at most 107");
+        reader.problem(node, message, format!("a socket's path has at most {LONGEST_SOCKET_PATH}"));
     }
     path
 }

@@ -35,6 +35,7 @@ fn backend_address() -> impl Strategy<Value = BackendAddress> {
         any::<SocketAddr>().prop_map(|it| it.to_string()),
         ("[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?", 1u16..)
             .prop_map(|(host, port)| format!("{host}:{port}")),
+        "/[a-z .$\\{\\}:é-]{0,9}[a-z]".prop_map(|path| format!("unix:{path}")),
     ]
     .prop_filter_map("not an address", |text| text.parse().ok())
 }
