@@ -398,7 +398,7 @@ impl Control {
             &desired.spec,
             self.drains.backends(),
             now,
-            self.live.clock.millis(now),
+            self.live.clock.at(now).millis(),
         );
         // Before the swap: no connection of what comes back may be closed after its first request.
         for placed in plan.placed.iter().filter(|placed| !placed.drained()) {

@@ -1,6 +1,10 @@
 //! Opening sockets: listening ones for every core, and connections to backends. Used by the data plane and
 //! by probes alike, so that a probe goes the way a request would.
 
+mod socket;
+
+pub use socket::{poll_read, poll_write, poll_write_vectored};
+
 use crate::spec::BackendAddress;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{

@@ -1,7 +1,11 @@
 //! One core's connections to one backend.
 
 use super::{core::Core, flight::Flight, http1, hyper};
-use crate::{live::LiveBackend, live::Reason, net, routing::Policy};
+use crate::{
+    live::{LiveBackend, Moment, Reason},
+    net,
+    routing::Policy,
+};
 use http::HeaderValue;
 use std::{
     cell::RefCell,
@@ -10,7 +14,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::net::TcpStream;
 
@@ -35,7 +39,7 @@ pub(super) struct Idle<C>(RefCell<Vec<Waiting<C>>>);
 
 struct Waiting<C> {
     conn: C,
-    until: Instant,
+    until: Moment,
 }
 
 impl<C> Default for Idle<C> {
@@ -46,7 +50,7 @@ impl<C> Default for Idle<C> {
 
 impl<C> Idle<C> {
     /// The next one that has not waited for too long, `now`.
-    pub(super) fn pop(&self, now: Instant) -> Option<C> {
+    pub(super) fn pop(&self, now: Moment) -> Option<C> {
         let mut waiting = self.0.borrow_mut();
         let last = waiting.pop()?;
         if last.until > now {
@@ -56,7 +60,7 @@ impl<C> Idle<C> {
         Some(waiting.pop()?.conn)
     }
 
-    fn tidy(&self, now: Instant, mut is_open: impl FnMut(&C) -> bool) {
+    fn tidy(&self, now: Moment, mut is_open: impl FnMut(&C) -> bool) {
         self.0.borrow_mut().retain(|waiting| waiting.until > now && is_open(&waiting.conn));
     }
 }
@@ -76,7 +80,7 @@ impl Upstream {
         &self,
         place: &Idle<C>,
         conn: C,
-        now: Instant,
+        now: Moment,
         idle: Duration,
         announced: Option<Duration>,
     ) {
@@ -91,7 +95,7 @@ impl Upstream {
     }
 
     /// Closes what has idled for too long, or everything once the backend has left.
-    pub(super) fn tidy(&self, now: Instant) {
+    pub(super) fn tidy(&self, now: Moment) {
         if self.backend.is_closing() {
             self.native.0.borrow_mut().clear();
             self.hyper.0.borrow_mut().clear();
@@ -112,10 +116,11 @@ pub(super) async fn connect(
     policy: &Policy,
 ) -> Result<TcpStream, Reason> {
     let backend = &flight.upstream.backend;
-    let began = Instant::now();
+    let began = core.live.clock.now();
     match unless_judged(flight, net::dial(&backend.address, policy.timeouts.connect)).await? {
         Ok(stream) => {
-            backend.pool.stats.record_upstream_connect(core.index, began.elapsed());
+            let taken = core.live.clock.now().since(began);
+            backend.pool.stats.record_upstream_connect(core.index, taken);
             backend.connect_succeeded(core.index);
             Ok(stream)
         }
