@@ -129,7 +129,8 @@ async fn a_message_that_is_cut_is_seen_to_be_cut() {
 async fn the_admin_api_names_it_by_its_encoded_address() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (directory.path().join("one.sock"), directory.path().join("two.sock"));
-    (echo(&one), echo(&two));
+    echo(&one);
+    echo(&two);
     let api = Api::start(desired(Engine::Native, address(&one))).await;
     let encoded = |path: &Path| {
         let address = address(path).to_string();

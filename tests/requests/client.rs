@@ -162,13 +162,16 @@ impl Client<'_> {
         self.until(|replies| replies.len() >= count).await
     }
 
+    /// Patience counts from the last bytes: many replies may take long on a busy machine.
     async fn until(&self, is_enough: impl Fn(&[Message]) -> bool) -> Result<(), String> {
         let mut inbox = self.inbox.subscribe();
-        let come = inbox.wait_for(|inbox| inbox.ended || is_enough(&self.parse(inbox).0));
-        match timeout(PATIENCE, come).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(format!("no reply and no end came; {}", self.so_far())),
+        let is_over = |inbox: &Inbox| inbox.ended || is_enough(&self.parse(inbox).0);
+        while !is_over(&inbox.borrow_and_update()) {
+            if timeout(PATIENCE, inbox.changed()).await.is_err() {
+                return Err(format!("no reply and no end came; {}", self.so_far()));
+            }
         }
+        Ok(())
     }
 
     async fn finish(mut self) -> Result<Outcome, String> {

@@ -332,6 +332,44 @@ pub(crate) fn options(fields: &Fields) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Fields that a trailer section must not bring (RFC 9110 section 6.5.1): they frame, route or say who asks.
+const NO_TRAILERS: [&[u8]; 14] = [
+    b"connection",
+    b"content-length",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"http2-settings",
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-request-id",
+];
+
+/// Whether a field of this name, which is in lower case, is a proxy's word on who asks.
+pub(crate) fn tells_of_client(name: &[u8]) -> bool {
+    name.starts_with(b"x-forwarded-")
+}
+
+/// Whether who takes `_` for `-` could take a name, which is in lower case, for the proxy's own word.
+pub(crate) fn is_alias(name: &[u8]) -> bool {
+    let dashed: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+    dashed != name && (tells_of_client(&dashed) || dashed == b"x-request-id")
+}
+
+/// The trailers of a message that go on, as they came.
+pub(crate) fn trailers(message: &Message) -> Fields {
+    let passes = |(name, _): &&(Vec<u8>, Vec<u8>)| {
+        let name = name.to_ascii_lowercase();
+        !NO_TRAILERS.contains(&&name[..]) && !tells_of_client(&name) && !is_alias(&name)
+    };
+    message.trailers.iter().filter(passes).cloned().collect()
+}
+
 /// The values of the fields of this name, which is in lower case.
 pub(crate) fn values<'a>(fields: &'a Fields, name: &[u8]) -> Vec<&'a [u8]> {
     let named = fields.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
