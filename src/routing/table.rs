@@ -240,11 +240,6 @@ impl Policy {
             ..self.clone()
         }
     }
-
-    /// Requests are sent as they came but for what the proxy adds.
-    pub fn keeps_requests(&self) -> bool {
-        self.rewrite.is_none() && self.request.is_none()
-    }
 }
 
 impl PoolTable {
@@ -415,7 +410,7 @@ mod tests {
         assert_eq!(changed.timeouts.response, Duration::from_secs(1));
         assert_eq!(changed.timeouts.connect, own.timeouts.connect);
         assert_eq!(changed.limits.body_bytes, 7);
-        assert!(changed.keeps_requests());
+        assert!(changed.rewrite.is_none() && changed.request.is_none());
     }
 
     #[test]
