@@ -118,7 +118,7 @@ pub(super) fn to_backend<L: Lines>(
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             _ if facts.names_fields && is_named(head.lines, name) => {}
-            Known::Other | Known::XRequestId | Known::Trailer => pass(),
+            Known::Other | Known::Authorization | Known::XRequestId | Known::Trailer => pass(),
             Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => pass(),
             Known::Expect if facts.expects_continue => pass(),
             // Backends that prefer it (RFC 7239) would believe a stranger.

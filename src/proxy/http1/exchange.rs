@@ -170,7 +170,9 @@ impl Session {
         if let Some(reason) = unfit(&facts, length, &assignment) {
             return Err(refuse(recorder, reason.into(), download, closes));
         }
-        upload.begin(length, assignment.policy.retries.buffer as usize);
+        // `Connection` may name trailers too (RFC 9110 section 7.6.1).
+        let trailers = !facts.names_fields;
+        upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(address, secure, head.method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let exchange = exchange.insert(Exchange {

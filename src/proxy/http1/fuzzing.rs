@@ -158,7 +158,7 @@ impl Engine {
             requests.refused = true;
             return false;
         };
-        upload.begin(length, 0);
+        upload.begin(length, !facts.names_fields, 0);
         let added = Added {
             client: &connection.client,
             request_id: b"0",
