@@ -7,21 +7,27 @@ use crossfade::{
     config,
     spec::{Engine, Spec},
 };
+use http_body_util::BodyExt;
 use std::path::Path;
 use support::*;
 
 /// Answers with what it got: method, target and fields. `x-say` in the request names fields to answer with.
 async fn mirror() -> Backend {
     Backend::start(|request| async move {
-        let mut said = format!("{} {}\n", request.method(), request.uri());
+        let (head, body) = request.into_parts();
+        let mut said = format!("{} {}\n", head.method, head.uri);
         let mut reply = http::Response::builder();
-        for (name, value) in request.headers() {
+        for (name, value) in &head.headers {
             let value = value.to_str().unwrap();
             said.push_str(&format!("{name}: {value}\n"));
             if name == "x-say" {
                 let (name, value) = value.split_once('=').unwrap();
                 reply = reply.header(name, value);
             }
+        }
+        let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
+        for (name, value) in &trailers {
+            said.push_str(&format!("trailer {name}: {}\n", value.to_str().unwrap()));
         }
         reply.body(full(said)).unwrap()
     })
@@ -125,6 +131,15 @@ async fn headers_of_requests_are_set_added_and_removed() {
             assert_eq!(values(&said, "x-team"), ["admin", "again"], "{said}");
             assert_eq!(values(&said, "x-debug"), ["1"], "{said}");
             assert_eq!(values(&said, "cookie").join("; "), "a=1; b=2", "{said}");
+        }
+        // Nor can it come in by a trailer.
+        let coded = "POST /a HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntransfer-encoding: chunked\r\n\
+                     connection: close\r\n\r\n0\r\nx-team: root\r\n\r\n";
+        if engine == Engine::Native {
+            let said = proxy.raw(coded).await;
+            assert_eq!(values(&said, "trailer x-team"), [""; 0], "{said}");
+            let said = proxy.raw(coded.replace("/a", "/b")).await;
+            assert_eq!(values(&said, "trailer x-team"), ["root"], "{said}");
         }
         // What a client's `Connection` names stays behind, but not what the route says.
         let reply = proxy

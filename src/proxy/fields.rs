@@ -7,6 +7,8 @@ use http::HeaderMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     Other,
+    /// `Proxy-Authorization` too.
+    Authorization,
     Connection,
     ContentLength,
     Cookie,
@@ -45,6 +47,7 @@ impl Known {
             10 if is(name, b"keep-alive") => Self::KeepAlive,
             12 if is(name, b"x-request-id") => Self::XRequestId,
             12 if is_alias(name, b"x-request-id") => Self::ForwardedAlias,
+            13 if is(name, b"authorization") => Self::Authorization,
             14 if is(name, b"content-length") => Self::ContentLength,
             14 if is(name, b"http2-settings") => Self::Http2Settings,
             15 if is(name, b"x-forwarded-for") => Self::XForwardedFor,
@@ -55,6 +58,7 @@ impl Known {
             17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
             17 if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
             17 if is_alias(name, b"x-forwarded-proto") => Self::ForwardedAlias,
+            19 if is(name, b"proxy-authorization") => Self::Authorization,
             _ if begins_as_forwarded(name) => match name.contains(&b'_') {
                 true => Self::ForwardedAlias,
                 false => Self::XForwardedOther,
@@ -153,7 +157,7 @@ pub(super) fn is_named(lines: &impl Lines, name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, Known); 17] = [
+    const NAMES: [(&str, Known); 19] = [
         ("te", Known::Te),
         ("host", Known::Host),
         ("cookie", Known::Cookie),
@@ -164,6 +168,7 @@ mod tests {
         ("connection", Known::Connection),
         ("keep-alive", Known::KeepAlive),
         ("x-request-id", Known::XRequestId),
+        ("authorization", Known::Authorization),
         ("content-length", Known::ContentLength),
         ("http2-settings", Known::Http2Settings),
         ("x-forwarded-for", Known::XForwardedFor),
@@ -171,6 +176,7 @@ mod tests {
         ("proxy-connection", Known::ProxyConnection),
         ("transfer-encoding", Known::TransferEncoding),
         ("x-forwarded-proto", Known::XForwardedProto),
+        ("proxy-authorization", Known::Authorization),
     ];
 
     #[test]

@@ -139,7 +139,11 @@ impl<'a> Changes<'a> {
     }
 
     pub(super) fn are_none(&self) -> bool {
-        self.rewrite.is_none() && self.edits.is_none() && self.withheld.is_none()
+        self.rewrite.is_none() && !self.edit_fields()
+    }
+
+    pub(super) fn edit_fields(&self) -> bool {
+        self.edits.is_some() || self.withheld.is_some()
     }
 
     /// A field of this name stays behind.
@@ -177,8 +181,8 @@ pub(super) fn to_backend<L: Lines>(
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             _ if facts.names_fields && is_named(head.lines, name) => {}
-            Known::Other | Known::Cookie if added.changes.remove(name) => {}
-            Known::Other | Known::XRequestId | Known::Trailer => pass(),
+            Known::Other | Known::Authorization | Known::Cookie if added.changes.remove(name) => {}
+            Known::Other | Known::Authorization | Known::XRequestId | Known::Trailer => pass(),
             Known::Cookie if added.changes.cookies().is_some() => {}
             Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => pass(),
             Known::Expect if facts.expects_continue => pass(),

@@ -178,7 +178,11 @@ impl Session {
         if let Some(reason) = unfit(&facts, length, &assignment) {
             return Err(refuse(recorder, reason.into(), download, closes));
         }
-        upload.begin(length, assignment.policy.retries.buffer as usize);
+        // `Connection` may name trailers too (RFC 9110 section 7.6.1), and what stays behind or is set by the route
+        // must not come in by them.
+        let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
+        let trailers = !facts.names_fields && !changes.edit_fields();
+        upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(address, secure, head.method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let exchange = exchange.insert(Exchange {

@@ -158,12 +158,13 @@ impl Engine {
             requests.refused = true;
             return false;
         };
-        upload.begin(length, 0);
+        let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
+        upload.begin(length, !facts.names_fields && !changes.edit_fields(), 0);
         let added = Added {
             client: &connection.client,
             request_id: b"0",
             backend: assignment.ticket.flight.upstream.authority.as_bytes(),
-            changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
+            changes,
         };
         write_head(&mut upload.head, &head, scan, &facts, length, &added);
         while upload.incoming != Incoming::Ended {

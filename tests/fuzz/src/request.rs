@@ -4,8 +4,8 @@
 use crate::{
     cut, engine, hyper_reader, piece,
     reader::{
-        Ended, Fields, Habits, Message, assert_clean, is_alias, options, read_requests,
-        tells_of_client, trailers, values,
+        Ended, Fields, Habits, Message, assert_clean, assert_trailers, is_alias, options,
+        read_requests, tells_of_client, values,
     },
 };
 use crossfade::proxy::fuzzing::Requests;
@@ -128,7 +128,7 @@ fn check_message(bytes: &[u8], source: &Message) {
     assert_clean(&message.fields);
     check_fields(&message.fields, source);
     check_own(message, source, authority);
-    assert_eq!(message.trailers, trailers(source), "trailers");
+    assert_trailers(&message.trailers, source);
 }
 
 fn check_with_hyper(bytes: &[u8], message: &Message) {
