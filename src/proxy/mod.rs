@@ -17,6 +17,7 @@ mod retry;
 mod tries;
 mod tunnel;
 mod upstream;
+mod websocket;
 mod withheld;
 mod worker;
 
