@@ -151,6 +151,7 @@ fn service() -> Service {
             backends: [(address(port), Backend::default())].into(),
             slow_start: Duration::ZERO,
             drained: false,
+            tls: None,
         };
         (name.into(), pool)
     });

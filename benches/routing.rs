@@ -27,6 +27,7 @@ fn pool(weight: u32, backends: &[u32]) -> Pool {
         backends: (9000..).zip(backends).map(backend).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        tls: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod matching;
 mod service;
+mod tls;
 
 use super::{
     METRICS_LINGER, STARTUP_WAIT,
@@ -69,6 +70,7 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     timeouts.duration("headers", value.headers, default.headers);
     timeouts.duration("body", value.body, default.body);
     timeouts.duration("keep_alive", value.keep_alive, default.keep_alive);
+    timeouts.duration("handshake", value.handshake, default.handshake);
     keys.section("timeouts", timeouts);
 
     let (value, default) = (&listener.limits, ListenerLimits::default());
@@ -82,6 +84,9 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     keys.other("trusted_proxies", &listener.trusted_proxies, &Vec::new(), |networks| {
         networks.iter().map(ToString::to_string).collect::<Vec<_>>().into()
     });
+    if let Some(tls) = &listener.tls {
+        keys.set("tls", tls::listener_tls(tls, detail));
+    }
     keys.into_value()
 }
 

@@ -27,6 +27,7 @@ pub(super) fn pool(version: &str, share: u64, ports: &[u16]) -> Pool {
         backends: ports.iter().map(|&port| (address(port), Backend::default())).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        tls: None,
     }
 }
 

@@ -5,16 +5,22 @@
 
 mod address;
 mod buckets;
+mod certificate;
 mod matching;
 mod service;
+mod tls;
 
 pub use address::{AddressError, AdminAddress, BackendAddress};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
+pub use certificate::{
+    Authority, Certificate, CertificateError, CertificateNames, KeyPair, crypto_provider,
+};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
 pub use service::{
     Backend, Balance, Ejection, HealthCheck, Pin, Pool, Retries, RetryOn, Service, ServiceLimits,
     ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
 };
+pub use tls::{ClientAuth, ListenerTls, PoolTls, TlsVersion};
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
@@ -73,6 +79,8 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Peers whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// `None`: in the clear.
+    pub tls: Option<ListenerTls>,
 }
 
 impl Listener {
@@ -83,6 +91,7 @@ impl Listener {
             timeouts: ListenerTimeouts::default(),
             limits: ListenerLimits::default(),
             trusted_proxies: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -101,6 +110,8 @@ pub struct ListenerTimeouts {
     pub body: Duration,
     /// How long a connection may idle between requests.
     pub keep_alive: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
 }
 
 impl Default for ListenerTimeouts {
@@ -109,6 +120,7 @@ impl Default for ListenerTimeouts {
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
+            handshake: Duration::from_secs(5),
         }
     }
 }

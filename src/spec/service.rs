@@ -1,4 +1,4 @@
-use super::{BackendAddress, Match, Name};
+use super::{BackendAddress, Match, Name, PoolTls};
 use indexmap::IndexMap;
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub struct Pool {
     pub slow_start: Duration,
     /// No new requests, by an operator's wish.
     pub drained: bool,
+    /// `None`: in the clear.
+    pub tls: Option<PoolTls>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -164,6 +164,7 @@ pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {
         backends: backends.iter().map(|a| (a.clone(), BackendSpec::default())).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        tls: None,
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Detail, Keys, matching, text};
+use super::{Detail, Keys, matching, text, tls};
 use crate::{
     config::keys::{BalanceKind, UnhealthyPoolKind},
     spec::{
@@ -49,6 +49,9 @@ fn pool(name: &Name, pool: &Pool, detail: Detail) -> Value {
     keys.set("backends", backends.collect::<Vec<_>>());
     keys.duration("slow_start", pool.slow_start, Duration::ZERO);
     keys.other("drained", &pool.drained, &false, |drained| (*drained).into());
+    if let Some(it) = &pool.tls {
+        keys.set("tls", tls::pool_tls(it));
+    }
     keys.into_value()
 }
 

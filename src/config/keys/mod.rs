@@ -9,10 +9,13 @@ mod listener;
 mod service;
 mod top;
 
-pub(super) use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
+pub(super) use listener::{
+    ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Protocol,
+    TlsVersionKind,
+};
 pub(super) use service::{
-    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, Retries, RetryCause, Service,
-    ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, PoolTls, Retries, RetryCause,
+    Service, ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
 pub(super) use top::{Admin, File, Route};
 

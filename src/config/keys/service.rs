@@ -2,8 +2,9 @@ use super::section;
 use crate::{
     config::{
         kinds::{
-            Anything, BackendAddressKind, Bytes, CookieName, Count, Flag, HeaderName, Label,
-            ListOf, MapOf, NameKind, Named, Percent, Regex, SetOf, Span, Target, Weighting, choice,
+            AdminHost, Anything, BackendAddressKind, Bytes, CookieName, Count, FilePath, Flag,
+            HeaderName, Label, ListOf, MapOf, NameKind, Named, Percent, Regex, SetOf, Span, Target,
+            Weighting, choice,
         },
         reader::{Field, Kind, Reader, Scalar, ScalarKind, Wrong},
         shape::Shape,
@@ -61,11 +62,27 @@ section! {
             "No new requests go to the pool.";
         protocol: PoolProtocol, Default("h1"), example "h1",
             "What the backends speak: HTTP/1.1. `h2` is not supported by this version.";
+        tls: PoolTls, Absent("in the clear"), example "{ ca: backends.crt }",
+            "Speaks TLS with the backends, who must prove who they are. `{}`: with the defaults.";
     }
     planned {
-        "tls": Anything, Refused, "Encrypts connections to the backends.";
         "proxy_protocol": Anything, Refused, "Sends a PROXY header to the backends.";
     }
+}
+
+section! {
+    PoolTls, "How TLS is spoken with backends. The files that are named here are read again when they change.",
+    {
+        ca: FilePath, Absent("whom the system trusts"), example "backends.crt",
+            "PEM file of the authorities that vouch for the backends.";
+        server_name: AdminHost, Absent("the host of the backend's address"), example "shop.internal",
+            "The name that the backends must prove, and that they are asked for (SNI).";
+        cert: FilePath, Absent("no certificate is shown"), example "proxy.crt",
+            "PEM file: the certificate that is shown to backends that ask for one. Only with `key`.";
+        key: FilePath, Absent("no certificate is shown"), example "proxy.key",
+            "PEM file: the private key of `cert`, not encrypted.";
+    }
+    planned {}
 }
 
 section! {

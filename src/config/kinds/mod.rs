@@ -12,7 +12,7 @@ pub(super) use matching::{
 };
 pub(super) use number::{Bytes, Count, Flag, Percent, Span, Weighting};
 pub(super) use several::{ListOf, MapOf, Named, SetOf};
-pub(super) use text::{Anything, Label, NameKind, Target};
+pub(super) use text::{Anything, FilePath, Label, NameKind, Target};
 
 /// A kind of a few words, each with the value it means.
 macro_rules! choice {

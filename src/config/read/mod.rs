@@ -2,6 +2,7 @@
 
 mod matching;
 mod service;
+mod tls;
 
 use super::{
     keys::{self, File},
@@ -85,6 +86,7 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         listener.limits = listener_limits(value.limits);
         listener.trusted_proxies =
             value.trusted_proxies.or(Vec::new()).into_iter().map(|at| at.value).collect();
+        listener.tls = value.tls.good().and_then(|at| tls::listener_tls(reader, at));
         all.push(At { value: listener, node });
     }
     all
@@ -96,6 +98,7 @@ fn listener_timeouts(field: Field<keys::ListenerTimeouts>) -> ListenerTimeouts {
         headers: keys.headers.or(defaults.headers),
         body: keys.body.or(defaults.body),
         keep_alive: keys.keep_alive.or(defaults.keep_alive),
+        handshake: keys.handshake.or(defaults.handshake),
     })
 }
 

@@ -6,7 +6,7 @@ use super::{
         reader::{At, Field, Reader},
         tree::NodeId,
     },
-    check_reference, matching, small,
+    check_reference, matching, small, tls,
 };
 use crate::spec::{
     Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Retries, RetryOn,
@@ -106,6 +106,7 @@ pub(in crate::config) fn pool(
         backends: backends(reader, keys.backends),
         slow_start: keys.slow_start.or(Duration::ZERO),
         drained: keys.drained.or(false),
+        tls: keys.tls.good().and_then(|at| tls::pool_tls(reader, at)),
     }
 }
 
