@@ -1,8 +1,25 @@
 //! A client connection that was accepted: who it is from, what it counts as, which engine serves it.
 
-use super::{core::Core, headers::Client, http1, hyper};
-use crate::{live::LiveListener, spec::Engine};
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
+use super::{
+    core::Core,
+    fields::Lines,
+    handshake,
+    head::{self, Head},
+    headers::Client,
+    http1, hyper,
+    secured::Secured,
+};
+use crate::{
+    live::LiveListener,
+    net::Stream,
+    spec::{Engine, Protocols},
+};
+use std::{
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch, task::spawn_local, time::timeout};
 
 /// When its listener has left or the process drains, an HTTP/1 connection that has been quiet for this long
@@ -15,6 +32,9 @@ pub(super) struct ClientConnection {
     pub(super) core: Rc<Core>,
     pub(super) listener: Rc<LiveListener>,
     pub(super) client: Client,
+    /// What it may speak: with TLS that has been agreed on.
+    pub(super) protocols: Protocols,
+    secured: Option<Box<Secured>>,
     /// True when its listener has left or the process drains.
     pub(super) stopped: watch::Receiver<bool>,
     /// A tunnel holds the connection, and so is counted, longer than HTTP does.
@@ -34,21 +54,64 @@ pub(super) fn start(
         return;
     }
     if over_the_limit(&listener) {
-        spawn_local(refuse(stream, open));
+        // A word in the clear would be none to who expects TLS, and a handshake is what there is no room for.
+        if listener.tls.is_none() {
+            spawn_local(refuse(stream, open));
+        }
         return;
     }
     let peer = peer.ip().to_canonical();
     let trusted = listener.spec.trusted_proxies.iter().any(|network| network.contains(&peer));
-    let client = Client::new(peer, trusted);
-    let connection =
-        Rc::new(ClientConnection { core: core.clone(), listener, client, stopped, open });
-    // A task is as large as the largest thing it may become: each engine has its own.
-    match connection.listener.engine {
-        Engine::Native if connection.listener.spec.protocols.h1 => {
-            spawn_local(http1::serve(connection, stream));
+    let tls = listener.tls.clone();
+    let arrival = Arrival { open, listener, stopped, peer, trusted };
+    match tls {
+        None => {
+            let protocols = arrival.listener.spec.protocols;
+            arrival.serve(stream.into(), protocols, None);
         }
-        _ => {
-            spawn_local(hyper::serve(connection, stream));
+        Some(tls) => drop(spawn_local(handshake::run(arrival, tls, stream))),
+    }
+}
+
+/// A connection before its first byte of HTTP.
+pub(super) struct Arrival {
+    open: Open,
+    listener: Rc<LiveListener>,
+    stopped: watch::Receiver<bool>,
+    peer: IpAddr,
+    /// Its `X-Forwarded-*` are believed.
+    trusted: bool,
+}
+
+impl Arrival {
+    pub(super) fn core(&self) -> &Core {
+        &self.open.core
+    }
+
+    pub(super) fn listener(&self) -> &LiveListener {
+        &self.listener
+    }
+
+    /// Serves it, in a task of its own, until it ends.
+    pub(super) fn serve(self, stream: Stream, protocols: Protocols, secured: Option<Secured>) {
+        let Self { open, listener, stopped, peer, trusted } = self;
+        let connection = Rc::new(ClientConnection {
+            core: open.core.clone(),
+            listener,
+            client: Client::new(peer, trusted, secured.as_ref()),
+            protocols,
+            secured: secured.map(Box::new),
+            stopped,
+            open,
+        });
+        // A task is as large as the largest thing it may become: each engine has its own.
+        match connection.listener.engine {
+            Engine::Native if protocols.h1 => {
+                spawn_local(http1::serve(connection, stream));
+            }
+            _ => {
+                spawn_local(hyper::serve(connection, stream));
+            }
         }
     }
 }
@@ -59,9 +122,16 @@ impl ClientConnection {
     pub(super) fn detached(core: &Rc<Core>, listener: LiveListener) -> Rc<Self> {
         let listener = Rc::new(listener);
         let open = Open::count(core, &listener);
-        let client = Client::new([192, 0, 2, 1].into(), false);
+        let client = Client::new([192, 0, 2, 1].into(), false, None);
         let stopped = watch::channel(false).1;
-        Rc::new(Self { core: core.clone(), listener, client, stopped, open })
+        let protocols = listener.spec.protocols;
+        let core = core.clone();
+        Rc::new(Self { core, listener, client, protocols, secured: None, stopped, open })
+    }
+
+    /// The client has shown by the name that it asked TLS for that it takes this listener for another one's.
+    pub(super) fn is_misdirected<L: Lines>(&self, head: &Head<'_, L>) -> bool {
+        self.secured.as_ref().is_some_and(|secured| !secured.is_for(head::host(head)))
     }
 
     /// Its listener has left or the process drains: the client should connect elsewhere.

@@ -22,6 +22,7 @@ pub(super) enum Known {
     Trailer,
     TransferEncoding,
     Upgrade,
+    XForwardedClientCert,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -53,6 +54,8 @@ impl Known {
             17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
             17 if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
             17 if is_alias(name, b"x-forwarded-proto") => Self::ForwardedAlias,
+            23 if is(name, b"x-forwarded-client-cert") => Self::XForwardedClientCert,
+            23 if is_alias(name, b"x-forwarded-client-cert") => Self::ForwardedAlias,
             _ => Self::Other,
         }
     }
@@ -141,7 +144,7 @@ pub(super) fn is_named(lines: &impl Lines, name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, Known); 17] = [
+    const NAMES: [(&str, Known); 18] = [
         ("te", Known::Te),
         ("host", Known::Host),
         ("cookie", Known::Cookie),
@@ -159,6 +162,7 @@ mod tests {
         ("proxy-connection", Known::ProxyConnection),
         ("transfer-encoding", Known::TransferEncoding),
         ("x-forwarded-proto", Known::XForwardedProto),
+        ("x-forwarded-client-cert", Known::XForwardedClientCert),
     ];
 
     #[test]
@@ -187,7 +191,13 @@ mod tests {
 
     #[test]
     fn aliases_are_known_however_many_dashes_they_change() {
-        for alias in ["x_forwarded_for", "X-Forwarded_Host", "x_forwarded-PROTO", "X_Request_Id"] {
+        for alias in [
+            "x_forwarded_for",
+            "X-Forwarded_Host",
+            "x_forwarded-PROTO",
+            "X_Request_Id",
+            "x-forwarded-client_cert",
+        ] {
             assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
         }
         for other in ["x_forwarded_fox", "x-forwarded+for", "x_request.id"] {

@@ -5,6 +5,7 @@ use super::{
     fields::{Known, Lines, first, is_named},
     framing::Framing,
     head::{self, Facts, Head, Version},
+    secured::Secured,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
@@ -52,6 +53,10 @@ pub(super) struct Client {
     pub(super) peer: IpAddr,
     /// The same, as `x-forwarded-for` says it.
     text: Box<str>,
+    /// What it speaks itself.
+    proto: &'static str,
+    /// Who it is by the certificate that it showed.
+    identity: Option<Box<str>>,
     /// The lines that a stranger's request gets, as they are written.
     block: Box<[u8]>,
     /// Its `X-Forwarded-*` are believed.
@@ -59,10 +64,15 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(peer: IpAddr, trusted: bool) -> Self {
+    pub(super) fn new(peer: IpAddr, trusted: bool, secured: Option<&Secured>) -> Self {
         let text = peer.to_string();
-        let block = format!("x-forwarded-for: {text}\r\nx-forwarded-proto: http\r\n");
-        Self { peer, text: text.into(), block: block.into_bytes().into(), trusted }
+        let proto = if secured.is_some() { "https" } else { "http" };
+        let mut block = format!("x-forwarded-for: {text}\r\nx-forwarded-proto: {proto}\r\n");
+        let identity = secured.and_then(|secured| secured.identity.clone());
+        if let Some(identity) = &identity {
+            block.push_str(&format!("x-forwarded-client-cert: {identity}\r\n"));
+        }
+        Self { peer, text: text.into(), proto, identity, block: block.into_bytes().into(), trusted }
     }
 
     /// The user's address: behind trusted proxies the last one that they tell.
@@ -82,7 +92,8 @@ impl Client {
 
     /// The user speaks https, if only to a trusted proxy before this one.
     pub(super) fn is_secure(&self, lines: &impl Lines) -> bool {
-        self.trusted && first(lines, Known::XForwardedProto).is_some_and(|proto| proto == b"https")
+        let told = if self.trusted { first(lines, Known::XForwardedProto) } else { None };
+        told.unwrap_or(self.proto.as_bytes()) == b"https"
     }
 }
 
@@ -180,12 +191,20 @@ fn add<L: Lines>(
     if client.trusted {
         forwarded_for(head.lines, client, sink);
         if !told.proto {
-            sink.line(b"x-forwarded-proto", b"http");
+            sink.line(b"x-forwarded-proto", client.proto.as_bytes());
+        }
+        if let Some(identity) = &client.identity {
+            sink.line(b"x-forwarded-client-cert", identity.as_bytes());
         }
     } else {
-        let lines: [(&[u8], &[u8]); 2] =
-            [(b"x-forwarded-for", client.text.as_bytes()), (b"x-forwarded-proto", b"http")];
-        sink.block(&client.block, &lines);
+        let identity = client.identity.as_deref();
+        let lines: [(&[u8], &[u8]); 3] = [
+            (b"x-forwarded-for", client.text.as_bytes()),
+            (b"x-forwarded-proto", client.proto.as_bytes()),
+            (b"x-forwarded-client-cert", identity.unwrap_or_default().as_bytes()),
+        ];
+        let told = if identity.is_some() { &lines[..] } else { &lines[..2] };
+        sink.block(&client.block, told);
     }
     if !told.host
         && let Some(host) = host
@@ -328,7 +347,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn client(trusted: bool) -> Client {
-        Client::new(Ipv4Addr::new(192, 0, 2, 1).into(), trusted)
+        Client::new(Ipv4Addr::new(192, 0, 2, 1).into(), trusted, None)
     }
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {

@@ -58,6 +58,12 @@ pub struct KeyPair {
     pub not_after: i64,
 }
 
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyPair({})", self.names)
+    }
+}
+
 /// Why files are of no use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateError {
@@ -210,6 +216,13 @@ impl CertificateNames {
         }
     }
 
+    /// As they are written: exact ones, those with `*.`, addresses.
+    pub fn list(&self) -> impl Iterator<Item = String> {
+        let exact = self.exact.iter().map(ToString::to_string);
+        let wildcards = self.wildcards.iter().map(|rest| format!("*.{rest}"));
+        exact.chain(wildcards).chain(self.addresses.iter().map(ToString::to_string))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.wildcards.is_empty() && self.addresses.is_empty()
     }
@@ -236,10 +249,7 @@ impl CertificateNames {
 
 impl fmt::Display for CertificateNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wildcards = self.wildcards.iter().map(|rest| format!("*.{rest}"));
-        let exact = self.exact.iter().map(ToString::to_string);
-        let addresses = self.addresses.iter().map(ToString::to_string);
-        f.write_str(&exact.chain(wildcards).chain(addresses).collect::<Vec<_>>().join(", "))
+        f.write_str(&self.list().collect::<Vec<_>>().join(", "))
     }
 }
 

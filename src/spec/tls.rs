@@ -23,6 +23,18 @@ impl ListenerTls {
     }
 }
 
+impl ListenerTls {
+    /// The files of an equal one say the same.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        all_the_same(&self.certificates, &other.certificates, Certificate::says_the_same)
+            && all_the_same(self.authority(), other.authority(), Authority::says_the_same)
+    }
+
+    fn authority(&self) -> Option<&Authority> {
+        self.client_auth.as_ref().map(|auth| &auth.ca)
+    }
+}
+
 /// Whose certificates clients show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientAuth {
@@ -49,6 +61,22 @@ pub struct PoolTls {
     pub identity: Option<Certificate>,
 }
 
+impl PoolTls {
+    /// The files of an equal one say the same.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        all_the_same(&self.identity, &other.identity, Certificate::says_the_same)
+            && all_the_same(&self.ca, &other.ca, Authority::says_the_same)
+    }
+}
+
+fn all_the_same<T>(
+    some: impl IntoIterator<Item = T>,
+    others: impl IntoIterator<Item = T>,
+    same: impl Fn(T, T) -> bool,
+) -> bool {
+    some.into_iter().zip(others).all(|(one, other)| same(one, other))
+}
+
 impl Spec {
     /// Takes what the same files say in `other`. That is no change of the spec: files that are renewed are
     /// still the same files.
@@ -70,11 +98,8 @@ impl Spec {
     pub fn is_renewed(&self, other: &Self) -> bool {
         let (certificates, authorities) = self.files();
         let (others, other_authorities) = other.files();
-        certificates.iter().zip(others).any(|(mine, theirs)| !mine.says_the_same(theirs))
-            || authorities
-                .iter()
-                .zip(other_authorities)
-                .any(|(mine, theirs)| !mine.says_the_same(theirs))
+        !(all_the_same(certificates, others, Certificate::says_the_same)
+            && all_the_same(authorities, other_authorities, Authority::says_the_same))
     }
 
     fn files(&self) -> (Vec<&Certificate>, Vec<&Authority>) {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     live::{Fault, Reason, method_index, millis},
+    net::Stream,
     proxy::{
         connection::ClientConnection,
         core::Core,
@@ -33,7 +34,6 @@ use std::{
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
-use tokio::net::TcpStream;
 
 /// What comes after an exchange.
 pub(super) enum After {
@@ -48,7 +48,7 @@ pub(super) enum After {
 
 /// The backend has switched: what goes on as a tunnel.
 pub(super) struct Switched {
-    pub(super) backend: TcpStream,
+    pub(super) backend: Stream,
     pub(super) ticket: Ticket,
     /// The head that says 101, and what came behind it.
     pub(super) to_client: Outbox,
@@ -153,6 +153,9 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
+        if connection.is_misdirected(&head) {
+            return Err(refuse(recorder, Reason::Misdirected.into(), download, closes));
+        }
 
         let client = &connection.client;
         let address = client.address(&lines);
@@ -252,7 +255,7 @@ impl Session {
                     match ready!(relay.poll(cx)) {
                         End::Missed(miss) => {
                             if upload.written && !upload.is_sent() {
-                                backend.reset();
+                                backend.stream.set_reset();
                             }
                             miss
                         }
@@ -303,8 +306,8 @@ impl Session {
         let outcome = match end {
             End::Answered => {
                 self.quiet_since = recorder.finish();
-                if !upload.is_sent() {
-                    backend.reset();
+                if !upload.is_sent() || backend.stream.is_unsettled() {
+                    backend.stream.set_reset();
                 } else if download.reusable {
                     let (now, announced) = (self.quiet_since, backend.announced);
                     let idle = assignment.policy.timeouts.upstream_idle;
@@ -329,11 +332,11 @@ impl Session {
                     _ => fault_of(reason),
                 };
                 recorder.fail(fault, reason);
-                backend.reset();
+                backend.stream.set_reset();
                 Outcome::Cut
             }
             End::ClientGone | End::Missed(_) => {
-                backend.reset();
+                backend.stream.set_reset();
                 Outcome::ClientGone
             }
         };
@@ -384,11 +387,12 @@ impl Exchange {
     /// An idle connection. For what cannot be sent twice the kernel is asked whether the backend has closed
     /// it or talks out of turn.
     fn take_idle(&self) -> Option<Conn> {
-        let idle = &self.assignment.ticket.flight.upstream.native;
+        let upstream = &self.assignment.ticket.flight.upstream;
+        let (idle, epoch) = (&upstream.native, upstream.backend.tls_epoch());
         let delicate = self.has_body() || !self.tries.idempotent;
         loop {
             let mut conn = idle.pop(self.began)?;
-            if conn.is_quiet() && (!delicate || conn.is_quiet_now()) {
+            if conn.is_fit(epoch) && (!delicate || conn.stream.is_quiet_now()) {
                 conn.reused = true;
                 return Some(conn);
             }
@@ -399,9 +403,9 @@ impl Exchange {
         let (core, flight) = (core.clone(), self.assignment.ticket.flight.clone());
         let policy = self.assignment.policy.clone();
         Stage::Connecting(Box::pin(async move {
-            let conn = Conn::new(connect(&core, &flight, &policy).await?);
+            let mut conn = Conn::new(connect(&core, &flight, &policy).await?);
             // What it says before it was asked is no answer.
-            if conn.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
+            if conn.stream.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
         }))
     }
 

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     live::{Clock, Kind, Reason, millis},
+    net::Stream,
     proxy::{
         connection::ClientConnection, decide::Assignment, flight::Flight, record::Recorder,
         tries::Miss,
@@ -20,10 +21,7 @@ use std::{
     task::{Context, Poll},
     time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A client that has closed its side may still wait for its answer; it is given up when nothing could be
 /// sent to it for this long.
@@ -62,7 +60,7 @@ pub(super) struct Relay<'a> {
     pub(super) connection: &'a ClientConnection,
     pub(super) assignment: &'a Assignment,
     pub(super) asked: response::Asked<'a>,
-    pub(super) client: &'a mut TcpStream,
+    pub(super) client: &'a mut Stream,
     pub(super) backend: &'a mut Conn,
     pub(super) ahead: &'a mut Ahead,
     pub(super) upload: &'a mut Upload,
@@ -219,6 +217,9 @@ impl Relay<'_> {
                 }
                 moved = true;
             }
+            if let Poll::Ready(Err(_)) = self.backend.stream.poll_settled(cx) {
+                self.upload.broken = true;
+            }
             if self.upload.broken || self.upload.incoming == Incoming::Ended {
                 // A request without a body has just been sent, and its time runs already.
                 if self.attempt.turn == Turn::Client || (moved && self.upload.read > 0) {
@@ -272,17 +273,16 @@ impl Relay<'_> {
         loop {
             while !self.download.out.is_empty() {
                 match poll_write(self.client, cx, self.download.out.rest(), &[]) {
-                    Poll::Pending => {
-                        self.download.slow = true;
-                        if self.download.is_delivered() {
-                            return self.wait_for_client(cx, moved);
-                        }
-                        return self.pending(moved);
-                    }
+                    Poll::Pending => return self.client_is_slow(cx, moved),
                     Poll::Ready(Ok(n)) if n > 0 => self.sent(n),
                     Poll::Ready(_) => return Err(End::ClientGone),
                 }
                 moved = true;
+            }
+            match self.client.poll_settled(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => return self.client_is_slow(cx, moved),
+                Poll::Ready(Err(_)) => return Err(End::ClientGone),
             }
             if self.download.is_done() {
                 return Err(End::Answered);
@@ -314,6 +314,15 @@ impl Relay<'_> {
         if !self.download.slow {
             self.recorder.finish();
         }
+    }
+
+    /// It does not take what there is.
+    fn client_is_slow(&mut self, cx: &Context<'_>, moved: bool) -> Step<()> {
+        self.download.slow = true;
+        if self.download.is_delivered() {
+            return self.wait_for_client(cx, moved);
+        }
+        self.pending(moved)
     }
 
     /// What is left of a response concerns the client alone.
@@ -543,7 +552,7 @@ impl Relay<'_> {
     fn look_after_client(&mut self, cx: &Context<'_>) -> Step<()> {
         let deadlines = &self.connection.core.desk.deadlines;
         let is_due = deadlines.take_passed(self.deadline);
-        if is_due && !matches!(self.client.take_error(), Ok(None)) {
+        if is_due && self.client.is_broken() {
             return Err(End::ClientGone);
         }
         if is_due || !self.attempt.looks {
@@ -557,7 +566,7 @@ impl Relay<'_> {
 }
 
 pub(super) fn poll_read(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     cx: &mut Context<'_>,
     into: &mut [u8],
 ) -> Poll<io::Result<usize>> {
@@ -571,7 +580,7 @@ pub(super) fn poll_read(
 
 /// Writes both, as one where that is possible.
 pub(super) fn poll_write(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     cx: &mut Context<'_>,
     first: &[u8],
     second: &[u8],

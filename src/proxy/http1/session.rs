@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     live::{Reason, method_index, millis},
+    net::Stream,
     proxy::{
         connection::{ClientConnection, QUIET_BEFORE_CLOSE},
         failure::{self, Failure},
@@ -27,7 +28,7 @@ use std::{
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 /// How long a client that was told that nothing more comes is listened to (RFC 9112 section 9.6): what it
 /// still sends must not cost it the answer.
@@ -41,7 +42,7 @@ const MOST_UNWANTED: u64 = 256 << 10;
 
 pub(super) struct Session {
     pub(super) connection: Rc<ClientConnection>,
-    pub(super) client: TcpStream,
+    pub(super) client: Stream,
     pub(super) deadline: Deadline,
     /// Held while a request is in flight or begins.
     pub(super) work: Option<Box<Work>>,
@@ -89,7 +90,7 @@ pub(super) enum Said {
 }
 
 impl Session {
-    pub(super) fn new(connection: Rc<ClientConnection>, client: TcpStream) -> Self {
+    pub(super) fn new(connection: Rc<ClientConnection>, client: Stream) -> Self {
         let now = Instant::now();
         let clock = connection.core.live.clock;
         let due =
@@ -152,7 +153,7 @@ impl Session {
     /// More bytes have come.
     fn take_in(&mut self, bytes: &[u8]) -> Option<Said> {
         let work = self.work.get_or_insert_with(|| self.connection.core.desk.take_work());
-        let may_be_h2 = !self.used && self.connection.listener.spec.protocols.h2;
+        let may_be_h2 = !self.used && self.connection.protocols.h2;
         if !work.request.is_empty() || (may_be_h2 && bytes.starts_with(b"PRI")) {
             work.request.extend_from_slice(bytes);
             return self.scan_on();
@@ -178,7 +179,7 @@ impl Session {
     /// Reads on in a head that comes in pieces.
     fn scan_on(&mut self) -> Option<Said> {
         let limits = self.limits();
-        let may_be_h2 = !self.used && self.connection.listener.spec.protocols.h2;
+        let may_be_h2 = !self.used && self.connection.protocols.h2;
         let work = self.work.as_mut()?;
         if may_be_h2 && work.request.starts_with(PREFACE) {
             return Some(Said::Http2(std::mem::take(&mut work.request)));
@@ -316,7 +317,11 @@ impl Session {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            Poll::Ready(true)
+            match self.client.poll_settled(cx) {
+                Poll::Ready(settled) => Poll::Ready(settled.is_ok()),
+                Poll::Pending if self.time_is_up(cx) => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            }
         });
         let written = written.await;
         self.quiet_since = Instant::now();
@@ -387,8 +392,7 @@ impl Session {
 
     /// The connection ends with a reset, which nobody can take for the end of a message.
     pub(super) fn reset_client(&self) {
-        // Where the system does not allow it the close alone must do.
-        let _ = self.client.set_zero_linger();
+        self.client.set_reset();
     }
 
     fn give(&mut self, patience: Duration) {

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     live::{Kind, Reason},
+    net::Stream,
     proxy::connection::ClientConnection,
 };
 use std::{
@@ -16,7 +17,7 @@ use std::{
     rc::Rc,
     task::{Context, Poll, ready},
 };
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 /// Most that is read for a side which does not take it at once.
 const READ_AT_ONCE: usize = 16 << 10;
@@ -39,8 +40,8 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut Stream,
+        to: &mut Stream,
         scratch: &mut [u8],
         moved: &mut bool,
     ) -> Poll<io::Result<()>> {
@@ -53,6 +54,7 @@ impl Direction {
                 self.out.advance(written);
                 *moved = true;
             }
+            ready!(to.poll_settled(cx))?;
             if self.ended {
                 if !self.told {
                     ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
@@ -78,7 +80,7 @@ impl Direction {
 /// The connection counts as open as long as its tunnel is.
 pub(super) async fn run(
     connection: Rc<ClientConnection>,
-    mut client: TcpStream,
+    mut client: Stream,
     switched: Box<Switched>,
 ) {
     let Switched { mut backend, ticket, to_client, to_backend, idle } = *switched;

@@ -91,6 +91,9 @@ async fn forward(
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let facts = Facts::of(&head)?;
+    if connection.is_misdirected(&head) {
+        return Err(Reason::Misdirected.into());
+    }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());
     }

@@ -111,7 +111,10 @@ impl Sending<'_> {
         fresh: bool,
     ) -> Result<Conn, Reason> {
         let idle = &flight.upstream.hyper;
-        if !fresh && let Some(conn) = Conn::checkout(idle, self.is_delicate()).await {
+        if !fresh
+            && let Some(conn) =
+                Conn::checkout(idle, flight.upstream.backend.tls_epoch(), self.is_delicate()).await
+        {
             return Ok(conn);
         }
         let stream = connect(self.core, flight, &assignment.policy).await?;
