@@ -2,7 +2,10 @@
 
 #![allow(unreachable_pub)]
 
+#[path = "../support/admin.rs"]
+mod api;
 mod clients;
+mod files;
 mod handshakes;
 mod misdirected;
 mod reload;
@@ -11,3 +14,5 @@ mod stage;
 mod support;
 mod traffic;
 mod upstream;
+
+use support::{PATIENCE, Proxy};
