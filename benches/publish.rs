@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use crossfade::{
     control::{self, Change, Command, FileStatus, Source, Started},
     live::{Kind, Outcome, Published, Snapshot},
-    routing::{self, RequestView, Salts},
+    routing::{self, Host, RequestView, Salts},
     spec::{
         Admin, Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pool, Route, Service,
         Shutdown, Spec, Weight,
@@ -106,7 +106,7 @@ fn under_load(published: &Published, readers: usize, work: impl FnOnce()) {
 fn decide(published: &Published, core: usize) {
     let fields: [(&str, &str); 0] = [];
     let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let host = Some("host-0.example.com");
+    let host = Host::parse(b"host-0.example.com").unwrap_or_default();
     let request = RequestView::new("GET", host, "/part-0/item", None, &fields[..], client);
     let backend = published.read(|snapshot| {
         let route = snapshot.table.find(&request).expect("there is a route");

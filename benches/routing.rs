@@ -3,8 +3,8 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use crossfade::{
     routing::{
-        BalanceState, Candidates, FULL, Fields, Key, PoolSet, RequestView, RoutingTable, Salts,
-        Sequence, choose, compile,
+        BalanceState, Candidates, FULL, Fields, Host, Key, PoolSet, RequestView, RoutingTable,
+        Salts, Sequence, choose, compile,
     },
     spec::{
         Admin, Backend, BackendAddress, Balance, FieldMatch, HostPattern, Match, Name, PathMatch,
@@ -92,7 +92,8 @@ fn regexes(n: usize) -> Match {
 }
 
 fn view<'a, F: Fields + ?Sized>(host: &'a str, path: &'a str, fields: &'a F) -> RequestView<'a, F> {
-    RequestView::new("GET", Some(host), path, None, fields, Ipv4Addr::LOCALHOST.into())
+    let host = Host::parse(host.as_bytes()).unwrap_or_default();
+    RequestView::new("GET", host, path, None, fields, Ipv4Addr::LOCALHOST.into())
 }
 
 fn find(c: &mut Criterion) {

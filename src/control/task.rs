@@ -414,7 +414,7 @@ impl Control {
             &desired.spec,
             self.drains.backends(),
             now,
-            self.live.clock.millis(now),
+            self.live.clock.at(now).millis(),
         );
         plan.placed.iter().for_each(|placed| self.connectors.equip(&placed.backend));
         // Before the swap: no connection of what comes back may be closed after its first request.

@@ -29,6 +29,7 @@ pub use stats::{
 };
 
 use std::{
+    ops::Add,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -79,7 +80,37 @@ pub fn millis(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1000).saturating_add(u64::from(duration.subsec_millis()))
 }
 
-/// Milliseconds and nanoseconds since the process began; what is compared across cores uses it.
+/// A moment of the process's clock: nanoseconds since it began. One number, because every request looks at
+/// the clock and takes differences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Whole milliseconds, as deadlines have them.
+    pub fn millis(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// Nanoseconds since `earlier`.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(duration)))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(duration.subsec_nanos().into())
+}
+
+/// The process's clock; what is compared across cores uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 
@@ -88,11 +119,15 @@ impl Clock {
         Self(Instant::now())
     }
 
-    pub fn millis(&self, now: Instant) -> u64 {
-        millis(now.saturating_duration_since(self.0))
+    pub fn at(&self, instant: Instant) -> Moment {
+        Moment(nanos(instant.saturating_duration_since(self.0)))
+    }
+
+    pub fn now(&self) -> Moment {
+        self.at(Instant::now())
     }
 
     pub fn now_millis(&self) -> u64 {
-        self.millis(Instant::now())
+        self.now().millis()
     }
 }

@@ -3,7 +3,6 @@
 
 use super::{Counter, PerCore};
 use crate::spec::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket};
-use std::time::Duration;
 
 /// The values of the label `method`; what is not among them is `OTHER`.
 pub const METHODS: [&str; 10] =
@@ -274,22 +273,23 @@ impl PoolStats {
         Self { cells: PerCore::new(cores) }
     }
 
-    /// A reply is complete (or its client has left: 499). `method` indexes [`METHODS`].
-    pub fn record_reply(&self, core: usize, method: usize, code: u16, duration: Duration) {
+    /// A reply is complete (or its client has left: 499), `ns` after its request began. `method` indexes
+    /// [`METHODS`].
+    pub fn record_reply(&self, core: usize, method: usize, code: u16, ns: u64) {
         let cell = self.cells.of(core);
-        let ns = nanos(duration);
         cell.requests[method][code_index(code)].add(1);
         cell.duration[class_of(code)].record(ns);
         cell.fine[fine_bucket(ns)].add(1);
     }
 
-    /// From the request head sent to the response head.
-    pub fn record_upstream_response(&self, core: usize, duration: Duration) {
-        self.cells.of(core).upstream_response.record(nanos(duration));
+    /// Nanoseconds from the request head sent to the response head.
+    pub fn record_upstream_response(&self, core: usize, ns: u64) {
+        self.cells.of(core).upstream_response.record(ns);
     }
 
-    pub fn record_upstream_connect(&self, core: usize, duration: Duration) {
-        self.cells.of(core).upstream_connect.record(nanos(duration));
+    /// Nanoseconds that opening a connection took.
+    pub fn record_upstream_connect(&self, core: usize, ns: u64) {
+        self.cells.of(core).upstream_connect.record(ns);
     }
 
     pub fn record_failure(&self, core: usize, fault: Fault, reason: Reason) {
@@ -342,10 +342,6 @@ fn add_all<const N: usize, const M: usize>(sums: &mut [[u64; N]; M], core: &[[Co
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,8 +373,8 @@ mod tests {
     #[test]
     fn cores_add_up() {
         let stats = PoolStats::new(2);
-        stats.record_reply(0, 0, 200, Duration::from_millis(3));
-        stats.record_reply(1, 0, 200, Duration::from_millis(30));
+        stats.record_reply(0, 0, 200, 3_000_000);
+        stats.record_reply(1, 0, 200, 30_000_000);
         stats.record_failure(1, Fault::Upstream, Reason::BadResponse);
         let totals = stats.totals();
         assert_eq!(totals.requests[0][code_index(200)], 2);

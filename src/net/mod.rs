@@ -1,10 +1,11 @@
 //! Opening sockets: listening ones for every core, and connections to backends. Used by the data plane and
 //! by probes alike, so that a probe goes the way a request would.
 
+mod socket;
 mod stream;
 mod tls;
 
-pub use stream::Stream;
+pub use stream::{Stream, poll_read, poll_write, poll_write_vectored};
 pub use tls::{ALPN_H2, client_config, server_config};
 
 use crate::spec::BackendAddress;

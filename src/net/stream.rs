@@ -1,9 +1,10 @@
+use super::socket;
 use socket2::SockRef;
 use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, ReadBuf},
@@ -117,6 +118,58 @@ impl Stream {
             // The connection is given up, whatever comes of it.
             let _ = Pin::new(stream).poll_flush(&mut context);
         }
+    }
+}
+
+/// Reads what there is; 0: the other side has said that nothing more comes, or `into` is empty.
+///
+/// # Errors
+/// When the connection is broken; with TLS also when it ends without a word.
+#[inline]
+pub fn poll_read(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    match stream {
+        Stream::Tcp(stream) => socket::poll_read(stream, cx, into),
+        Stream::Tls(stream) => {
+            let mut buffer = ReadBuf::new(into);
+            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+            Poll::Ready(Ok(buffer.filled().len()))
+        }
+    }
+}
+
+/// Writes what is taken; see [`Stream::poll_settled`].
+///
+/// # Errors
+/// When the connection is broken.
+#[inline]
+pub fn poll_write(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match stream {
+        Stream::Tcp(stream) => socket::poll_write(stream, cx, bytes),
+        Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+    }
+}
+
+/// The same with several pieces.
+///
+/// # Errors
+/// When the connection is broken.
+#[inline]
+pub fn poll_write_vectored(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    pieces: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match stream {
+        Stream::Tcp(stream) => socket::poll_write_vectored(stream, cx, pieces),
+        Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
     }
 }
 

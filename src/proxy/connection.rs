@@ -1,17 +1,10 @@
 //! A client connection that was accepted: who it is from, what it counts as, which engine serves it.
 
-use super::{
-    core::Core,
-    fields::Lines,
-    handshake,
-    head::{self, Head},
-    headers::Client,
-    http1, hyper,
-    secured::Secured,
-};
+use super::{core::Core, handshake, headers::Client, http1, hyper, secured::Secured};
 use crate::{
     live::LiveListener,
     net::Stream,
+    routing::Host,
     spec::{Engine, Protocols},
 };
 use std::{
@@ -130,8 +123,8 @@ impl ClientConnection {
     }
 
     /// The client has shown by the name that it asked TLS for that it takes this listener for another one's.
-    pub(super) fn is_misdirected<L: Lines>(&self, head: &Head<'_, L>) -> bool {
-        self.secured.as_ref().is_some_and(|secured| !secured.is_for(head::host(head)))
+    pub(super) fn is_misdirected(&self, host: Option<&Host<'_>>) -> bool {
+        self.secured.as_ref().is_some_and(|secured| !secured.is_for(host))
     }
 
     /// Its listener has left or the process drains: the client should connect elsewhere.

@@ -12,7 +12,6 @@ use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
-    time::Instant,
 };
 
 pub(super) struct Core {
@@ -54,17 +53,18 @@ impl ServiceState {
     }
 }
 
-/// Each byte as two hexadecimal digits.
-const HEX: [[u8; 2]; 256] = {
-    let digits = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
+/// Eight hexadecimal digits for the bits of `half`, all at once: each of its nibbles gets a byte, and those
+/// above 9 what is missing to a letter.
+fn hex(half: u32) -> [u8; 8] {
+    const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+    let mut nibbles = u64::from(half);
+    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
+    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
+    nibbles = (nibbles | nibbles << 4) & LOW;
+    let above_nine = (nibbles + 0x0606_0606_0606_0606) >> 4 & (LOW / 15);
+    let digits = nibbles + 0x3030_3030_3030_3030 + above_nine * u64::from(b'a' - b'9' - 1);
+    digits.to_be_bytes()
+}
 
 impl Core {
     pub(super) fn new(index: usize, live: Arc<Live>) -> Rc<Self> {
@@ -146,7 +146,7 @@ impl Core {
     /// Closes connections that idled for too long or whose backend has left, and forgets backends that
     /// nobody knows any more.
     pub(super) fn tidy(&self) {
-        let now = Instant::now();
+        let now = self.live.clock.now();
         self.flights.tidy();
         for place in self.upstreams.borrow_mut().iter_mut() {
             if let Some(upstream) = place {
@@ -178,10 +178,9 @@ impl Core {
         let mut dice = self.dice.borrow_mut();
         let mut text = [0; 32];
         for half in text.chunks_exact_mut(16) {
-            let bytes = dice.next_u64().to_le_bytes();
-            for (digits, byte) in half.chunks_exact_mut(2).zip(bytes) {
-                digits.copy_from_slice(&HEX[usize::from(byte)]);
-            }
+            let bits = dice.next_u64();
+            half[..8].copy_from_slice(&hex((bits >> 32) as u32));
+            half[8..].copy_from_slice(&hex(bits as u32));
         }
         text
     }
@@ -190,5 +189,17 @@ impl Core {
     pub(super) fn random_id(&self) -> HeaderValue {
         let id = HeaderValue::from_bytes(&self.random_hex());
         id.unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_number() {
+        for bits in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX, 0x9a9a_0f0f, 1 << 31] {
+            assert_eq!(hex(bits), *format!("{bits:08x}").as_bytes(), "{bits:x}");
+        }
     }
 }

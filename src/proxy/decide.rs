@@ -11,7 +11,7 @@ use super::{
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, CompiledRoute, FULL, Fields, Key, PoolSet, PoolTable, RequestView,
+        Candidates, CompiledRoute, FULL, Fields, Host, Key, PoolSet, PoolTable, RequestView,
         ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
     spec::{Balance, StickyKey, UnhealthyPool},
@@ -52,6 +52,7 @@ impl From<Reason> for Refusal {
 pub(super) struct Query<'a, L> {
     pub(super) head: &'a Head<'a, L>,
     pub(super) facts: &'a Facts,
+    pub(super) host: Option<Host<'a>>,
     /// The user's address.
     pub(super) client: IpAddr,
     /// The user speaks https.
@@ -88,7 +89,7 @@ fn decide_on<L: Lines>(
     if query.facts.names_fields && names_what_is_read(head.lines, snapshot) {
         return Err(Reason::BadRequest.into());
     }
-    let host = head::host(head);
+    let host = query.host.clone();
     let view = RequestView::new(head.method, host, head.path, head.query, head.lines, query.client);
     let found = snapshot.table.find(&view);
     if leads_elsewhere(snapshot, found, &view, query) {
@@ -126,7 +127,7 @@ fn leads_elsewhere<L: Lines>(
         return true;
     }
     let head = query.head;
-    let host = head::host(head);
+    let host = query.host.clone();
     let lax = RequestView::new(head.method, host, &path, head.query, head.lines, query.client);
     match (found, snapshot.table.find(&lax)) {
         (None, None) => false,

@@ -360,7 +360,7 @@ mod tests {
 
     fn sent_over(version: Version, lines: &HeaderMap, client: &Client) -> HeaderMap {
         let head = Head { method: "GET", version, authority: None, path: "/", query: None, lines };
-        let facts = Facts::of(&head).unwrap();
+        let (facts, _) = Facts::of(&head).unwrap();
         let mut sent = HeaderMap::new();
         let added = Added { client, request_id: b"id", backend: b"10.0.0.1:80" };
         to_backend(&head, &facts, &added, &mut sent);

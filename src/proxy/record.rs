@@ -6,20 +6,20 @@ use super::{
     failure::{Failure, fault_of},
     upstream::Upstream,
 };
-use crate::live::{Fault, LivePool, Reason};
-use std::{rc::Rc, sync::Arc, time::Instant};
+use crate::live::{Fault, LivePool, Moment, Reason};
+use std::{rc::Rc, sync::Arc};
 
 /// The record of a reply. Whoever drops it unfinished says that the client has left.
 pub(super) struct Recorder {
     core: Rc<Core>,
     /// Index into the label values of `method`.
     method: usize,
-    began: Instant,
+    began: Moment,
     answerer: Answerer,
     code: u16,
     failure: Option<(Fault, Reason)>,
     /// When it was recorded.
-    ended: Option<Instant>,
+    ended: Option<Moment>,
 }
 
 /// Under whose name a reply is recorded.
@@ -32,7 +32,7 @@ pub(super) enum Answerer {
 }
 
 impl Recorder {
-    pub(super) fn new(core: Rc<Core>, method: usize, began: Instant) -> Self {
+    pub(super) fn new(core: Rc<Core>, method: usize, began: Moment) -> Self {
         Self {
             core,
             method,
@@ -74,12 +74,18 @@ impl Recorder {
     }
 
     /// The reply is complete, and is recorded once. Returns when that was.
-    pub(super) fn finish(&mut self) -> Instant {
-        self.ended.unwrap_or_else(|| self.record())
+    pub(super) fn finish(&mut self) -> Moment {
+        self.ended.unwrap_or_else(|| self.record(self.core.live.clock.now()))
     }
 
-    fn record(&mut self) -> Instant {
-        let now = Instant::now();
+    /// The same, by a clock that was just read.
+    pub(super) fn finish_at(&mut self, now: Moment) {
+        if self.ended.is_none() {
+            self.record(now);
+        }
+    }
+
+    fn record(&mut self, now: Moment) -> Moment {
         self.ended = Some(now);
         let code = match self.failure {
             Some((Fault::Downstream, Reason::ClientClosed)) => 499,
@@ -90,7 +96,7 @@ impl Recorder {
             Answerer::Pool(pool) => &pool.stats,
             Answerer::Backend(upstream) => &upstream.backend.pool.stats,
         };
-        stats.record_reply(self.core.index, self.method, code, now - self.began);
+        stats.record_reply(self.core.index, self.method, code, now.since(self.began));
         if let Some((fault, reason)) = self.failure {
             stats.record_failure(self.core.index, fault, reason);
         }
@@ -102,7 +108,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         if self.ended.is_none() {
             self.failure = self.failure.or(Some((Fault::Downstream, Reason::ClientClosed)));
-            self.record();
+            self.record(self.core.live.clock.now());
         }
     }
 }

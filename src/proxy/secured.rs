@@ -1,6 +1,6 @@
 //! What a TLS handshake has told of a client.
 
-use crate::{live::SameName, spec::CertificateNames};
+use crate::{live::SameName, routing::Host};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::fmt::Write;
 use x509_parser::{
@@ -29,18 +29,10 @@ impl Secured {
 
     /// What was asked for by TLS is also for this `host` (RFC 9110 section 7.4). Without a name nothing was
     /// asked for.
-    pub(super) fn is_for(&self, host: Option<&str>) -> bool {
+    pub(super) fn is_for(&self, host: Option<&Host<'_>>) -> bool {
         let (Some(asked), Some(host)) = (&self.asked, host) else { return true };
-        let host = without_port(host);
-        host.is_empty() || asked.iter().any(|pair| CertificateNames::cover(&pair.names, host))
-    }
-}
-
-/// Of a host that was judged.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, _)) if !host.ends_with(']') => name,
-        _ => host,
+        let host = std::str::from_utf8(host.as_bytes());
+        host.is_ok_and(|host| asked.iter().any(|pair| pair.names.cover(host)))
     }
 }
 
@@ -161,14 +153,5 @@ mod tests {
         );
         assert_eq!(told.matches(";URI=").count(), 1);
         assert_eq!(client(&"x".repeat(9000), Vec::new()).len(), 69, "the hash alone");
-    }
-
-    #[test]
-    fn ports_are_not_of_the_name() {
-        for (host, name) in
-            [("a:80", "a"), ("a", "a"), ("[::1]", "[::1]"), ("[::1]:443", "[::1]"), ("", "")]
-        {
-            assert_eq!(without_port(host), name);
-        }
     }
 }

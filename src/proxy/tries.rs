@@ -5,7 +5,7 @@ use super::{
     decide::{Assignment, Earlier, Query, decide},
     failure::Failure,
     fields::Lines,
-    head::{Facts, Head},
+    head::{self, Facts, Head},
     record::{Answerer, Recorder},
     upstream::Upstream,
 };
@@ -107,9 +107,11 @@ impl Tries {
         drop(assignment);
         self.tries += 1;
         self.tried.push(upstream.backend.slot.index());
+        let host = head::host(head)?;
         let query = Query {
             head,
             facts,
+            host,
             client: self.address,
             secure: self.secure,
             now: core.now_millis(),

@@ -2,7 +2,7 @@
 
 use super::{core::Core, flight::Flight, http1, hyper};
 use crate::{
-    live::{LiveBackend, Reason},
+    live::{LiveBackend, Moment, Reason},
     net::{self, DialError, Stream},
     routing::Policy,
 };
@@ -14,7 +14,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Idle connections that a core keeps to one backend.
@@ -38,7 +38,7 @@ pub(super) struct Idle<C>(RefCell<Vec<Waiting<C>>>);
 
 struct Waiting<C> {
     conn: C,
-    until: Instant,
+    until: Moment,
 }
 
 impl<C> Default for Idle<C> {
@@ -49,7 +49,7 @@ impl<C> Default for Idle<C> {
 
 impl<C> Idle<C> {
     /// The next one that has not waited for too long, `now`.
-    pub(super) fn pop(&self, now: Instant) -> Option<C> {
+    pub(super) fn pop(&self, now: Moment) -> Option<C> {
         let mut waiting = self.0.borrow_mut();
         let last = waiting.pop()?;
         if last.until > now {
@@ -59,7 +59,7 @@ impl<C> Idle<C> {
         Some(waiting.pop()?.conn)
     }
 
-    fn tidy(&self, now: Instant, mut is_open: impl FnMut(&mut C) -> bool) {
+    fn tidy(&self, now: Moment, mut is_open: impl FnMut(&mut C) -> bool) {
         self.0.borrow_mut().retain_mut(|waiting| waiting.until > now && is_open(&mut waiting.conn));
     }
 }
@@ -79,7 +79,7 @@ impl Upstream {
         &self,
         place: &Idle<C>,
         conn: C,
-        now: Instant,
+        now: Moment,
         idle: Duration,
         announced: Option<Duration>,
     ) {
@@ -94,7 +94,7 @@ impl Upstream {
     }
 
     /// Closes what has idled for too long, or everything once the backend has left.
-    pub(super) fn tidy(&self, now: Instant) {
+    pub(super) fn tidy(&self, now: Moment) {
         if self.backend.is_closing() {
             self.native.0.borrow_mut().clear();
             self.hyper.0.borrow_mut().clear();
@@ -116,13 +116,14 @@ pub(super) async fn connect(
     policy: &Policy,
 ) -> Result<(Stream, u32), Reason> {
     let backend = &flight.upstream.backend;
-    let began = Instant::now();
+    let began = core.live.clock.now();
     let (tls, epoch) = backend.tls();
     let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));
     let dialling = net::dial(&backend.address, tls, policy.timeouts.connect);
     match unless_judged(flight, dialling).await? {
         Ok(stream) => {
-            backend.pool.stats.record_upstream_connect(core.index, began.elapsed());
+            let taken = core.live.clock.now().since(began);
+            backend.pool.stats.record_upstream_connect(core.index, taken);
             backend.connect_succeeded(core.index);
             Ok((stream, epoch))
         }

@@ -15,8 +15,8 @@ use std::{collections::HashMap, sync::Arc};
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    exact: HashMap<Arc<str>, Paths>,
-    suffix: HashMap<Arc<str>, Paths>,
+    exact: HashMap<Arc<[u8]>, Paths>,
+    suffix: HashMap<Arc<[u8]>, Paths>,
     any: Paths,
 }
 
@@ -30,8 +30,10 @@ impl Index {
             }
             for host in &matches.hosts {
                 let paths = match host {
-                    HostPattern::Exact(name) => index.exact.entry(name.clone()).or_default(),
-                    HostPattern::Suffix(name) => index.suffix.entry(name.clone()).or_default(),
+                    HostPattern::Exact(name) => index.exact.entry(name.clone().into()).or_default(),
+                    HostPattern::Suffix(name) => {
+                        index.suffix.entry(name.clone().into()).or_default()
+                    }
                 };
                 paths.insert(Entry::new(Rank::new(matches, Some(host), number), number), routes);
             }
@@ -56,7 +58,7 @@ impl Index {
 
     fn find_suffix<F: Fields + ?Sized>(
         &self,
-        host: &str,
+        host: &[u8],
         routes: &[CompiledRoute],
         view: &RequestView<'_, F>,
     ) -> Option<&Entry> {
@@ -71,9 +73,10 @@ impl Index {
 
 /// What is left of a host after one label, after two, and so on. Each is hashed, so a name longer than any
 /// that exists in the DNS (RFC 1035 section 2.3.4) has none.
-fn suffixes(host: &str) -> impl Iterator<Item = &str> {
-    let dots = if host.len() > 253 { "" } else { host }.match_indices('.');
-    dots.filter(|&(at, _)| at > 0).map(|(at, _)| &host[at + 1..])
+fn suffixes(host: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let name = if host.len() > 253 { &[] } else { host };
+    let is_dot = |&(at, byte): &(usize, &u8)| at > 0 && *byte == b'.';
+    name.iter().enumerate().filter(is_dot).map(|(at, _)| &name[at + 1..])
 }
 
 /// The routes of one host, by path.
@@ -230,7 +233,10 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::{
-        routing::matcher::{host_holds, path_holds, rest_holds},
+        routing::{
+            matcher::{host_holds, path_holds, rest_holds},
+            testing::host_of,
+        },
         spec::{FieldMatch, Match, ValueMatch},
     };
     use proptest::{prelude::*, sample::select};
@@ -251,7 +257,14 @@ mod tests {
         fields: &[(&str, &str)],
     ) -> Option<usize> {
         let routes: Vec<CompiledRoute> = routes.iter().cloned().map(route).collect();
-        let view = RequestView::new("GET", host, path, None, fields, Ipv4Addr::LOCALHOST.into());
+        let view = RequestView::new(
+            "GET",
+            host.and_then(host_of),
+            path,
+            None,
+            fields,
+            Ipv4Addr::LOCALHOST.into(),
+        );
         Index::new(&routes).find(&routes, &view)
     }
 
@@ -345,7 +358,7 @@ mod tests {
             let index = Index::new(&routes);
             for (host, path, method, query, fields) in &requests {
                 let view = RequestView::new(
-                    method, *host, path, *query, &fields[..], Ipv4Addr::LOCALHOST.into(),
+                    method, host.and_then(host_of), path, *query, &fields[..], Ipv4Addr::LOCALHOST.into(),
                 );
                 prop_assert_eq!(index.find(&routes, &view), scan(&routes, &view));
             }

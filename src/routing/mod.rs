@@ -4,6 +4,7 @@
 mod apportion;
 mod balance;
 mod hash;
+mod host;
 mod index;
 mod leash;
 mod matcher;
@@ -17,6 +18,7 @@ mod testing;
 mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
+pub use host::{Host, NotAHost};
 pub use request::{Fields, RequestView, folded_path};
 pub use split::{PoolSet, Sequence, Split};
 pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};

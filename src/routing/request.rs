@@ -1,3 +1,4 @@
+use super::Host;
 use std::{borrow::Cow, net::IpAddr};
 
 /// Header fields, wherever an HTTP engine keeps them.
@@ -25,8 +26,7 @@ impl Fields for [(&str, &str)] {
 #[derive(Debug)]
 pub struct RequestView<'a, F: ?Sized> {
     pub method: &'a str,
-    /// Lower case, without port and trailing dot; `None` when the request names no host.
-    host: Option<Cow<'a, str>>,
+    host: Option<Host<'a>>,
     /// As on the wire, without the query.
     pub path: &'a str,
     /// What follows `?`, as on the wire.
@@ -37,21 +37,20 @@ pub struct RequestView<'a, F: ?Sized> {
 }
 
 impl<'a, F: Fields + ?Sized> RequestView<'a, F> {
-    /// `host` is the value of `Host` or `:authority`: it may have a port and be in any case.
     pub fn new(
         method: &'a str,
-        host: Option<&'a str>,
+        host: Option<Host<'a>>,
         path: &'a str,
         query: Option<&'a str>,
         fields: &'a F,
         client: IpAddr,
     ) -> Self {
-        Self { method, host: host.and_then(normal_host), path, query, fields, client }
+        Self { method, host, path, query, fields, client }
     }
 
-    /// The host it asks for: lower case, without port and trailing dot; an IPv6 address keeps its brackets.
-    pub fn host(&self) -> Option<&str> {
-        self.host.as_deref()
+    /// The host it asks for.
+    pub fn host(&self) -> Option<&[u8]> {
+        self.host.as_ref().map(Host::as_bytes)
     }
 
     /// The value of the first cookie of this name on any `Cookie` line (RFC 6265 section 4.2.1, with
@@ -111,27 +110,6 @@ fn encodes_slash(bytes: &[u8]) -> bool {
     matches!(bytes, [b'%', b'2', b'f' | b'F', ..])
 }
 
-/// `None` when nothing is left. Allocates only when there are upper case letters.
-fn normal_host(host: &str) -> Option<Cow<'_, str>> {
-    let bytes = host.as_bytes();
-    let is_bracketed = bytes.first() == Some(&b'[') && bytes.contains(&b']');
-    let end = match is_bracketed {
-        true => bytes.iter().position(|byte| *byte == b']').map(|at| at + 1),
-        false => bytes.iter().position(|byte| *byte == b':'),
-    };
-    let name = &host[..end.unwrap_or(host.len())];
-    let name = if is_bracketed { name } else { name.strip_suffix('.').unwrap_or(name) };
-    // Without a branch for each byte: hosts are short, and this is asked of every request.
-    let has_upper = name.bytes().fold(false, |has, byte| has | byte.is_ascii_uppercase());
-    if name.is_empty() {
-        None
-    } else if has_upper {
-        Some(Cow::Owned(name.to_ascii_lowercase()))
-    } else {
-        Some(Cow::Borrowed(name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,25 +120,6 @@ mod tests {
         fields: &'a [(&'a str, &'a str)],
     ) -> RequestView<'a, [(&'a str, &'a str)]> {
         RequestView::new("GET", None, "/", query, fields, Ipv4Addr::LOCALHOST.into())
-    }
-
-    #[test]
-    fn hosts_lose_port_case_and_trailing_dot() {
-        for (raw, normal) in [
-            ("example.com", Some("example.com")),
-            ("Example.COM:8080", Some("example.com")),
-            ("example.com.:80", Some("example.com")),
-            ("example.com.", Some("example.com")),
-            ("[::1]", Some("[::1]")),
-            ("[FE80::1]:443", Some("[fe80::1]")),
-            ("127.0.0.1:80", Some("127.0.0.1")),
-            ("", None),
-            (":80", None),
-            (".", None),
-        ] {
-            assert_eq!(normal_host(raw).as_deref(), normal, "{raw}");
-        }
-        assert!(matches!(normal_host("shop.example.com:80"), Some(Cow::Borrowed(_))));
     }
 
     #[test]

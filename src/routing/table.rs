@@ -200,7 +200,7 @@ fn header_names(spec: &Spec) -> BTreeSet<Name> {
 mod tests {
     use super::*;
     use crate::{
-        routing::testing::{pool, service, spec, sticky},
+        routing::testing::{host_of, pool, service, spec, sticky},
         spec::{FieldMatch, HostPattern, Pin, Route, ValueMatch},
     };
     use std::net::Ipv4Addr;
@@ -214,7 +214,14 @@ mod tests {
         host: Option<&'a str>,
         fields: &'a [(&'a str, &'a str)],
     ) -> RequestView<'a, [(&'a str, &'a str)]> {
-        RequestView::new("GET", host, "/", None, fields, Ipv4Addr::LOCALHOST.into())
+        RequestView::new(
+            "GET",
+            host.and_then(host_of),
+            "/",
+            None,
+            fields,
+            Ipv4Addr::LOCALHOST.into(),
+        )
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! Specs for tests.
 
+use super::Host;
 use crate::spec::{
     Admin, Backend, BackendAddress, Name, Pool, Route, Service, Shutdown, Spec, Sticky, StickyKey,
     Weight,
 };
 use indexmap::IndexMap;
 use std::time::Duration;
+
+/// A host that is one, if any.
+pub(super) fn host_of(text: &str) -> Option<Host<'_>> {
+    Host::parse(text.as_bytes()).unwrap()
+}
 
 /// Each pool: name, version and weight. Without backends.
 pub(super) fn service(pools: &[(&str, &str, u32)]) -> Service {

@@ -51,8 +51,8 @@ impl Desk {
         }
     }
 
-    /// A line with the `Date` (RFC 9110 section 6.6.1), written anew once a second.
-    pub(super) fn with_date<R>(&self, now_millis: u64, f: impl FnOnce(&[u8]) -> R) -> R {
+    /// Appends a line with the `Date` (RFC 9110 section 6.6.1), which is written anew once a second.
+    pub(super) fn add_date(&self, now_millis: u64, out: &mut Vec<u8>) {
         let mut date = self.date.borrow_mut();
         let second = now_millis / 1000;
         if date.0 != second {
@@ -61,7 +61,7 @@ impl Desk {
                 jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
             *date = (second, format!("date: {}\r\n", printed.unwrap_or_default()));
         }
-        f(date.1.as_bytes())
+        out.extend_from_slice(date.1.as_bytes());
     }
 }
 
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn the_date_is_one_of_rfc_9110() {
-        Desk::default().with_date(0, |date| {
-            let text = std::str::from_utf8(date).unwrap();
-            assert!(text.len() == 37 && text.ends_with(" GMT\r\n"), "{text}");
-        });
+        let mut line = Vec::new();
+        Desk::default().add_date(0, &mut line);
+        let text = std::str::from_utf8(&line).unwrap();
+        assert!(text.len() == 37 && text.ends_with(" GMT\r\n"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use super::{
     work::{Download, Incoming, Outbox, Outgoing, Upload, Work},
 };
 use crate::{
-    live::{Fault, Reason, method_index, millis},
+    live::{Fault, Moment, Reason, method_index, millis},
     net::Stream,
     proxy::{
         connection::ClientConnection,
@@ -32,7 +32,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// What comes after an exchange.
@@ -71,15 +71,14 @@ enum Outcome {
 pub(super) struct Exchange {
     recorder: Recorder,
     facts: Facts,
+    asked: Asked,
     length: Length,
     /// The client would go on after this.
     keeps: bool,
     tries: Tries,
     /// For a request that has none.
     request_id: [u8; 32],
-    began: Instant,
-    /// The same, in milliseconds of the process's clock.
-    began_millis: u64,
+    began: Moment,
     assignment: Assignment,
     stage: Stage,
 }
@@ -131,7 +130,7 @@ impl Session {
         let connection = &self.connection;
         let core = &connection.core;
         let Work { request, scan, upload, download, exchange, .. } = work;
-        let began = Instant::now();
+        let began = core.live.clock.now();
         let method = scan.method.of(request);
         let mut recorder = Recorder::new(core.clone(), method_index(method), began);
         let is_head = method == b"HEAD";
@@ -143,8 +142,8 @@ impl Session {
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let judged = message::head(scan, request, &lines)
-            .and_then(|head| Facts::of(&head).map(|facts| (head, facts)));
-        let (head, facts) = match judged {
+            .and_then(|head| Facts::of(&head).map(|(facts, host)| (head, facts, host)));
+        let (head, facts, host) = match judged {
             Ok(judged) => judged,
             Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
         };
@@ -153,16 +152,16 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
-        if connection.is_misdirected(&head) {
+        if connection.is_misdirected(host.as_ref()) {
             return Err(refuse(recorder, Reason::Misdirected.into(), download, closes));
         }
 
         let client = &connection.client;
         let address = client.address(&lines);
         let secure = client.is_secure(&lines);
-        let now = core.live.clock.millis(began);
+        let now = began.millis();
         let query =
-            Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
+            Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
         let assignment = match decide(core, &query) {
             Ok(assignment) => assignment,
             Err(refusal) => {
@@ -180,12 +179,12 @@ impl Session {
         let exchange = exchange.insert(Exchange {
             recorder,
             facts,
+            asked: Asked { minor: scan.minor, is_head, wants_trailers: facts.wants_trailers },
             length,
             keeps,
             tries,
             request_id,
             began,
-            began_millis: now,
             assignment,
             stage: Stage::Free { fresh: false },
         });
@@ -227,18 +226,13 @@ impl Session {
                     }
                 }
                 Stage::Attempt(backend, attempt) => {
-                    let facts = &exchange.facts;
                     let mut relay = Relay {
                         connection,
                         assignment: &exchange.assignment,
-                        asked: Asked {
-                            minor: scan.minor,
-                            is_head: scan.method.of(request) == b"HEAD",
-                            wants_trailers: facts.wants_trailers,
-                            upgrade: match facts.upgrades {
-                                true => first(&lines, Known::Upgrade),
-                                false => None,
-                            },
+                        asked: &exchange.asked,
+                        upgrade: match exchange.facts.upgrades {
+                            true => first(&lines, Known::Upgrade),
+                            false => None,
                         },
                         client: &mut self.client,
                         backend,
@@ -246,9 +240,8 @@ impl Session {
                         upload,
                         download,
                         recorder: &mut exchange.recorder,
-                        deadline: self.deadline.key(),
+                        deadline: &self.deadline,
                         half_closed: &mut self.half_closed,
-                        due: &mut self.due,
                         idempotent: exchange.tries.idempotent,
                         attempt,
                     };
@@ -286,8 +279,8 @@ impl Session {
             Err(failure) => {
                 let is_read = upload.incoming == Incoming::Ended;
                 download.begin(!exchange.keeps || !is_read);
-                let is_head = scan.method.of(request) == b"HEAD";
-                self.refuse(scan.minor, is_head, recorder, failure, download);
+                let Asked { minor, is_head, .. } = exchange.asked;
+                self.refuse(minor, is_head, recorder, failure, download);
                 return Err(Outcome::Refused);
             }
         };
@@ -421,9 +414,8 @@ impl Exchange {
     ) {
         let timeouts = &self.assignment.policy.timeouts;
         let flight = &self.assignment.ticket.flight;
-        let clock = connection.core.live.clock;
         if !timeouts.request.is_zero() {
-            flight.limit(self.began_millis.saturating_add(millis(timeouts.request)));
+            flight.limit((self.began + timeouts.request).millis());
         }
         upload.rewind();
         download.begin(!self.keeps);
@@ -434,17 +426,13 @@ impl Exchange {
         };
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.
-        let (sent, sent_millis) = if conn.reused && self.tries.is_first() {
-            (self.began, self.began_millis)
-        } else {
-            let now = Instant::now();
-            (now, clock.millis(now))
-        };
-        let until = sent_millis.saturating_add(millis(timeouts.response));
+        let at_hand = conn.reused && self.tries.is_first();
+        let sent = if at_hand { self.began } else { connection.core.live.clock.now() };
+        let until = sent.millis().saturating_add(millis(timeouts.response));
         flight.arm_until(until, Reason::ResponseTimeout);
         let body = connection.listener.spec.timeouts.body;
         let awaits_continue = self.facts.expects_continue && self.has_body();
-        self.stage = Stage::Attempt(conn, Attempt::new(sent, sent_millis, body, awaits_continue));
+        self.stage = Stage::Attempt(conn, Attempt::new(sent, body, awaits_continue));
     }
 }
 

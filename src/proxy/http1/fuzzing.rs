@@ -21,6 +21,7 @@ use crate::{
         head::{Facts, Head, LONGEST_TARGET},
         headers::Added,
     },
+    routing::Host,
 };
 use std::{rc::Rc, sync::Arc};
 
@@ -146,13 +147,13 @@ impl Engine {
         let Work { request, scan, ahead, upload, .. } = work;
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let judged = message::head(scan, request, &lines)
-            .and_then(|head| Facts::of(&head).map(|facts| (head, facts)));
-        let Ok((head, facts)) = judged else {
+            .and_then(|head| Facts::of(&head).map(|(facts, host)| (head, facts, host)));
+        let Ok((head, facts, host)) = judged else {
             requests.refused = true;
             return false;
         };
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
-        let assignment = self.decide(&head, &facts);
+        let assignment = self.decide(&head, &facts, host);
         let Some(assignment) = assignment.filter(|a| unfit(&facts, length, a).is_none()) else {
             requests.refused = true;
             return false;
@@ -184,11 +185,17 @@ impl Engine {
         !facts.close && (scan.minor > 0 || facts.keep_alive)
     }
 
-    fn decide(&self, head: &Head<'_, Scanned<'_>>, facts: &Facts) -> Option<Assignment> {
+    fn decide(
+        &self,
+        head: &Head<'_, Scanned<'_>>,
+        facts: &Facts,
+        host: Option<Host<'_>>,
+    ) -> Option<Assignment> {
         let client = &self.connection.client;
         let query = Query {
             head,
             facts,
+            host,
             client: client.address(head.lines),
             secure: client.is_secure(head.lines),
             now: self.connection.core.now_millis(),
@@ -231,14 +238,14 @@ impl Engine {
             minor: question.minor,
             is_head: question.head,
             wants_trailers: question.trailers,
-            upgrade: question.upgrades.then_some(b"websocket"),
         };
         let context = response::Context {
             connection: &self.connection,
             assignment: &assignment,
             asked: &asked,
+            upgrade: question.upgrades.then_some(b"websocket"),
             waits_to_send: false,
-            now: std::time::Instant::now(),
+            now: self.connection.core.live.clock.now(),
         };
         let mut scratch = Vec::new();
         for piece in bytes.chunks(cut.max(1)) {
@@ -302,8 +309,8 @@ impl Engine {
         scan.scan(bytes, &self.limits()).ok()?;
         let lines = Scanned { lines: &scan.lines, bytes };
         let head = message::head(&scan, bytes, &lines).ok()?;
-        let facts = Facts::of(&head).ok()?;
-        self.decide(&head, &facts)
+        let (facts, host) = Facts::of(&head).ok()?;
+        self.decide(&head, &facts, host)
     }
 }
 

@@ -18,11 +18,7 @@ const MOST_BYTES: usize = 64 << 10;
 ///
 /// # Errors
 /// When there are too many of them.
-pub(super) fn pass(
-    download: &mut Download,
-    asked: &Asked<'_>,
-    head: &[u8],
-) -> Result<(), Ambiguous> {
+pub(super) fn pass(download: &mut Download, asked: &Asked, head: &[u8]) -> Result<(), Ambiguous> {
     let (count, size) = download.interims;
     download.interims = (count + 1, size + head.len());
     if download.interims.0 > MOST || download.interims.1 > MOST_BYTES {

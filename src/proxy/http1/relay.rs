@@ -3,13 +3,15 @@
 
 use super::{
     conn::Conn,
-    desk::{Desk, READ, ROOM},
-    interim, response,
+    desk::{READ, ROOM},
+    interim,
+    response::{self, Asked},
+    session::Deadline,
     work::{Ahead, Download, Incoming, Outgoing, Stage, Upload},
 };
 use crate::{
-    live::{Clock, Kind, Reason, millis},
-    net::Stream,
+    live::{Clock, Kind, Moment, Reason, millis},
+    net::{self, Stream, poll_read},
     proxy::{
         connection::ClientConnection, decide::Assignment, flight::Flight, record::Recorder,
         tries::Miss,
@@ -17,11 +19,9 @@ use crate::{
 };
 use std::{
     io::{self, IoSlice},
-    pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A client that has closed its side may still wait for its answer; it is given up when nothing could be
 /// sent to it for this long.
@@ -59,18 +59,18 @@ pub(super) enum End {
 pub(super) struct Relay<'a> {
     pub(super) connection: &'a ClientConnection,
     pub(super) assignment: &'a Assignment,
-    pub(super) asked: response::Asked<'a>,
+    pub(super) asked: &'a Asked,
+    /// The protocol that the client would switch to.
+    pub(super) upgrade: Option<&'a [u8]>,
     pub(super) client: &'a mut Stream,
     pub(super) backend: &'a mut Conn,
     pub(super) ahead: &'a mut Ahead,
     pub(super) upload: &'a mut Upload,
     pub(super) download: &'a mut Download,
     pub(super) recorder: &'a mut Recorder,
-    /// Of the connection, for clients that have closed their side.
-    pub(super) deadline: usize,
+    /// For what is waited for of the client.
+    pub(super) deadline: &'a Deadline,
     pub(super) half_closed: &'a mut bool,
-    /// What the session believes of it.
-    pub(super) due: &'a mut u64,
     /// Sending the request again does no harm.
     pub(super) idempotent: bool,
     pub(super) attempt: &'a mut Attempt,
@@ -78,7 +78,7 @@ pub(super) struct Relay<'a> {
 
 /// How an attempt stands.
 pub(super) struct Attempt {
-    sent: Instant,
+    sent: Moment,
     /// The client's body is waited for until then at the latest.
     body_deadline: u64,
     /// The client waits for 100 before it sends its body.
@@ -94,15 +94,10 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// `body`: the longest silence within the request's body.
-    pub(super) fn new(
-        sent: Instant,
-        sent_millis: u64,
-        body: Duration,
-        awaits_continue: bool,
-    ) -> Self {
+    pub(super) fn new(sent: Moment, body: Duration, awaits_continue: bool) -> Self {
         Self {
             sent,
-            body_deadline: sent_millis.saturating_add(long_run(body)),
+            body_deadline: sent.millis().saturating_add(long_run(body)),
             awaits_continue,
             turn: Turn::Backend,
             looks: false,
@@ -141,10 +136,6 @@ impl Relay<'_> {
         self.advance_upload(cx)?;
         self.advance_download(cx)?;
         self.watch_client(cx)
-    }
-
-    fn desk(&self) -> &Desk {
-        &self.connection.core.desk
     }
 
     fn flight(&self) -> &Flight {
@@ -309,10 +300,10 @@ impl Relay<'_> {
 
     /// The backend has done its part. Who sees the end of the response finds it counted: so that is done before
     /// the last of it is written, at the price that the time of that write is missing, unless the client is slow.
-    fn delivered(&mut self) {
+    fn delivered(&mut self, now: Moment) {
         self.assignment.ticket.finish();
         if !self.download.slow {
-            self.recorder.finish();
+            self.recorder.finish_at(now);
         }
     }
 
@@ -327,29 +318,23 @@ impl Relay<'_> {
 
     /// What is left of a response concerns the client alone.
     fn wait_for_client(&mut self, cx: &Context<'_>, moved: bool) -> Step<()> {
-        let deadlines = &self.connection.core.desk.deadlines;
-        if deadlines.take_passed(self.deadline) && self.attempt.last_wait && !moved {
+        if self.deadline.take_passed() && self.attempt.last_wait && !moved {
             return Err(End::Cut(Reason::IdleTimeout));
         }
         if moved || !self.attempt.last_wait {
             self.attempt.last_wait = true;
-            *self.due = 0;
-            let patience = millis(self.assignment.policy.timeouts.body);
-            deadlines.register(self.deadline, cx);
-            deadlines.set(self.deadline, self.clock().now_millis().saturating_add(patience));
+            self.deadline.wait(cx, self.assignment.policy.timeouts.body);
         }
         Ok(())
     }
 
     /// Neither side can go on; after some progress the wait begins anew.
     fn pending(&mut self, moved: bool) -> Step<()> {
-        let flows = self.flight().kind() != Kind::Request;
-        if self.download.stage == Stage::Body && !flows {
+        if self.download.stage == Stage::Body && self.flight().kind() == Kind::Request {
             self.assignment.ticket.turn(Kind::Stream);
         }
         if moved && self.flight().kind() != Kind::Request {
-            let timeout = self.assignment.policy.timeouts.body;
-            self.flight().arm(self.clock(), timeout, Reason::IdleTimeout);
+            self.arm(self.assignment.policy.timeouts.body, Reason::IdleTimeout);
         }
         Ok(())
     }
@@ -363,14 +348,8 @@ impl Relay<'_> {
     fn note_sent(&mut self) {
         self.download.begun |= self.download.stage != Stage::Head;
         if *self.half_closed {
-            self.give_time();
+            self.deadline.give(HALF_CLOSED);
         }
-    }
-
-    fn give_time(&mut self) {
-        *self.due = 0;
-        let until = self.clock().now_millis().saturating_add(millis(HALF_CLOSED));
-        self.desk().deadlines.set(self.deadline, until);
     }
 
     /// The backend's connection has ended.
@@ -384,7 +363,7 @@ impl Relay<'_> {
             })),
             Stage::Body if self.download.incoming == Incoming::UntilClose && cleanly => {
                 self.download.incoming = Incoming::Ended;
-                self.delivered();
+                self.delivered(self.clock().now());
                 if self.download.outgoing == Outgoing::Chunked {
                     self.download.add_trailers();
                 }
@@ -399,6 +378,7 @@ impl Relay<'_> {
         self.download.received = true;
         let end = ROOM + read;
         let mut start = ROOM;
+        let mut heard = None;
         while self.download.stage == Stage::Head {
             let limits = &self.connection.listener.spec.limits;
             let scanned = response::scan(self.download, &scratch[start..end], limits);
@@ -414,7 +394,7 @@ impl Relay<'_> {
                 start = end - (pieces.len() - len);
                 &pieces[..len]
             };
-            self.judge(head)?;
+            heard = self.judge(head)?;
             pieces.clear();
             self.download.partial = pieces;
             match self.download.stage {
@@ -431,7 +411,7 @@ impl Relay<'_> {
             .take(scratch, start, end)
             .map_err(|_| self.failed(Reason::BadResponse))?;
         if self.download.incoming == Incoming::Ended {
-            self.delivered();
+            self.delivered(heard.unwrap_or_else(|| self.clock().now()));
         }
         self.pass(cx, &scratch[piece])?;
         if self.download.incoming == Incoming::Ended && self.download.has_trailers() {
@@ -440,8 +420,8 @@ impl Relay<'_> {
         Ok(())
     }
 
-    /// Turns a response's head, whose scan is complete, into the client's.
-    fn judge(&mut self, head: &[u8]) -> Step<()> {
+    /// Turns a response's head, whose scan is complete, into the client's. Says when a final one came.
+    fn judge(&mut self, head: &[u8]) -> Step<Option<Moment>> {
         if self.download.scan.is_interim() {
             if self.download.scan.status == 100 && self.attempt.awaits_continue {
                 self.attempt.awaits_continue = false;
@@ -451,16 +431,18 @@ impl Relay<'_> {
                     .saturating_add(long_run(self.connection.listener.spec.timeouts.body));
                 self.await_client();
             }
-            return interim::pass(self.download, &self.asked, head)
+            return interim::pass(self.download, self.asked, head)
+                .map(|()| None)
                 .map_err(|_| self.failed(Reason::BadResponse));
         }
-        let now = Instant::now();
+        let now = self.clock().now();
         let stats = &self.flight().upstream.backend.pool.stats;
-        stats.record_upstream_response(self.connection.core.index, now - self.attempt.sent);
+        stats.record_upstream_response(self.connection.core.index, now.since(self.attempt.sent));
         let context = response::Context {
             connection: self.connection,
             assignment: self.assignment,
-            asked: &self.asked,
+            asked: self.asked,
+            upgrade: self.upgrade,
             waits_to_send: self.attempt.awaits_continue,
             now,
         };
@@ -469,7 +451,7 @@ impl Relay<'_> {
         self.backend.announced = announced.or(self.backend.announced);
         self.recorder.set_code(self.download.scan.status);
         self.upload.stop_keeping();
-        Ok(())
+        Ok(Some(now))
     }
 
     /// Hands a piece of the body to the client, behind what waits in the outbox; keeps what it does not take.
@@ -510,12 +492,11 @@ impl Relay<'_> {
         }
         if *self.half_closed && !self.attempt.timed {
             self.attempt.timed = true;
-            self.desk().deadlines.register(self.deadline, cx);
-            self.give_time();
+            self.deadline.wait(cx, HALF_CLOSED);
             return Ok(());
         }
         if *self.half_closed {
-            let is_silent = self.desk().deadlines.take_passed(self.deadline);
+            let is_silent = self.deadline.take_passed();
             return if is_silent { Err(End::ClientGone) } else { Ok(()) };
         }
         if self.upload.incoming != Incoming::Ended {
@@ -550,31 +531,15 @@ impl Relay<'_> {
 
     /// A reset stays hidden behind bytes that are not read: the kernel is asked now and then.
     fn look_after_client(&mut self, cx: &Context<'_>) -> Step<()> {
-        let deadlines = &self.connection.core.desk.deadlines;
-        let is_due = deadlines.take_passed(self.deadline);
+        let is_due = self.deadline.take_passed();
         if is_due && self.client.is_broken() {
             return Err(End::ClientGone);
         }
         if is_due || !self.attempt.looks {
-            *self.due = 0;
-            deadlines.register(self.deadline, cx);
-            deadlines.set(self.deadline, self.clock().now_millis().saturating_add(millis(LOOK)));
+            self.deadline.wait(cx, LOOK);
             self.attempt.looks = true;
         }
         Ok(())
-    }
-}
-
-pub(super) fn poll_read(
-    stream: &mut Stream,
-    cx: &mut Context<'_>,
-    into: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(into);
-    match Pin::new(stream).poll_read(cx, &mut buffer) {
-        Poll::Pending => Poll::Pending,
-        Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
     }
 }
 
@@ -585,9 +550,8 @@ pub(super) fn poll_write(
     first: &[u8],
     second: &[u8],
 ) -> Poll<io::Result<usize>> {
-    let stream = Pin::new(stream);
     match (first, second) {
-        (only, []) | ([], only) => stream.poll_write(cx, only),
-        _ => stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)]),
+        (only, []) | ([], only) => net::poll_write(stream, cx, only),
+        _ => net::poll_write_vectored(stream, cx, &[IoSlice::new(first), IoSlice::new(second)]),
     }
 }

@@ -6,7 +6,7 @@ use super::{
     work::{Download, Outgoing, Stage},
 };
 use crate::{
-    live::Reason,
+    live::{Moment, Reason},
     proxy::{
         connection::ClientConnection,
         decide::Assignment,
@@ -17,26 +17,26 @@ use crate::{
     },
     spec::ListenerLimits,
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the request says of its response.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct Asked {
     /// Of the client's HTTP/1.
     pub(super) minor: u8,
     pub(super) is_head: bool,
     pub(super) wants_trailers: bool,
-    /// The protocol that the client would switch to.
-    pub(super) upgrade: Option<&'a [u8]>,
 }
 
 pub(super) struct Context<'a> {
     pub(super) connection: &'a ClientConnection,
     pub(super) assignment: &'a Assignment,
-    pub(super) asked: &'a Asked<'a>,
+    pub(super) asked: &'a Asked,
+    /// The protocol that the client would switch to.
+    pub(super) upgrade: Option<&'a [u8]>,
     /// The client has not begun its body, because it waits for 100: whether it still sends it cannot be known.
     pub(super) waits_to_send: bool,
-    pub(super) now: Instant,
+    pub(super) now: Moment,
 }
 
 impl ResponseScan {
@@ -145,7 +145,7 @@ pub(super) fn answer(
     let facts = Facts::of(&lines);
     let asked = context.asked;
     if scan.status == 101 {
-        let protocol = agreed(asked, &facts).ok_or(Reason::BadResponse)?;
+        let protocol = agreed(context.upgrade, &facts).ok_or(Reason::BadResponse)?;
         status_line(&mut out.bytes, scan.status, scan.reason.of(head));
         let mut wire = Wire(&mut out.bytes);
         to_client(&lines, None, &Marks::default(), &mut wire);
@@ -195,8 +195,7 @@ pub(super) fn answer(
     }
     if !facts.has_date {
         let core = &context.connection.core;
-        let now = core.live.clock.millis(context.now);
-        core.desk.with_date(now, |line| wire.raw(line, b"", b""));
+        core.desk.add_date(context.now.millis(), wire.0);
     }
     if let Some(option) = persistence(download.closes, asked.minor) {
         wire.line(b"connection", option);
@@ -219,8 +218,8 @@ pub(super) fn persistence(closes: bool, minor: u8) -> Option<&'static [u8]> {
 }
 
 /// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
-fn agreed<'a>(asked: &Asked<'_>, facts: &Facts<'a>) -> Option<&'a [u8]> {
-    let (Some(wanted), Some(answer), 1) = (asked.upgrade, facts.upgrade, facts.upgrades) else {
+fn agreed<'a>(wanted: Option<&[u8]>, facts: &Facts<'a>) -> Option<&'a [u8]> {
+    let (Some(wanted), Some(answer), 1) = (wanted, facts.upgrade, facts.upgrades) else {
         return None;
     };
     let has_body = facts.coded || facts.framing.declared().is_some_and(|length| length > 0);

@@ -3,14 +3,14 @@
 use super::{
     desk::READ,
     message::{Wire, status_line},
-    relay::{poll_read, poll_write},
+    relay::poll_write,
     response::persistence,
     scan::{ScanError, ScanLimits},
     work::{Download, Incoming, Outbox, Work},
 };
 use crate::{
-    live::{Reason, method_index, millis},
-    net::Stream,
+    live::{Moment, Reason, method_index, millis},
+    net::{Stream, poll_read},
     proxy::{
         connection::{ClientConnection, QUIET_BEFORE_CLOSE},
         failure::{self, Failure},
@@ -22,11 +22,12 @@ use crate::{
 };
 use http::StatusCode;
 use std::{
+    cell::Cell,
     future::poll_fn,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::io::AsyncWrite;
 
@@ -49,25 +50,43 @@ pub(super) struct Session {
     /// The client has closed its side.
     pub(super) half_closed: bool,
     /// When the last exchange ended, or the connection began.
-    pub(super) quiet_since: Instant,
+    pub(super) quiet_since: Moment,
     /// When a head began to come that is not complete.
     head_since: Option<u64>,
     /// A request has been seen.
     used: bool,
-    /// What the deadline was set to; 0: nobody knows. It may be sooner than it need be: so a busy connection
-    /// does not set it for every request.
-    pub(super) due: u64,
 }
 
 /// A connection's place among the deadlines.
 pub(super) struct Deadline {
     connection: Rc<ClientConnection>,
     key: usize,
+    /// What it was set to by who waits for a request; 0: somebody else has set it since. It may be sooner than
+    /// it need be: so a busy connection does not set it for every request.
+    due: Cell<u64>,
 }
 
 impl Deadline {
-    pub(super) fn key(&self) -> usize {
-        self.key
+    /// It passes after so much time.
+    pub(super) fn give(&self, patience: Duration) {
+        let core = &self.connection.core;
+        self.due.set(0);
+        core.desk.deadlines.set(self.key, core.now_millis().saturating_add(millis(patience)));
+    }
+
+    /// The same, and who waits is woken then.
+    pub(super) fn wait(&self, cx: &Context<'_>, patience: Duration) {
+        self.register(cx);
+        self.give(patience);
+    }
+
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        self.connection.core.desk.deadlines.register(self.key, cx);
+    }
+
+    /// Whether it has passed; said once.
+    pub(super) fn take_passed(&self) -> bool {
+        self.connection.core.desk.deadlines.take_passed(self.key)
     }
 }
 
@@ -91,13 +110,11 @@ pub(super) enum Said {
 
 impl Session {
     pub(super) fn new(connection: Rc<ClientConnection>, client: Stream) -> Self {
-        let now = Instant::now();
-        let clock = connection.core.live.clock;
-        let due =
-            clock.millis(now).saturating_add(millis(connection.listener.spec.timeouts.headers));
+        let now = connection.core.live.clock.now();
+        let due = (now + connection.listener.spec.timeouts.headers).millis();
         let key = connection.core.desk.deadlines.enter(due);
         Self {
-            deadline: Deadline { connection: connection.clone(), key },
+            deadline: Deadline { connection: connection.clone(), key, due: Cell::new(0) },
             connection,
             client,
             work: None,
@@ -105,7 +122,6 @@ impl Session {
             quiet_since: now,
             head_since: None,
             used: false,
-            due: 0,
         }
     }
 
@@ -225,15 +241,14 @@ impl Session {
 
     /// Nothing has come: is it too late?
     fn wait(&mut self, cx: &Context<'_>) -> Poll<Said> {
-        let core = &self.connection.core;
-        let deadlines = &core.desk.deadlines;
-        let passed = deadlines.take_passed(self.deadline.key);
+        let deadline = &self.deadline;
+        let (passed, known) = (deadline.take_passed(), deadline.due.get());
         let is_leaving = self.connection.is_leaving();
-        if !passed && !is_leaving && self.due != 0 && self.head_since.is_none() && self.used {
+        if !passed && !is_leaving && known != 0 && self.head_since.is_none() && self.used {
             return Poll::Pending;
         }
         let timeouts = &self.connection.listener.spec.timeouts;
-        let quiet_since = core.live.clock.millis(self.quiet_since);
+        let quiet_since = self.quiet_since.millis();
         let due = match self.head_since {
             Some(_) if !self.used => quiet_since.saturating_add(millis(timeouts.headers)),
             Some(since) => since.saturating_add(millis(timeouts.headers)),
@@ -246,16 +261,17 @@ impl Session {
                 quiet_since.saturating_add(millis(patience))
             }
         };
-        deadlines.register(self.deadline.key, cx);
-        if (passed || due < self.due) && core.now_millis() >= due {
+        let core = &self.connection.core;
+        deadline.register(cx);
+        if (passed || due < known) && core.now_millis() >= due {
             return Poll::Ready(match self.head_since {
                 Some(_) => Said::Unreadable(Reason::RequestTimeout),
                 None => Said::Nothing,
             });
         }
-        if passed || due != self.due {
-            deadlines.set(self.deadline.key, due);
-            self.due = due;
+        if passed || due != known {
+            core.desk.deadlines.set(deadline.key, due);
+            deadline.due.set(due);
         }
         Poll::Pending
     }
@@ -265,7 +281,7 @@ impl Session {
         let core = &self.connection.core;
         let mut work = self.work.take().unwrap_or_else(|| core.desk.take_work());
         // Whatever was read of its method is not to be believed.
-        let recorder = Recorder::new(core.clone(), method_index(b""), Instant::now());
+        let recorder = Recorder::new(core.clone(), method_index(b""), core.live.clock.now());
         work.download.begin(true);
         self.refuse(1, false, recorder, reason.into(), &mut work.download);
         if self.flush(&mut work.download.out).await {
@@ -293,7 +309,7 @@ impl Session {
         failure::fields(reason, &mut wire);
         wire.line(b"content-length", Decimal::new(page.len() as u64).as_bytes());
         let core = &self.connection.core;
-        core.desk.with_date(core.now_millis(), |line| wire.raw(line, b"", b""));
+        core.desk.add_date(core.now_millis(), wire.0);
         if let Some(option) = persistence(download.closes, minor) {
             wire.line(b"connection", option);
         }
@@ -307,7 +323,7 @@ impl Session {
 
     /// Writes all of it; false when the client does not take it.
     pub(super) async fn flush(&mut self, out: &mut Outbox) -> bool {
-        self.give(self.connection.listener.spec.timeouts.body);
+        self.deadline.give(self.connection.listener.spec.timeouts.body);
         let written = poll_fn(|cx| {
             while !out.is_empty() {
                 match poll_write(&mut self.client, cx, out.rest(), &[]) {
@@ -324,7 +340,7 @@ impl Session {
             }
         });
         let written = written.await;
-        self.quiet_since = Instant::now();
+        self.quiet_since = self.connection.core.live.clock.now();
         written
     }
 
@@ -335,7 +351,7 @@ impl Session {
             self.work = Some(work);
             return true;
         }
-        self.give(self.connection.listener.spec.timeouts.body);
+        self.deadline.give(self.connection.listener.spec.timeouts.body);
         let most = work.upload.read + MOST_UNWANTED;
         let skipped = poll_fn(|cx| self.poll_skip(cx, &mut work, most)).await;
         self.work = Some(work);
@@ -370,7 +386,7 @@ impl Session {
         if let Some(work) = self.work.take() {
             self.connection.core.desk.return_work(work);
         }
-        self.give(LINGER);
+        self.deadline.give(LINGER);
         let mut heard = 0;
         poll_fn(|cx| {
             if ready!(Pin::new(&mut self.client).poll_shutdown(cx)).is_err() || self.half_closed {
@@ -395,17 +411,9 @@ impl Session {
         self.client.set_reset();
     }
 
-    fn give(&mut self, patience: Duration) {
-        let core = &self.connection.core;
-        let until = core.now_millis().saturating_add(millis(patience));
-        core.desk.deadlines.set(self.deadline.key, until);
-        self.due = 0;
-    }
-
     fn time_is_up(&self, cx: &Context<'_>) -> bool {
-        let deadlines = &self.connection.core.desk.deadlines;
-        deadlines.register(self.deadline.key, cx);
-        deadlines.take_passed(self.deadline.key)
+        self.deadline.register(cx);
+        self.deadline.take_passed()
     }
 }
 

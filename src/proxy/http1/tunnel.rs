@@ -1,13 +1,9 @@
 //! After 101 bytes pass both ways, unread. The ticket rides along until both sides have ended.
 
-use super::{
-    exchange::Switched,
-    relay::{poll_read, poll_write},
-    work::Outbox,
-};
+use super::{exchange::Switched, relay::poll_write, work::Outbox};
 use crate::{
     live::{Kind, Reason},
-    net::Stream,
+    net::{Stream, poll_read},
     proxy::connection::ClientConnection,
 };
 use std::{

@@ -77,7 +77,7 @@ impl Outbox {
 
     /// The first `n` bytes are done with.
     pub(super) fn advance(&mut self, n: usize) {
-        self.at = (self.at + n).min(self.bytes.len());
+        self.skip(n);
         if self.is_empty() {
             self.clear();
         }
@@ -372,7 +372,7 @@ impl Download {
 
     /// The body is complete, and so is what goes to the client.
     pub(super) fn is_done(&self) -> bool {
-        self.stage == Stage::Body && self.incoming == Incoming::Ended && self.out.is_empty()
+        self.is_delivered() && self.out.is_empty()
     }
 
     /// The body goes on with what is in `scratch` from `start` to `end`; there is room before and behind it.

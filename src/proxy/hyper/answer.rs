@@ -18,7 +18,7 @@ use crate::live::{Kind, Reason};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
-use std::{cell::RefCell, rc::Rc, time::Instant};
+use std::{cell::RefCell, rc::Rc};
 
 /// A backend's answer.
 pub(super) enum Answer {
@@ -89,7 +89,7 @@ pub(super) fn answer(
     if *method == Method::HEAD || incoming.is_end_stream() {
         if upload.is_none_or(|upload| upload.borrow().is_sent()) {
             let (upstream, announced) = (&flight.upstream, conn.keep_alive);
-            let (now, idle) = (Instant::now(), policy.timeouts.upstream_idle);
+            let (now, idle) = (core.live.clock.now(), policy.timeouts.upstream_idle);
             upstream.park(&upstream.hyper, conn, now, idle, announced);
         }
         return Ok(Answer::Whole(with_head(head.status, headers, None)));

@@ -20,7 +20,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Why a body was cut short. The other side sees an aborted message, never a clean end.
@@ -382,7 +382,7 @@ impl StreamBody {
             && upload.is_none_or(|upload| upload.borrow().is_sent())
         {
             let (upstream, announced) = (&ticket.flight.upstream, conn.keep_alive);
-            upstream.park(&upstream.hyper, conn, Instant::now(), self.upstream_idle, announced);
+            upstream.park(&upstream.hyper, conn, self.clock.now(), self.upstream_idle, announced);
         }
         if let Some((mut recorder, _active)) = self.record.take() {
             recorder.finish();

@@ -4,7 +4,7 @@ use super::{
     super::{headers::keep_alive_timeout, upstream::Idle},
     body::UpstreamBody,
 };
-use crate::net::Stream;
+use crate::{live::Clock, net::Stream};
 use http::{HeaderMap, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -13,7 +13,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -60,9 +60,14 @@ impl Conn {
 
     /// An idle connection that is still good. `careful`: ask the kernel whether the backend has closed
     /// it or talks out of turn, because what will be sent cannot be sent twice.
-    pub(super) async fn checkout(idle: &Idle<Self>, epoch: u32, careful: bool) -> Option<Self> {
+    pub(super) async fn checkout(
+        idle: &Idle<Self>,
+        clock: Clock,
+        epoch: u32,
+        careful: bool,
+    ) -> Option<Self> {
         loop {
-            let mut conn = idle.pop(Instant::now())?;
+            let mut conn = idle.pop(clock.now())?;
             if conn.is_fit(epoch) && conn.becomes_ready().await && (!careful || conn.is_quiet()) {
                 conn.reused = true;
                 return Some(conn);

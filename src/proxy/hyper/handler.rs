@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Instant};
+use std::{cell::RefCell, convert::Infallible, rc::Rc};
 
 /// What is to be recorded of a request, and the request of the connection that it was.
 pub(super) type Record = (Recorder, Active);
@@ -35,7 +35,7 @@ pub(super) async fn handle(
     let method = method_index(request.method().as_str().as_bytes());
     let is_h1 = request.version() <= http::Version::HTTP_11;
     let active = Active::begin(&served.activity, core.live.clock);
-    let mut recorder = Recorder::new(core.clone(), method, Instant::now());
+    let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
     let mut response = match forward(&served, request, &mut recorder).await {
         Ok(answer) => answer.into_response((recorder, active)),
         Err(failure) => refuse(failure, recorder, is_h1),
@@ -90,8 +90,8 @@ async fn forward(
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
-    let facts = Facts::of(&head)?;
-    if connection.is_misdirected(&head) {
+    let (facts, host) = Facts::of(&head)?;
+    if connection.is_misdirected(host.as_ref()) {
         return Err(Reason::Misdirected.into());
     }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
@@ -101,7 +101,8 @@ async fn forward(
     let address = client.address(&parts.headers);
     let secure = client.is_secure(&parts.headers);
     let now = core.now_millis();
-    let query = Query { head: &head, facts: &facts, client: address, secure, now, earlier: None };
+    let query =
+        Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
     let assignment = decide(core, &query).map_err(|refusal| recorder.note_refusal(refusal))?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {

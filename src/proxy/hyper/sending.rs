@@ -18,11 +18,7 @@ use super::{
 use crate::live::{Reason, millis};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts};
 use hyper::body::Incoming;
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 pub(super) struct Sending<'a> {
     pub(super) core: &'a Rc<Core>,
@@ -112,8 +108,13 @@ impl Sending<'_> {
     ) -> Result<Conn, Reason> {
         let idle = &flight.upstream.hyper;
         if !fresh
-            && let Some(conn) =
-                Conn::checkout(idle, flight.upstream.backend.tls_epoch(), self.is_delicate()).await
+            && let Some(conn) = Conn::checkout(
+                idle,
+                self.core.live.clock,
+                flight.upstream.backend.tls_epoch(),
+                self.is_delicate(),
+            )
+            .await
         {
             return Ok(conn);
         }
@@ -133,13 +134,14 @@ impl Sending<'_> {
             None => self.request(assignment, flight),
         };
         let timeout = assignment.policy.timeouts.response;
-        flight.arm(self.core.live.clock, timeout, Reason::ResponseTimeout);
-        let (sent, before) = (Instant::now(), conn.passed());
+        let clock = self.core.live.clock;
+        flight.arm(clock, timeout, Reason::ResponseTimeout);
+        let (sent, before) = (clock.now(), conn.passed());
         let mut failed = match unless_judged(flight, conn.sender.try_send_request(request)).await {
             Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
             Ok(Ok(response)) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.core.index, sent.elapsed());
+                stats.record_upstream_response(self.core.index, clock.now().since(sent));
                 conn.observe(response.headers());
                 return Attempt::Answered(conn, response);
             }
