@@ -13,8 +13,8 @@ use crossfade::{
     live::{Kind, Outcome, Published, Snapshot},
     routing::{self, Host, RequestView, Salts},
     spec::{
-        Admin, Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pool, Route, Service,
-        Shutdown, Spec, Weight,
+        Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pool, Route, Service, Spec,
+        Weight,
     },
 };
 use std::{
@@ -131,15 +131,9 @@ fn start(runtime: &Runtime, spec: Spec, cores: usize) -> Started {
 fn spec(routes: usize) -> Spec {
     let service = |number: usize| (name("service", number), service());
     Spec {
-        threads: None,
-        engine: Default::default(),
-        shutdown: Shutdown::default(),
-        startup_wait: Duration::ZERO,
-        listeners: Vec::new(),
-        admin: Admin::default(),
-        metrics_linger: Duration::ZERO,
         services: (0..routes.div_ceil(ROUTES_PER_SERVICE)).map(service).collect(),
         routes: (0..routes).map(route).collect(),
+        ..Spec::default()
     }
 }
 

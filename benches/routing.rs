@@ -7,8 +7,8 @@ use crossfade::{
         Salts, Sequence, choose, compile,
     },
     spec::{
-        Admin, Backend, BackendAddress, Balance, FieldMatch, HostPattern, Match, Name, PathMatch,
-        Pattern, Pool, Route, Service, Shutdown, Spec, Sticky, StickyKey, ValueMatch, Weight,
+        Backend, BackendAddress, Balance, FieldMatch, HostPattern, Match, Name, PathMatch, Pattern,
+        Pool, Route, Service, Spec, Sticky, StickyKey, ValueMatch, Weight,
     },
 };
 use rand::{SeedableRng, rngs::SmallRng};
@@ -47,15 +47,9 @@ fn spec(service: Service, routes: impl Iterator<Item = Match>) -> Spec {
         service: "shop".into(),
     };
     Spec {
-        threads: None,
-        engine: Default::default(),
-        shutdown: Shutdown::default(),
-        startup_wait: Duration::ZERO,
-        listeners: Vec::new(),
-        admin: Admin::default(),
-        metrics_linger: Duration::ZERO,
         services: [(Name::from("shop"), service)].into_iter().collect(),
         routes: routes.enumerate().map(route).collect(),
+        ..Spec::default()
     }
 }
 

@@ -30,16 +30,7 @@ fn two_pools(blue: &Backend, green: &Backend) -> Spec {
 
 /// A backend whose replies wait for a word, and one that has none to wait for.
 async fn slow_shop() -> (Arc<Notify>, Backend, Backend, Api) {
-    let word = Arc::new(Notify::new());
-    let waits = word.clone();
-    let blue = Backend::start(move |_| {
-        let waits = waits.clone();
-        async move {
-            waits.notified().await;
-            text("blue")
-        }
-    })
-    .await;
+    let (blue, word) = Backend::waiting("blue").await;
     let green = Backend::named("green").await;
     let mut spec = two_pools(&blue, &green);
     spec.services["shop"].pools["blue"].weight = crossfade::spec::Weight::ONE;

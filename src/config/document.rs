@@ -5,13 +5,10 @@ mod service;
 mod tls;
 
 use super::{
-    METRICS_LINGER, STARTUP_WAIT,
     scalar::{format_duration, format_size},
     variables::escape,
 };
-use crate::spec::{
-    Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Shutdown, Spec,
-};
+use crate::spec::{Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Spec};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -36,18 +33,18 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
         Engine::Native => "native".into(),
         Engine::Hyper => "hyper".into(),
     });
-    let defaults = Shutdown::default();
+    let defaults = Spec::default();
     let mut shutdown = Keys::new(detail);
-    shutdown.duration("delay", spec.shutdown.delay, defaults.delay);
-    shutdown.duration("drain", spec.shutdown.drain, defaults.drain);
+    shutdown.duration("delay", spec.shutdown.delay, defaults.shutdown.delay);
+    shutdown.duration("drain", spec.shutdown.drain, defaults.shutdown.drain);
     keys.section("shutdown", shutdown);
     let mut startup = Keys::new(detail);
-    startup.duration("wait", spec.startup_wait, STARTUP_WAIT);
+    startup.duration("wait", spec.startup_wait, defaults.startup_wait);
     keys.section("startup", startup);
     keys.set("listeners", spec.listeners.iter().map(|l| listener(l, detail)).collect::<Vec<_>>());
     keys.section("admin", admin(&spec.admin, detail));
     let mut metrics = Keys::new(detail);
-    metrics.duration("linger", spec.metrics_linger, METRICS_LINGER);
+    metrics.duration("linger", spec.metrics_linger, defaults.metrics_linger);
     keys.section("metrics", metrics);
     let services =
         spec.services.iter().map(|(name, it)| (name.to_string(), service::service(it, detail)));

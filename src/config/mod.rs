@@ -38,12 +38,8 @@ pub use watch::{Reloader, watch};
 use crate::spec::Spec;
 use problem::Problems;
 use reader::Reader;
-use std::{path::Path, time::Duration};
+use std::path::Path;
 use tree::Tree;
-
-/// When the file does not say otherwise.
-const STARTUP_WAIT: Duration = Duration::from_secs(10);
-const METRICS_LINGER: Duration = Duration::from_secs(60);
 
 /// What a text says. `spec` is there exactly if there are no errors.
 #[derive(Clone, Debug)]

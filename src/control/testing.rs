@@ -2,8 +2,8 @@
 
 use super::{Change, Command, Source};
 use crate::spec::{
-    Admin, Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pin, Pool, Route, Service,
-    Shutdown, Spec, Weight,
+    Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pin, Pool, Route, Service, Spec,
+    Weight,
 };
 use std::time::Duration;
 
@@ -44,15 +44,9 @@ pub(super) fn shop() -> Service {
 
 pub(super) fn spec(services: &[(&str, Service)]) -> Spec {
     Spec {
-        threads: None,
-        engine: Default::default(),
-        shutdown: Shutdown::default(),
-        startup_wait: Duration::from_secs(10),
-        listeners: Vec::new(),
-        admin: Admin::default(),
-        metrics_linger: Duration::from_secs(60),
         services: services.iter().map(|(n, service)| (name(n), service.clone())).collect(),
         routes: services.iter().map(|(service, _)| route(service, service)).collect(),
+        ..Spec::default()
     }
 }
 

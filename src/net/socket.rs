@@ -30,9 +30,7 @@ pub(super) fn poll_read(
             Ok(read)
         });
         match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && some > 0 => {
-                return Poll::Ready(Ok(some));
-            }
+            Err(_) if some > 0 => return Poll::Ready(Ok(some)),
             Err(error) if goes_on(&error) => {}
             read => return Poll::Ready(read),
         }

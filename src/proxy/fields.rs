@@ -59,9 +59,7 @@ impl Known {
             _ => Self::Other,
         }
     }
-}
 
-impl Known {
     /// May stand behind a body (RFC 9110 section 6.5.1): nothing that frames, routes or says who asks.
     pub(super) fn may_trail(self) -> bool {
         self == Self::Other

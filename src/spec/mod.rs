@@ -47,6 +47,23 @@ pub struct Spec {
     pub routes: Vec<Route>,
 }
 
+/// No listener, service or route, and what the configuration takes for every other key that is absent.
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            engine: Engine::default(),
+            shutdown: Shutdown::default(),
+            startup_wait: Duration::from_secs(10),
+            listeners: Vec::new(),
+            admin: Admin::default(),
+            metrics_linger: Duration::from_secs(60),
+            services: IndexMap::new(),
+            routes: Vec::new(),
+        }
+    }
+}
+
 /// What speaks HTTP/1 with clients and backends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {

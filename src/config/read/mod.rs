@@ -40,26 +40,26 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
         .collect();
     let routes = routes(reader, file.routes, service_names.as_ref());
     let shutdown = file.shutdown.value();
-    let defaults = Shutdown::default();
+    let defaults = Spec::default();
     Some(Spec {
         threads: file.threads.value().and_then(|n| NonZeroUsize::new(n as usize)),
         engine: file.engine.value().unwrap_or_default(),
-        shutdown: shutdown.map_or(defaults, |keys| Shutdown {
-            delay: keys.delay.or(defaults.delay),
-            drain: keys.drain.or(defaults.drain),
+        shutdown: shutdown.map_or(defaults.shutdown, |keys| Shutdown {
+            delay: keys.delay.or(defaults.shutdown.delay),
+            drain: keys.drain.or(defaults.shutdown.drain),
         }),
         startup_wait: file
             .startup
             .value()
             .and_then(|keys| keys.wait.value())
-            .unwrap_or(super::STARTUP_WAIT),
+            .unwrap_or(defaults.startup_wait),
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         admin,
         metrics_linger: file
             .metrics
             .value()
             .and_then(|keys| keys.linger.value())
-            .unwrap_or(super::METRICS_LINGER),
+            .unwrap_or(defaults.metrics_linger),
         services,
         routes,
     })

@@ -5,7 +5,7 @@ use crate::spec::*;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*};
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 fn duration(least: u64) -> impl Strategy<Value = Duration> {
     prop_oneof![

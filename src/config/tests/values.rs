@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::spec::*;
+use std::time::Duration;
 
 fn service(keys: &str) -> Service {
     let text = format!(

@@ -332,6 +332,46 @@ pub(crate) fn options(fields: &Fields) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Fields that a trailer section must not bring (RFC 9110 section 6.5.1): they frame, route or say who asks.
+const NO_TRAILERS: [&[u8]; 17] = [
+    b"connection",
+    b"content-length",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"http2-settings",
+    b"keep-alive",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-request-id",
+];
+
+/// What who takes `_` for `-` must not be able to take for the proxy's own word.
+const NO_ALIAS: [&[u8]; 4] =
+    [b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-request-id"];
+
+/// Of a name in lower case.
+pub(crate) fn is_alias(name: &[u8]) -> bool {
+    let dashed: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+    dashed != name && NO_ALIAS.contains(&&dashed[..])
+}
+
+/// The trailers of a message that go on, as they came.
+pub(crate) fn trailers(message: &Message) -> Fields {
+    let passes = |(name, _): &&(Vec<u8>, Vec<u8>)| {
+        let name = name.to_ascii_lowercase();
+        !NO_TRAILERS.contains(&&name[..]) && !is_alias(&name)
+    };
+    message.trailers.iter().filter(passes).cloned().collect()
+}
+
 /// The values of the fields of this name, which is in lower case.
 pub(crate) fn values<'a>(fields: &'a Fields, name: &[u8]) -> Vec<&'a [u8]> {
     let named = fields.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
