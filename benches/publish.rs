@@ -110,7 +110,8 @@ fn decide(published: &Published, core: usize) {
     let request = RequestView::new("GET", host, "/part-0/item", None, &fields[..], client);
     let backend = published.read(|snapshot| {
         let route = snapshot.table.find(&request).expect("there is a route");
-        let backend = snapshot.services[route.service].pools[0].backends[0].clone();
+        let service = route.service().expect("it leads to one");
+        let backend = snapshot.services[service].pools[0].backends[0].clone();
         backend.begin(core);
         backend
     });
@@ -145,6 +146,7 @@ fn service() -> Service {
             backends: [(address(port), Backend::default())].into(),
             slow_start: Duration::ZERO,
             drained: false,
+            proxy_protocol: None,
             tls: None,
         };
         (name.into(), pool)
@@ -158,15 +160,12 @@ fn address(port: u16) -> BackendAddress {
 
 fn route(number: usize) -> Route {
     let host = format!("host-{}.example.com", number / 10);
-    Route {
-        name: name("route", number),
-        matches: Match {
-            hosts: vec![HostPattern::Exact(host.into())],
-            path: PathMatch::Prefix(format!("/part-{}", number % 10).into()),
-            ..Match::default()
-        },
-        service: name("service", number / ROUTES_PER_SERVICE),
-    }
+    let matches = Match {
+        hosts: vec![HostPattern::Exact(host.into())],
+        path: PathMatch::Prefix(format!("/part-{}", number % 10).into()),
+        ..Match::default()
+    };
+    Route::new(name("route", number), matches, name("service", number / ROUTES_PER_SERVICE))
 }
 
 fn name(kind: &str, number: usize) -> Name {

@@ -27,6 +27,7 @@ fn pool(weight: u32, backends: &[u32]) -> Pool {
         backends: (9000..).zip(backends).map(backend).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
         tls: None,
     }
 }
@@ -41,11 +42,7 @@ fn service(weights: &[u32]) -> Service {
 }
 
 fn spec(service: Service, routes: impl Iterator<Item = Match>) -> Spec {
-    let route = |(n, matches)| Route {
-        name: Name::from(format!("route{n}")),
-        matches,
-        service: "shop".into(),
-    };
+    let route = |(n, matches)| Route::new(Name::from(format!("route{n}")), matches, "shop".into());
     Spec {
         services: [(Name::from("shop"), service)].into_iter().collect(),
         routes: routes.enumerate().map(route).collect(),
@@ -111,7 +108,7 @@ fn find(c: &mut Criterion) {
         for size in SIZES {
             let table = table((0..size.max(20)).map(routes));
             group.bench_function(BenchmarkId::new(name, size), |b| {
-                b.iter(|| table.find(black_box(&view(host, path, &headers))).map(|r| r.service));
+                b.iter(|| table.find(black_box(&view(host, path, &headers))).map(|r| r.service()));
             });
         }
     }
@@ -120,7 +117,7 @@ fn find(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("regex", size), |b| {
             b.iter(|| {
                 let view = view("shop.example.com", "/items/17/part7", &headers);
-                table.find(black_box(&view)).map(|route| route.service)
+                table.find(black_box(&view)).map(|route| route.service())
             });
         });
     }

@@ -396,7 +396,7 @@ async fn pools_come_and_go() {
         let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
         let mut spec = two_pools(&blue, &green);
         let shop = &mut spec.services["shop"];
-        shop.pins.push(Pin { matches: Match::default(), pool: "green".into() });
+        shop.pins.push(Pin { matches: Match::default(), from: Vec::new(), pool: "green".into() });
         let api = Api::start(spec).await;
         (blue, green, api)
     };
@@ -656,14 +656,9 @@ async fn the_end_waits_for_answers() {
 async fn metrics_are_sound_and_tell_the_versions_apart() {
     let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
     let mut spec = two_pools(&blue, &green);
-    spec.routes = vec![Route {
-        name: "shop".into(),
-        matches: Match {
-            hosts: vec![HostPattern::Exact("shop.example.com".into())],
-            ..Match::default()
-        },
-        service: "shop".into(),
-    }];
+    let hosts = vec![HostPattern::Exact("shop.example.com".into())];
+    let matches = Match { hosts, ..Match::default() };
+    spec.routes = vec![Route::new("shop".into(), matches, "shop".into())];
     let api = Api::start(spec).await;
     let mut client = api.proxy.h1().await;
     for _ in 0..100 {

@@ -166,6 +166,7 @@ fn pool(version: String) -> Pool {
         backends: [(address, Backend::default())].into_iter().collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
         tls: None,
     }
 }

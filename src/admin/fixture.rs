@@ -20,5 +20,6 @@ fn pool(weight: u32, drained: bool) -> Pool {
         slow_start: Duration::ZERO,
         tls: None,
         drained,
+        proxy_protocol: None,
     }
 }

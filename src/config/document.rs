@@ -1,10 +1,12 @@
 //! A spec in the keys of the file: what [`parse`](super::parse) reads as the same spec.
 
 mod matching;
+mod route;
 mod service;
 mod tls;
 
 use super::{
+    keys::ProxyProtocolKind,
     scalar::{format_duration, format_size},
     variables::escape,
 };
@@ -49,7 +51,8 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     let services =
         spec.services.iter().map(|(name, it)| (name.to_string(), service::service(it, detail)));
     keys.set("services", services.collect::<Map<_, _>>());
-    keys.set("routes", spec.routes.iter().map(matching::route).collect::<Vec<_>>());
+    let routes = spec.routes.iter().map(|it| route::route(it, detail));
+    keys.set("routes", routes.collect::<Vec<_>>());
     keys.into_value()
 }
 
@@ -81,6 +84,11 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     keys.other("trusted_proxies", &listener.trusted_proxies, &Vec::new(), |networks| {
         networks.iter().map(ToString::to_string).collect::<Vec<_>>().into()
     });
+    keys.other("proxy_protocol", &listener.proxy_protocol, &defaults.proxy_protocol, |it| {
+        ProxyProtocolKind::word(it).into()
+    });
+    keys.other("forwarded", &listener.forwarded, &defaults.forwarded, |it| (*it).into());
+    keys.other("via", &listener.via, &defaults.via, |it| (*it).into());
     if let Some(tls) = &listener.tls {
         keys.set("tls", tls::listener_tls(tls, detail));
     }

@@ -83,6 +83,9 @@ impl Connector {
             (Some(name), _) => Ok(name.clone()),
             (None, BackendAddress::Socket(address)) => Ok(ServerName::from(address.ip())),
             (None, BackendAddress::Host { host, .. }) => server_name(host),
+            (None, BackendAddress::Unix(path)) => {
+                Err(format!("a socket (`unix:{path}`) has no name to prove; set `server_name`"))
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     live::{BackendTls, LiveBackend},
-    net::{self, DialError, Stream},
+    net::{self, DialError, Stream, proxy_protocol},
     spec::HealthCheck,
 };
 use bytes::Bytes;
@@ -58,13 +58,14 @@ async fn ask(backend: &LiveBackend, check: &HealthCheck) -> Result<u16, String> 
 fn host(backend: &LiveBackend) -> String {
     match backend.tls().0.as_deref() {
         Some(BackendTls { name: ServerName::DnsName(name), .. }) => name.as_ref().to_owned(),
-        _ => backend.address.to_string(),
+        _ => backend.address.authority().to_string(),
     }
 }
 
 async fn dial(backend: &LiveBackend, timeout: Duration) -> Result<Stream, DialError> {
+    let first = backend.announces().map(proxy_protocol::of_its_own).unwrap_or_default();
     let tls = backend.tls().0.map(|tls| (tls.config.clone(), tls.name.clone()));
-    net::dial(&backend.address, tls, timeout).await
+    net::dial(&backend.address, &first, tls, timeout).await
 }
 
 /// Returns when a connection to the backend can be opened again.

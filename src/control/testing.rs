@@ -27,6 +27,7 @@ pub(super) fn pool(version: &str, share: u64, ports: &[u16]) -> Pool {
         backends: ports.iter().map(|&port| (address(port), Backend::default())).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
         tls: None,
     }
 }
@@ -53,11 +54,11 @@ pub(super) fn spec(services: &[(&str, Service)]) -> Spec {
 pub(super) fn route(route: &str, service: &str) -> Route {
     let host = HostPattern::Exact(format!("{route}.example.com").into());
     let matches = Match { hosts: vec![host], path: PathMatch::Any, ..Match::default() };
-    Route { name: name(route), matches, service: name(service) }
+    Route::new(name(route), matches, name(service))
 }
 
 pub(super) fn pin(pool: &str) -> Pin {
-    Pin { matches: Match::default(), pool: name(pool) }
+    Pin { matches: Match::default(), from: Vec::new(), pool: name(pool) }
 }
 
 pub(super) fn change(command: Command) -> Change {

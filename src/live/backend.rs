@@ -1,10 +1,10 @@
 use super::{Counter, Health, HealthState, LivePool, PerCore, Slot};
-use crate::spec::BackendAddress;
+use crate::spec::{BackendAddress, ProxyVersion};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
 };
 
 /// One address of a pool while anything of it is left: a place in the table, a request in flight, an
@@ -16,6 +16,8 @@ pub struct LiveBackend {
     pub health: Health,
     /// Where each core keeps its connections to it.
     pub slot: Slot,
+    /// The version of the PROXY header that connections begin with; 0: none.
+    announces: AtomicU8,
     tls: Mutex<Option<Arc<BackendTls>>>,
     /// Goes up when `tls` changes.
     tls_epoch: AtomicU32,
@@ -101,6 +103,7 @@ impl LiveBackend {
             pool,
             health: Health::new(state, now_millis),
             slot,
+            announces: AtomicU8::new(0),
             tls: Mutex::default(),
             tls_epoch: AtomicU32::new(0),
             closing: AtomicBool::new(false),
@@ -187,6 +190,25 @@ impl LiveBackend {
         if errors.get() != 0 {
             errors.set(0);
         }
+    }
+
+    /// The PROXY header that connections begin with.
+    pub fn announces(&self) -> Option<ProxyVersion> {
+        match self.announces.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(ProxyVersion::V1),
+            _ => Some(ProxyVersion::V2),
+        }
+    }
+
+    /// For the control plane: connections begin so from now on.
+    pub fn set_announces(&self, version: Option<ProxyVersion>) {
+        let number = match version {
+            None => 0,
+            Some(ProxyVersion::V1) => 1,
+            Some(ProxyVersion::V2) => 2,
+        };
+        self.announces.store(number, Ordering::Relaxed);
     }
 
     /// How new connections are made, with the epoch that they belong to; `None`: in the clear.

@@ -239,6 +239,7 @@ struct Cell {
     failures: [[Counter; Reason::ALL.len()]; Fault::ALL.len()],
     retries: Counter,
     drain_cut: Counter,
+    pins_denied: Counter,
 }
 
 impl Default for Cell {
@@ -252,6 +253,7 @@ impl Default for Cell {
             failures: Default::default(),
             retries: Counter::default(),
             drain_cut: Counter::default(),
+            pins_denied: Counter::default(),
         }
     }
 }
@@ -277,6 +279,8 @@ pub struct PoolTotals {
     pub retries: u64,
     /// Requests cancelled at the deadline of a drain.
     pub drain_cut: u64,
+    /// Requests that a pin to the pool would have held for, had they come from another network.
+    pub pins_denied: u64,
 }
 
 impl PoolStats {
@@ -316,6 +320,11 @@ impl PoolStats {
         self.cells.of(core).drain_cut.add(1);
     }
 
+    /// A pin to the pool was denied to a client of another network.
+    pub fn record_pin_denied(&self, core: usize) {
+        self.cells.of(core).pins_denied.add(1);
+    }
+
     pub fn totals(&self) -> Box<PoolTotals> {
         let mut totals = Box::new(PoolTotals {
             requests: [[0; CODES.len()]; METHODS.len()],
@@ -326,6 +335,7 @@ impl PoolStats {
             failures: [[0; Reason::ALL.len()]; Fault::ALL.len()],
             retries: 0,
             drain_cut: 0,
+            pins_denied: 0,
         });
         for cell in self.cells.iter() {
             add_all(&mut totals.requests, &cell.requests);
@@ -340,6 +350,7 @@ impl PoolStats {
             totals.upstream_connect.add(&cell.upstream_connect);
             totals.retries += cell.retries.get();
             totals.drain_cut += cell.drain_cut.get();
+            totals.pins_denied += cell.pins_denied.get();
         }
         totals
     }

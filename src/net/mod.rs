@@ -1,6 +1,7 @@
 //! Opening sockets: listening ones for every core, and connections to backends. Used by the data plane and
 //! by probes alike, so that a probe goes the way a request would.
 
+pub mod proxy_protocol;
 mod socket;
 mod stream;
 mod tls;
@@ -15,13 +16,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::TlsConnector;
 
 /// Connections that wait to be accepted, for each core.
@@ -47,19 +52,20 @@ impl fmt::Display for DialError {
 impl std::error::Error for DialError {}
 
 /// Opens a connection to a backend; a name is resolved anew each time and its addresses are tried in turn.
-/// With `tls` the backend must prove that it has this name.
+/// `first` is sent before anything else. With `tls` the backend must prove that it has this name.
 ///
 /// # Errors
 /// When no address accepts within `timeout` (`TimedOut`), or with the error of the last one tried; or when the
 /// handshake has not succeeded by then.
 pub async fn dial(
     address: &BackendAddress,
+    first: &[u8],
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     timeout: Duration,
 ) -> Result<Stream, DialError> {
     let is_connected = AtomicBool::new(false);
     let opening = async {
-        let stream = connect(address).await.map_err(DialError::Connect)?;
+        let stream = connect(address, first).await.map_err(DialError::Connect)?;
         is_connected.store(true, Ordering::Relaxed);
         match tls {
             None => Ok(stream.into()),
@@ -78,13 +84,24 @@ pub async fn dial(
     })
 }
 
-async fn connect(address: &BackendAddress) -> io::Result<TcpStream> {
-    let stream = match address {
+async fn connect(address: &BackendAddress, first: &[u8]) -> io::Result<TcpStream> {
+    let mut stream = match address {
         BackendAddress::Socket(address) => TcpStream::connect(address).await?,
         BackendAddress::Host { host, port } => TcpStream::connect((&**host, *port)).await?,
+        BackendAddress::Unix(path) => unix(path).await?,
     };
-    stream.set_nodelay(true)?;
+    if !matches!(address, BackendAddress::Unix(_)) {
+        stream.set_nodelay(true)?;
+    }
+    stream.write_all(first).await?;
     Ok(stream)
+}
+
+/// To read, to write and to close a stream is the same whatever the family of its socket, so it passes for one of
+/// TCP.
+async fn unix(path: &str) -> io::Result<TcpStream> {
+    let stream = UnixStream::connect(path).await?.into_std()?;
+    TcpStream::from_std(OwnedFd::from(stream).into())
 }
 
 /// Binds `address` once for each of `cores`: the kernel spreads connections over the sockets.

@@ -23,7 +23,7 @@ impl Failure {
     }
 
     /// What is left of such a request is not worth reading, or cannot be told from the next one.
-    pub(super) fn muddles(&self) -> bool {
+    fn muddles(&self) -> bool {
         let is_whole = matches!(self.reason, Reason::NoRoute | Reason::Misdirected);
         fault_of(self.reason) == Fault::Downstream && !is_whole
     }
@@ -35,13 +35,63 @@ impl From<Reason> for Failure {
     }
 }
 
+/// The place that a client is sent to.
+#[derive(Debug)]
+pub(super) struct Redirected {
+    pub(super) code: u16,
+    pub(super) location: String,
+}
+
+/// What the proxy itself answers.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Failure(Failure),
+    Redirect(Redirected),
+}
+
+impl Reply {
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::Failure(failure) => failure.reason.status(),
+            Self::Redirect(redirected) => redirected.code,
+        }
+    }
+
+    pub(super) fn page(&self) -> String {
+        match self {
+            Self::Failure(failure) => page(failure.reason),
+            Self::Redirect(_) => String::new(),
+        }
+    }
+
+    pub(super) fn fields(&self, sink: &mut impl Sink) {
+        match self {
+            Self::Failure(failure) => fields(failure.reason, sink),
+            Self::Redirect(redirected) => {
+                sink.line(b"location", redirected.location.as_bytes());
+            }
+        }
+    }
+
+    /// What is left of such a request is not worth reading, or cannot be told from the next one.
+    pub(super) fn muddles(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.muddles())
+    }
+}
+
+impl<T: Into<Failure>> From<T> for Reply {
+    fn from(failure: T) -> Self {
+        Self::Failure(failure.into())
+    }
+}
+
 /// What a client is told.
-pub(super) fn page(reason: Reason) -> String {
+fn page(reason: Reason) -> String {
     format!("{}: {}\n", reason.as_str(), explain(reason))
 }
 
 /// The fields of a reply. Seconds of `Retry-After` with every 503.
-pub(super) fn fields(reason: Reason, sink: &mut impl Sink) {
+fn fields(reason: Reason, sink: &mut impl Sink) {
     sink.line(b"content-type", b"text/plain; charset=utf-8");
     sink.line(X_CROSSFADE_ERROR.as_bytes(), reason.as_str().as_bytes());
     if reason.status() == 503 {

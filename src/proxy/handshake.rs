@@ -1,6 +1,6 @@
 //! The TLS handshake of a client, before its first byte of HTTP.
 
-use super::{connection::Arrival, secured::Secured};
+use super::{connection::Admitted, secured::Secured};
 use crate::{
     live::{HandshakeFailure, LiveTls},
     net::{ALPN_H2, Stream},
@@ -18,11 +18,11 @@ const BUFFER: usize = 32 << 10;
 const HANDSHAKE_RECORD: u8 = 22;
 
 /// Shakes hands, within the listener's time, then has the connection served.
-pub(super) async fn run(arrival: Arrival, tls: Arc<LiveTls>, stream: TcpStream) {
-    let patience = arrival.listener().spec.timeouts.handshake;
+pub(super) async fn run(admitted: Admitted, tls: Arc<LiveTls>, stream: TcpStream) {
+    let patience = admitted.listener().spec.timeouts.handshake;
     let shaken = timeout(patience, shake(&tls, stream)).await;
     let shaken = shaken.unwrap_or(Err(HandshakeFailure::Timeout));
-    let (core, bound) = (arrival.core().index, &arrival.listener().bound);
+    let (core, bound) = (admitted.core().index, &admitted.listener().bound);
     let stream = match shaken {
         Ok(stream) => stream,
         Err(why) => {
@@ -35,8 +35,8 @@ pub(super) async fn run(arrival: Arrival, tls: Arc<LiveTls>, stream: TcpStream) 
     let asked = session.server_name().map(|name| tls.certificates.of(Some(name)).clone());
     let shown = session.peer_certificates().and_then(|chain| chain.first());
     let secured = Secured::new(asked, shown.map(AsRef::as_ref));
-    let protocols = agreed(session, arrival.listener().spec.protocols);
-    arrival.serve(Stream::Tls(Box::new((*stream).into())), protocols, Some(secured));
+    let protocols = agreed(session, admitted.listener().spec.protocols);
+    admitted.serve(Stream::Tls(Box::new((*stream).into())), protocols, Some(secured));
 }
 
 async fn shake(

@@ -19,6 +19,7 @@ mod secured;
 mod tries;
 mod tunnel;
 mod upstream;
+mod withheld;
 mod worker;
 
 #[cfg(fuzzing)]

@@ -29,6 +29,8 @@ pub(super) struct Upstream {
     pub(super) version: HeaderValue,
     /// `Host` of a request that has none.
     pub(super) authority: Box<str>,
+    /// What connections begin with.
+    first: Box<[u8]>,
     pub(super) native: Idle<http1::Conn>,
     pub(super) hyper: Idle<hyper::Conn>,
 }
@@ -66,11 +68,16 @@ impl<C> Idle<C> {
 
 impl Upstream {
     pub(super) fn new(backend: Arc<LiveBackend>) -> Rc<Self> {
+        Self::announcing(backend, Box::default())
+    }
+
+    /// Its connections begin with the PROXY header `first`, so they are for one client alone.
+    pub(super) fn announcing(backend: Arc<LiveBackend>, first: Box<[u8]>) -> Rc<Self> {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
-        let authority = backend.address.to_string().into();
+        let authority = backend.address.authority().into();
         let (native, hyper) = Default::default();
-        Rc::new(Self { backend, version, authority, native, hyper })
+        Rc::new(Self { backend, version, authority, first, native, hyper })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
@@ -119,7 +126,8 @@ pub(super) async fn connect(
     let began = core.live.clock.now();
     let (tls, epoch) = backend.tls();
     let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));
-    let dialling = net::dial(&backend.address, tls, policy.timeouts.connect);
+    let first = &flight.upstream.first;
+    let dialling = net::dial(&backend.address, first, tls, policy.timeouts.connect);
     match unless_judged(flight, dialling).await? {
         Ok(stream) => {
             let taken = core.live.clock.now().since(began);

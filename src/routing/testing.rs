@@ -32,6 +32,7 @@ pub(super) fn pool(version: &str, weight: u32, backends: &[u32]) -> Pool {
         backends: (9000..).zip(backends).map(backend).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
         tls: None,
     }
 }

@@ -202,6 +202,11 @@ fn trailers() -> Vec<Case> {
             .sends(asks)
             .gets(reply(200, "hello").has("trailer x-sum: 1"))
             .keeps(),
+        case("chunks: trailers that Connection names", "RFC 9110 section 7.6.1: they stay behind")
+            .answers("HTTP/1.1 200 OK\r\nconnection: x-sum\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n")
+            .sends(asks)
+            .gets(reply(200, "hello").lacks("trailer x-sum"))
+            .keeps(),
         case("chunks: trailers that come late", "the body does not wait for them")
             .backend([Ask, say(format!("{declared}5\r\nhello\r\n0\r\n")), ClientHas(5), say("x-sum: 1\r\n\r\n")])
             .sends(asks)

@@ -123,6 +123,7 @@ fn desired(engine: Engine, backend: &Backend) -> Spec {
     let canary = FieldMatch { name: "canary".into(), value: ValueMatch::Exact("true".into()) };
     shop.pins = vec![Pin {
         matches: Match { headers: vec![canary], ..Match::default() },
+        from: Vec::new(),
         pool: "green".into(),
     }];
     let key = StickyKey::Header("x-user".into());
@@ -146,7 +147,7 @@ fn desired(engine: Engine, backend: &Backend) -> Spec {
     }
     let below = |path: &str| Match { path: PathMatch::Prefix(path.into()), ..Match::default() };
     let host = vec![HostPattern::Exact("inner.test".into())];
-    let route = |name: &str, matches| Route { name: name.into(), matches, service: name.into() };
+    let route = |name: &str, matches| Route::new(name.into(), matches, name.into());
     spec.routes.extend([
         route("small", below("/small")),
         route("closed", below("/closed")),

@@ -179,6 +179,7 @@ pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {
         backends: backends.iter().map(|a| (a.clone(), BackendSpec::default())).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
         tls: None,
     }
 }
@@ -191,11 +192,7 @@ pub fn spec(pools: &[(&str, Pool)]) -> Spec {
         threads: std::num::NonZeroUsize::new(1),
         listeners: vec![Listener::new("127.0.0.1:0".parse().unwrap())],
         services: IndexMap::from([("shop".into(), Service::new(pools))]),
-        routes: vec![Route {
-            name: "all".into(),
-            matches: Match::default(),
-            service: "shop".into(),
-        }],
+        routes: vec![Route::new("all".into(), Match::default(), "shop".into())],
         ..Spec::default()
     }
 }
@@ -279,7 +276,14 @@ impl Proxy {
     }
 
     pub async fn h2(&self) -> Client {
-        let io = TokioIo::new(self.connect().await);
+        self.h2_behind(b"").await
+    }
+
+    /// The same on a connection that begins with these bytes.
+    pub async fn h2_behind(&self, start: &[u8]) -> Client {
+        let mut stream = self.connect().await;
+        stream.write_all(start).await.unwrap();
+        let io = TokioIo::new(stream);
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);

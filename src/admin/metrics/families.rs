@@ -128,6 +128,11 @@ fn failures(page: &mut Page, pools: &[Counted]) {
     for Counted { pool, totals, .. } in routed(pools) {
         family.sample(&labels(pool), totals.retries);
     }
+    let help = "Requests that a pin to the pool was denied to, because of their client's network.";
+    let mut family = page.family("crossfade_pins_denied_total", Type::Counter, help);
+    for Counted { pool, totals, .. } in routed(pools) {
+        family.sample(&labels(pool), totals.pins_denied);
+    }
 }
 
 fn in_flight(page: &mut Page, pools: &[Counted]) {

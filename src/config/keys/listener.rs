@@ -3,7 +3,7 @@ use crate::{
     config::kinds::{
         Anything, Bytes, Count, FilePath, Flag, ListOf, ListenAddress, Network, SetOf, Span, choice,
     },
-    spec::TlsVersion,
+    spec::{ProxyProtocol, TlsVersion},
 };
 
 section! {
@@ -18,13 +18,20 @@ section! {
         limits: ListenerLimits, Absent("the defaults below"), example "{ connections: 1000 }",
             "How much clients may ask for.";
         trusted_proxies: ListOf<Network, 0>, Default("[]"), example "[10.0.0.0/8]",
-            "Peers whose `X-Forwarded-*` headers count; by default nobody's.";
+            "Peers whose `X-Forwarded-*` and PROXY headers count; by default nobody's.";
+        proxy_protocol: ProxyProtocolKind, Default("off"), example "require",
+            "The PROXY header (version 1 or 2) before a connection, from `trusted_proxies` alone: `accept` \
+             takes it, `require` closes connections without one. With TLS it comes before the handshake.";
+        forwarded: Flag, Default("false"), example "true",
+            "Backends are told of clients by `Forwarded` (RFC 7239) too, not only by `X-Forwarded-*`.";
+        via: Flag, Default("false"), example "true",
+            "Requests say by `Via` that they came through a proxy (RFC 9110). Some servers do not compress \
+             what they answer then.";
         tls: ListenerTls, Absent("in the clear"),
             example "{ certificates: [{ cert: shop.crt, key: shop.key }] }",
             "Speaks TLS. See docs/tls.md.";
     }
     planned {
-        "proxy_protocol": Anything, Refused, "The PROXY header before a connection.";
         "redirect_https": Anything, Refused, "Sends clients to HTTPS.";
     }
 }
@@ -96,6 +103,14 @@ section! {
 pub(in crate::config) enum Protocol {
     H1,
     H2,
+}
+
+choice! {
+    ProxyProtocolKind -> ProxyProtocol {
+        "off" => ProxyProtocol::Off,
+        "accept" => ProxyProtocol::Accept,
+        "require" => ProxyProtocol::Require,
+    }
 }
 
 choice! { ProtocolKind -> Protocol { "h1" => Protocol::H1, "h2" => Protocol::H2 } }

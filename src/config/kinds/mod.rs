@@ -3,6 +3,7 @@
 mod address;
 mod matching;
 mod number;
+mod route;
 mod several;
 mod text;
 
@@ -11,6 +12,9 @@ pub(super) use matching::{
     CookieName, HeaderName, Host, Method, ParameterName, Regex, UrlPath, ValuePattern,
 };
 pub(super) use number::{Bytes, Count, Flag, Percent, Span, Weighting};
+pub(super) use route::{
+    FieldValue, RedirectCodeKind, RedirectUrlKind, RequestField, ResponseField, RewritePath,
+};
 pub(super) use several::{ListOf, MapOf, Named, SetOf};
 pub(super) use text::{Anything, FilePath, Label, NameKind, Target};
 

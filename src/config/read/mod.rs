@@ -1,6 +1,7 @@
 //! From the sections of the file to the spec, with the checks that need more than one value.
 
 mod matching;
+mod route;
 mod service;
 mod tls;
 
@@ -12,8 +13,8 @@ use super::{
     tree::{NodeId, Tree},
 };
 use crate::spec::{
-    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, Route,
-    Shutdown, Spec,
+    Admin, AdminAddress, LONGEST_SOCKET_PATH, Listener, ListenerLimits, ListenerTimeouts, Match,
+    Name, Protocols, ProxyProtocol, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{
@@ -84,8 +85,25 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         }
         listener.timeouts = listener_timeouts(value.timeouts);
         listener.limits = listener_limits(value.limits);
+        let trusts_nobody = match &value.trusted_proxies {
+            Field::Absent => !reader.is_misspelt(node, "trusted_proxies"),
+            Field::Bad(_) => false,
+            Field::Good(networks) => networks.value.is_empty(),
+        };
         listener.trusted_proxies =
             value.trusted_proxies.or(Vec::new()).into_iter().map(|at| at.value).collect();
+        if let Field::Good(protocol) = value.proxy_protocol {
+            if protocol.value != ProxyProtocol::Off && trusts_nobody {
+                reader.problem(
+                    protocol.node,
+                    "nobody may send a PROXY header: `trusted_proxies` is empty",
+                    "list those who do, such as `trusted_proxies: [10.0.0.0/8]`",
+                );
+            }
+            listener.proxy_protocol = protocol.value;
+        }
+        listener.forwarded = value.forwarded.or(false);
+        listener.via = value.via.or(false);
         listener.tls = value.tls.good().and_then(|at| tls::listener_tls(reader, at));
         all.push(At { value: listener, node });
     }
@@ -156,13 +174,13 @@ fn admin(
     admin
 }
 
-/// Relative to the file, and short enough for a socket (`sun_path` in unix(7) has 108 bytes with NUL).
+/// Relative to the file, and short enough for a socket.
 fn unix_path(reader: &mut Reader<'_>, node: NodeId, path: &Path) -> PathBuf {
     let path = reader.directory.join(path);
     let length = path.as_os_str().len();
-    if length > 107 {
+    if length > LONGEST_SOCKET_PATH {
         let message = format!("{} has {length} bytes", quote(&path.display().to_string()));
-        reader.problem(node, message, "a socket's path has at most 107");
+        reader.problem(node, message, format!("a socket's path has at most {LONGEST_SOCKET_PATH}"));
     }
     path
 }
@@ -178,21 +196,15 @@ fn routes(
     let mut names: HashMap<Name, NodeId> = HashMap::new();
     let mut all = Vec::new();
     // The position in the file, which is that among the good ones unless there are errors anyway.
-    for (index, At { value, node: place }) in field.or(Vec::new()).into_iter().enumerate() {
+    for (index, At { mut value, node: place }) in field.or(Vec::new()).into_iter().enumerate() {
         let name_place = value.name.node().unwrap_or(place);
-        let name = value.name.or(format!("route-{}", index + 1).into());
+        let name = std::mem::take(&mut value.name).or(format!("route-{}", index + 1).into());
         if let Some(first) = names.insert(name.clone(), name_place) {
             let message = format!("{} is the name of two routes", quote(&name));
             let fix = format!("give another name; the first is on line {}", reader.line(first));
             reader.problem(name_place, message, fix);
         }
-        let matches = match value.r#match {
-            Field::Good(mut at) => matching::matching(reader, at.node, at.value.conditions()),
-            Field::Absent | Field::Bad(_) => Match::default(),
-        };
-        let Field::Good(service) = value.service else { continue };
-        check_reference(reader, &service, services, "service");
-        all.push(Route { name, matches, service: service.value });
+        all.extend(route::route(reader, name, At { value, node: place }, services));
     }
     all
 }
@@ -213,11 +225,8 @@ fn no_routes(reader: &mut Reader<'_>, services: &IndexSet<&str>) -> Vec<Route> {
         );
         return Vec::new();
     }
-    let everything = |service: &&str| Route {
-        name: "route-1".into(),
-        matches: Match::default(),
-        service: (*service).into(),
-    };
+    let everything =
+        |service: &&str| Route::new("route-1".into(), Match::default(), (*service).into());
     services.iter().map(everything).collect()
 }
 

@@ -35,6 +35,7 @@ fn backend_address() -> impl Strategy<Value = BackendAddress> {
         any::<SocketAddr>().prop_map(|it| it.to_string()),
         ("[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?", 1u16..)
             .prop_map(|(host, port)| format!("{host}:{port}")),
+        "/[a-z .$\\{\\}:é-]{0,9}[a-z]".prop_map(|path| format!("unix:{path}")),
     ]
     .prop_filter_map("not an address", |text| text.parse().ok())
 }
@@ -89,19 +90,15 @@ fn listener_tls() -> impl Strategy<Value = ListenerTls> {
 }
 
 fn pool() -> impl Strategy<Value = (Name, Pool)> {
-    (
-        name(),
-        option::of(label()),
-        weight(),
-        backends(),
-        duration(0),
-        any::<bool>(),
-        option::of(pool_tls()),
-    )
-        .prop_map(|(name, version, weight, backends, slow_start, drained, tls)| {
+    let proxy_protocol =
+        prop::sample::select(vec![None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)]);
+    let some = (duration(0), any::<bool>(), proxy_protocol, option::of(pool_tls()));
+    (name(), option::of(label()), weight(), backends(), some).prop_map(
+        |(name, version, weight, backends, (slow_start, drained, proxy_protocol, tls))| {
             let version = version.unwrap_or_else(|| name.clone());
-            (name, Pool { version, weight, backends, slow_start, drained, tls })
-        })
+            (name, Pool { version, weight, backends, slow_start, drained, proxy_protocol, tls })
+        },
+    )
 }
 
 fn pattern() -> impl Strategy<Value = Pattern> {
@@ -230,7 +227,7 @@ fn service() -> impl Strategy<Value = Service> {
         .prop_filter("the weights sum to 0", |all| {
             all.values().any(|it| it.weight != Weight::ZERO)
         });
-    let pins = vec((matches(), any::<prop::sample::Index>()), 0..3);
+    let pins = vec((matches(), vec(network(), 0..2), any::<prop::sample::Index>()), 0..3);
     let first = (pools, pins, option::of(sticky()), balance, option::of(health_check()));
     let second = (
         1u32..=1000,
@@ -242,10 +239,12 @@ fn service() -> impl Strategy<Value = Service> {
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
         let (consecutive, timeouts, body_bytes, retries, fail, expose_version) = more;
-        let pins = pins.into_iter().filter(|(matches, _)| *matches != Match::default());
+        let pins = (pins.into_iter())
+            .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
         let pins = pins
-            .map(|(matches, at)| Pin {
+            .map(|(matches, from, at)| Pin {
                 matches,
+                from,
                 pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
             })
             .collect();
@@ -263,6 +262,57 @@ fn service() -> impl Strategy<Value = Service> {
             ..Service::new(pools)
         }
     })
+}
+
+fn field_changes() -> impl Strategy<Value = FieldChanges> {
+    let value = || "([!-~]([ -~]{0,6}[!-~])?)?".prop_map(Name::from);
+    let fields = |names: &'static str| {
+        vec((names, value()), 0..3).prop_map(|all| {
+            let all: IndexMap<String, Name> = all.into_iter().collect();
+            all.into_iter().map(|(name, value)| (name.into(), value)).collect::<Vec<_>>()
+        })
+    };
+    let removed = vec("[d-f$][a-z_]{0,3}", 0..3)
+        .prop_map(|names| unique(names).into_iter().map(Name::from).collect());
+    (fields("[a-c$][a-z_]{0,3}"), fields("[a-z$]{1,3}"), removed)
+        .prop_map(|(set, add, remove)| FieldChanges { set, add, remove })
+        .prop_filter("set and removed", |it| {
+            it.set.iter().all(|(name, _)| !it.remove.contains(name))
+        })
+}
+
+/// To no service yet.
+fn action() -> impl Strategy<Value = Action> {
+    let rewrite =
+        "(/[a-z$%~]{1,4}){0,3}".prop_map(|it| Rewrite { prefix: it.replace('%', "%2a").into() });
+    let timeouts = (
+        option::of(duration(1)),
+        option::of(duration(1)),
+        option::of(duration(1)),
+        option::of(duration(0)),
+        option::of(duration(1)),
+    );
+    let timeouts = timeouts.prop_map(|(connect, response, body, request, tunnel_idle)| {
+        RouteTimeouts { connect, response, body, request, tunnel_idle }
+    });
+    let limits = option::of(1u64..=1 << 50).prop_map(|body_bytes| RouteLimits { body_bytes });
+    let forward = (option::of(rewrite), field_changes(), field_changes(), timeouts, limits)
+        .prop_map(|(rewrite, request_headers, response_headers, timeouts, limits)| {
+            Action::Forward(Forward {
+                service: "".into(),
+                rewrite,
+                request_headers,
+                response_headers,
+                timeouts,
+                limits,
+            })
+        });
+    let urls = vec!["https://{host}{path}{query}", "/x${host}", "https://www.{host}:444/$", "/"];
+    let redirect = (prop::sample::select(urls), prop::sample::select(&RedirectCode::ALL[..]));
+    let redirect = redirect.prop_map(|(url, code)| {
+        Action::Redirect(Redirect { url: RedirectUrl::new(url).unwrap(), code })
+    });
+    prop_oneof![3 => forward, 1 => redirect]
 }
 
 fn network() -> impl Strategy<Value = IpNet> {
@@ -288,19 +338,32 @@ fn listener() -> impl Strategy<Value = Listener> {
             http2_streams,
         },
     );
+    let headers = vec![ProxyProtocol::Off, ProxyProtocol::Accept, ProxyProtocol::Require];
+    let trust = (vec(network(), 0..3), prop::sample::select(headers)).prop_map(|(networks, it)| {
+        let header = if networks.is_empty() { ProxyProtocol::Off } else { it };
+        (networks, header)
+    });
     let some = (
         option::of(timeouts),
         option::of(limits),
-        vec(network(), 0..3),
+        trust,
+        any::<(bool, bool)>(),
         option::of(listener_tls()),
     );
     (any::<SocketAddr>(), protocols, some).prop_map(
-        |(address, (h1, h2), (timeouts, limits, trusted_proxies, tls))| Listener {
+        |(
+            address,
+            (h1, h2),
+            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via), tls),
+        )| Listener {
             address: plain(address),
             protocols: Protocols { h1, h2 },
             timeouts: timeouts.unwrap_or_default(),
             limits: limits.unwrap_or_default(),
             trusted_proxies,
+            proxy_protocol,
+            forwarded,
+            via,
             tls,
         },
     )
@@ -325,7 +388,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     let services =
         vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
     let listeners = vec(listener(), 1..3);
-    let routes = vec((name(), matches(), any::<prop::sample::Index>()), 1..4);
+    let routes = vec((name(), matches(), action(), any::<prop::sample::Index>()), 1..4);
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
     let settings = (threads, duration(0), duration(0), duration(0), duration(0));
@@ -334,9 +397,15 @@ fn spec() -> impl Strategy<Value = Spec> {
             let ((threads, engine), delay, drain, startup_wait, metrics_linger) = settings;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
-                .map(|(name, matches, at)| {
+                .map(|(name, matches, mut action, at)| {
                     let service = services.get_index(at.index(services.len())).unwrap().0.clone();
-                    (name.clone(), Route { name, matches, service })
+                    if let Action::Forward(forward) = &mut action {
+                        forward.service = service;
+                        if !matches!(matches.path, PathMatch::Prefix(_)) {
+                            forward.rewrite = None;
+                        }
+                    }
+                    (name.clone(), Route { name, matches, action })
                 })
                 .collect();
             Spec {

@@ -16,12 +16,12 @@ use crate::{
         connection::ClientConnection,
         core::Core,
         decide::{Assignment, Query, decide},
-        failure::{Failure, fault_of},
+        failure::{Failure, Reply, fault_of},
         fields::{Known, first},
         flight::Ticket,
         framing::Length,
         head::{Facts, Head},
-        headers::{Added, Sink, add_to_backend, to_backend},
+        headers::{Added, Changes, Sink, add_to_backend, to_backend},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
         upstream::connect,
@@ -135,9 +135,9 @@ impl Session {
         let mut recorder = Recorder::new(core.clone(), method_index(method), began);
         let is_head = method == b"HEAD";
         let mut closes = true;
-        let refuse = |recorder: Recorder, failure: Failure, download: &mut Download, closes| {
+        let refuse = |recorder: Recorder, reply: Reply, download: &mut Download, closes| {
             download.begin(closes);
-            self.refuse(scan.minor, is_head, recorder, failure, download);
+            self.refuse(scan.minor, is_head, recorder, &reply, download);
             Outcome::Refused
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
@@ -157,23 +157,35 @@ impl Session {
         }
 
         let client = &connection.client;
-        let address = client.address(&lines);
+        let address = client.address(&lines, &connection.listener.spec);
         let secure = client.is_secure(&lines);
         let now = began.millis();
-        let query =
-            Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
+        let query = Query {
+            connection,
+            head: &head,
+            facts: &facts,
+            host,
+            client: address,
+            secure,
+            now,
+            earlier: None,
+        };
         let assignment = match decide(core, &query) {
             Ok(assignment) => assignment,
             Err(refusal) => {
-                let failure = recorder.note_refusal(refusal);
-                return Err(refuse(recorder, failure, download, closes));
+                let reply = recorder.note_refusal(refusal);
+                return Err(refuse(recorder, reply, download, closes));
             }
         };
         recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
         if let Some(reason) = unfit(&facts, length, &assignment) {
             return Err(refuse(recorder, reason.into(), download, closes));
         }
-        upload.begin(length, assignment.policy.retries.buffer as usize);
+        // `Connection` may name trailers too (RFC 9110 section 7.6.1), and what stays behind or is set by the route
+        // must not come in by them.
+        let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
+        let trailers = !facts.names_fields && !changes.edit_fields();
+        upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(address, secure, head.method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let exchange = exchange.insert(Exchange {
@@ -265,13 +277,12 @@ impl Session {
     /// # Errors
     /// When there is no other attempt to make, and the request was refused.
     fn try_again(&self, missed: Miss, work: &mut Work) -> Result<(), Outcome> {
-        let core = &self.connection.core;
         let Work { request, scan, upload, download, exchange: place, .. } = work;
         let Some(exchange) = place.take() else { return Err(Outcome::ClientGone) };
         let Exchange { mut recorder, mut tries, assignment, .. } = exchange;
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let next = message::head(scan, request, &lines).map_err(Failure::from).and_then(|head| {
-            tries.after(missed, core, &head, &exchange.facts, assignment, &mut recorder)
+            tries.after(missed, &self.connection, &head, &exchange.facts, assignment, &mut recorder)
         });
         let (assignment, fresh) = match next {
             Ok(Next::Fresh(same)) => (same, true),
@@ -280,7 +291,7 @@ impl Session {
                 let is_read = upload.incoming == Incoming::Ended;
                 download.begin(!exchange.keeps || !is_read);
                 let Asked { minor, is_head, .. } = exchange.asked;
-                self.refuse(minor, is_head, recorder, failure, download);
+                self.refuse(minor, is_head, recorder, &failure.into(), download);
                 return Err(Outcome::Refused);
             }
         };
@@ -423,6 +434,7 @@ impl Exchange {
             client: &connection.client,
             request_id: &self.request_id,
             backend: flight.upstream.authority.as_bytes(),
+            changes: Changes::of(&self.assignment.policy, self.assignment.withheld.as_deref()),
         };
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.
@@ -446,12 +458,17 @@ pub(super) fn write_head(
 ) {
     match scan.even(head.lines.bytes) {
         // Nothing of it is to be changed: what was judged is sent byte for byte.
-        Some(all) if facts.passes && scan.minor > 0 && head.authority.is_none() => {
+        Some(all)
+            if facts.passes
+                && scan.minor > 0
+                && head.authority.is_none()
+                && added.changes.are_none() =>
+        {
             out.extend_from_slice(all);
             add_to_backend(head, facts, added, &mut Wire(out));
         }
         _ => {
-            message::request_line(out, head);
+            message::request_line(out, head, added.changes.rewrite);
             to_backend(head, facts, added, &mut Wire(out));
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     net::{Stream, poll_read},
     proxy::{
         connection::{ClientConnection, QUIET_BEFORE_CLOSE},
-        failure::{self, Failure},
+        failure::Reply,
         head::LONGEST_TARGET,
         headers::{Decimal, Sink},
         hyper::PREFACE,
@@ -283,7 +283,7 @@ impl Session {
         // Whatever was read of its method is not to be believed.
         let recorder = Recorder::new(core.clone(), method_index(b""), core.live.clock.now());
         work.download.begin(true);
-        self.refuse(1, false, recorder, reason.into(), &mut work.download);
+        self.refuse(1, false, recorder, &reason.into(), &mut work.download);
         if self.flush(&mut work.download.out).await {
             self.linger().await;
         }
@@ -295,18 +295,17 @@ impl Session {
         minor: u8,
         is_head: bool,
         mut recorder: Recorder,
-        failure: Failure,
+        reply: &Reply,
         download: &mut Download,
     ) {
-        let reason = failure.reason;
-        download.closes |= failure.muddles() || self.connection.is_leaving();
-        let page = failure::page(reason);
-        let status = StatusCode::from_u16(reason.status()).unwrap_or_default();
+        download.closes |= reply.muddles() || self.connection.is_leaving();
+        let page = reply.page();
+        let status = StatusCode::from_u16(reply.status()).unwrap_or_default();
         let phrase = status.canonical_reason().unwrap_or_default();
         let out = &mut download.out.bytes;
         status_line(out, status.as_u16(), phrase.as_bytes());
         let mut wire = Wire(out);
-        failure::fields(reason, &mut wire);
+        reply.fields(&mut wire);
         wire.line(b"content-length", Decimal::new(page.len() as u64).as_bytes());
         let core = &self.connection.core;
         core.desk.add_date(core.now_millis(), wire.0);
@@ -317,7 +316,7 @@ impl Session {
         if !is_head {
             out.extend_from_slice(page.as_bytes());
         }
-        recorder.refuse(failure);
+        recorder.reply(reply);
         recorder.finish();
     }
 

@@ -81,6 +81,7 @@ pub(super) fn answer(
     let (head, incoming) = response.into_parts();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 1);
     let marks = Marks {
+        edits: policy.response.as_ref(),
         cookie: issued.as_ref().map(|issued| &issued.cookie),
         version: policy.expose_version.then_some(&ticket.flight.upstream.version),
     };

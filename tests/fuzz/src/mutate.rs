@@ -71,6 +71,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("X-A", &["b", ""]),
     ("X-Forwarded-For", &["1.2.3.4", "1.2.3.4, 5.6.7.8"]),
     ("X-Forwarded-Host", &["b"]),
+    ("X-Forwarded-Port", &["443"]),
     ("X-Forwarded-Proto", &["https"]),
     ("X-Request-Id", &["1", ""]),
 ];
