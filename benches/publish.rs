@@ -147,6 +147,7 @@ fn service() -> Service {
             slow_start: Duration::ZERO,
             drained: false,
             proxy_protocol: None,
+            tls: None,
         };
         (name.into(), pool)
     });

@@ -28,6 +28,7 @@ fn pool(weight: u32, backends: &[u32]) -> Pool {
         slow_start: Duration::ZERO,
         drained: false,
         proxy_protocol: None,
+        tls: None,
     }
 }
 

@@ -167,6 +167,7 @@ fn pool(version: String) -> Pool {
         slow_start: Duration::ZERO,
         drained: false,
         proxy_protocol: None,
+        tls: None,
     }
 }
 

@@ -49,7 +49,7 @@ fn desired(engine: Engine, backend: &Backend, pins: &str, routes: &str) -> Spec 
          green: {{ weight: 0, backends: [{address}] }}\n\
          routes: {routes}\n"
     );
-    let outcome = config::parse(&text, Path::new("test"), &|_| None);
+    let outcome = config::parse(&text, Path::new("test"), config::Surroundings::of_clients());
     let errors: Vec<String> = outcome.errors.iter().map(ToString::to_string).collect();
     let mut spec = outcome.spec.unwrap_or_else(|| panic!("{errors:#?}\n{text}"));
     spec.engine = engine;

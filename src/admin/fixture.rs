@@ -18,6 +18,7 @@ fn pool(weight: u32, drained: bool) -> Pool {
         weight: Weight::new(weight.into()).expect("a test's weight is small"),
         backends: IndexMap::new(),
         slow_start: Duration::ZERO,
+        tls: None,
         drained,
         proxy_protocol: None,
     }

@@ -3,6 +3,7 @@
 mod matching;
 mod route;
 mod service;
+mod tls;
 
 use super::{
     keys::ProxyProtocolKind,
@@ -69,6 +70,7 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     timeouts.duration("headers", value.headers, default.headers);
     timeouts.duration("body", value.body, default.body);
     timeouts.duration("keep_alive", value.keep_alive, default.keep_alive);
+    timeouts.duration("handshake", value.handshake, default.handshake);
     keys.section("timeouts", timeouts);
 
     let (value, default) = (&listener.limits, ListenerLimits::default());
@@ -87,6 +89,9 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     });
     keys.other("forwarded", &listener.forwarded, &defaults.forwarded, |it| (*it).into());
     keys.other("via", &listener.via, &defaults.via, |it| (*it).into());
+    if let Some(tls) = &listener.tls {
+        keys.set("tls", tls::listener_tls(tls, detail));
+    }
     keys.into_value()
 }
 

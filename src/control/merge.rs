@@ -202,6 +202,7 @@ fn merge_pools(base: Option<&Pool>, file: &Pool, ours: &Pool) -> Pool {
             &file.proxy_protocol,
             &ours.proxy_protocol,
         ),
+        tls: pick(base.map(|b| &b.tls), &file.tls, &ours.tls),
     }
 }
 

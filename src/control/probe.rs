@@ -1,8 +1,8 @@
 //! Asking a backend whether it is well: one request, one connection, the way a client's would go.
 
 use crate::{
-    live::LiveBackend,
-    net::{self, proxy_protocol},
+    live::{BackendTls, LiveBackend},
+    net::{self, DialError, Stream, proxy_protocol},
     spec::HealthCheck,
 };
 use bytes::Bytes;
@@ -11,8 +11,8 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
-use std::{io, pin::pin, time::Duration};
-use tokio::net::TcpStream;
+use rustls_pki_types::ServerName;
+use std::{pin::pin, time::Duration};
 
 const USER_AGENT: &str = concat!("crossfade-probe/", env!("CARGO_PKG_VERSION"));
 
@@ -34,7 +34,7 @@ pub(super) async fn probe(backend: &LiveBackend, check: &HealthCheck) -> Result<
 
 async fn ask(backend: &LiveBackend, check: &HealthCheck) -> Result<u16, String> {
     let request = Request::get(&*check.path)
-        .header(header::HOST, backend.address.authority())
+        .header(header::HOST, host(backend))
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -53,9 +53,19 @@ async fn ask(backend: &LiveBackend, check: &HealthCheck) -> Result<u16, String> 
     response.map(|response| response.status().as_u16()).map_err(no_http)
 }
 
-async fn dial(backend: &LiveBackend, timeout: Duration) -> io::Result<TcpStream> {
+/// The name that the backend proves, where that is told apart from its address: what it is asked for by TLS
+/// and by HTTP belongs together.
+fn host(backend: &LiveBackend) -> String {
+    match backend.tls().0.as_deref() {
+        Some(BackendTls { name: ServerName::DnsName(name), .. }) => name.as_ref().to_owned(),
+        _ => backend.address.authority().to_string(),
+    }
+}
+
+async fn dial(backend: &LiveBackend, timeout: Duration) -> Result<Stream, DialError> {
     let first = backend.announces().map(proxy_protocol::of_its_own).unwrap_or_default();
-    net::dial(&backend.address, &first, timeout).await
+    let tls = backend.tls().0.map(|tls| (tls.config.clone(), tls.name.clone()));
+    net::dial(&backend.address, &first, tls, timeout).await
 }
 
 /// Returns when a connection to the backend can be opened again.

@@ -28,6 +28,7 @@ pub(super) fn pool(version: &str, share: u64, ports: &[u16]) -> Pool {
         slow_start: Duration::ZERO,
         drained: false,
         proxy_protocol: None,
+        tls: None,
     }
 }
 

@@ -1,8 +1,10 @@
 use super::{Counter, Health, HealthState, LivePool, PerCore, Slot};
 use crate::spec::{BackendAddress, ProxyVersion};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// One address of a pool while anything of it is left: a place in the table, a request in flight, an
@@ -16,6 +18,9 @@ pub struct LiveBackend {
     pub slot: Slot,
     /// The version of the PROXY header that connections begin with; 0: none.
     announces: AtomicU8,
+    tls: Mutex<Option<Arc<BackendTls>>>,
+    /// Goes up when `tls` changes.
+    tls_epoch: AtomicU32,
     /// It has left: idle connections are closed, none is kept.
     closing: AtomicBool,
     leaves_from: AtomicU64,
@@ -23,6 +28,14 @@ pub struct LiveBackend {
     /// The drain's deadline has passed: what is still in flight is cancelled.
     cut: AtomicBool,
     cells: PerCore<Cell>,
+}
+
+/// How connections to a backend are made that speak TLS.
+#[derive(Debug)]
+pub struct BackendTls {
+    pub config: Arc<ClientConfig>,
+    /// What the backend must prove.
+    pub name: ServerName<'static>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +106,8 @@ impl LiveBackend {
             health: Health::new(state, now_millis),
             slot,
             announces: AtomicU8::new(0),
+            tls: Mutex::default(),
+            tls_epoch: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             leaves_from: AtomicU64::new(0),
             leaves_until: AtomicU64::new(0),
@@ -198,6 +213,33 @@ impl LiveBackend {
             Some(ProxyVersion::V2) => 2,
         };
         self.announces.store(number, Ordering::Relaxed);
+    }
+
+    /// How new connections are made, with the epoch that they belong to; `None`: in the clear.
+    pub fn tls(&self) -> (Option<Arc<BackendTls>>, u32) {
+        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        (tls.clone(), self.tls_epoch.load(Ordering::Relaxed))
+    }
+
+    /// Connections of other epochs are not to be used any more.
+    pub fn tls_epoch(&self) -> u32 {
+        self.tls_epoch.load(Ordering::Relaxed)
+    }
+
+    /// For the control plane: connections are made this way from now on.
+    pub fn set_tls(&self, tls: Option<Arc<BackendTls>>) {
+        let mut current = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = match (&*current, &tls) {
+            (None, None) => true,
+            (Some(one), Some(other)) => {
+                Arc::ptr_eq(&one.config, &other.config) && one.name == other.name
+            }
+            _ => false,
+        };
+        if !same {
+            *current = tls;
+            self.tls_epoch.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub fn is_closing(&self) -> bool {

@@ -3,6 +3,7 @@
 
 mod backend;
 mod cells;
+mod certificates;
 mod health;
 mod lifecycle;
 mod listener;
@@ -12,11 +13,12 @@ mod slots;
 mod snapshot;
 mod stats;
 
-pub use backend::{InFlight, Kind, LiveBackend, Outcome};
+pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
+pub use certificates::{Certificates, SameName};
 pub use health::{Health, HealthState};
 pub use lifecycle::{Lifecycle, Phase};
-pub use listener::{Bound, LiveListener};
+pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use pool::LivePool;
 pub use published::{Published, Retired};
 pub use slots::{Slot, Slots};

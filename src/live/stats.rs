@@ -91,10 +91,14 @@ pub enum Reason {
     TargetTooLong,
     Expectation,
     HeadersTooLarge,
+    /// What was asked for by TLS is not for this host.
+    Misdirected,
     NotSupported,
     ConnectFailed,
     UpstreamReset,
     BadResponse,
+    /// No agreement on TLS with the backend.
+    TlsFailed,
     NoBackend,
     Overloaded,
     /// Cancelled at the deadline of a drain.
@@ -120,7 +124,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -128,10 +132,12 @@ impl Reason {
         Self::TargetTooLong,
         Self::Expectation,
         Self::HeadersTooLarge,
+        Self::Misdirected,
         Self::NotSupported,
         Self::ConnectFailed,
         Self::UpstreamReset,
         Self::BadResponse,
+        Self::TlsFailed,
         Self::NoBackend,
         Self::Overloaded,
         Self::Draining,
@@ -150,10 +156,12 @@ impl Reason {
             Self::TargetTooLong => "target_too_long",
             Self::Expectation => "expectation",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::Misdirected => "misdirected",
             Self::NotSupported => "not_supported",
             Self::ConnectFailed => "connect_failed",
             Self::UpstreamReset => "upstream_reset",
             Self::BadResponse => "bad_response",
+            Self::TlsFailed => "tls_failed",
             Self::NoBackend => "no_backend",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
@@ -173,9 +181,10 @@ impl Reason {
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,
+            Self::Misdirected => 421,
             Self::HeadersTooLarge => 431,
             Self::NotSupported => 501,
-            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse => 502,
+            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse | Self::TlsFailed => 502,
             Self::NoBackend | Self::Overloaded | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,

@@ -1,10 +1,17 @@
 //! A client connection that was accepted: who it is from, what it counts as, which engine serves it.
 
-use super::{core::Core, failure::fault_of, headers::Client, http1, hyper, upstream::Upstream};
+use super::{
+    core::Core, failure::fault_of, handshake, headers::Client, http1, hyper, secured::Secured,
+    upstream::Upstream,
+};
 use crate::{
     live::{LiveBackend, LiveListener, Reason},
-    net::proxy_protocol::{self, Announced},
-    spec::{Engine, ProxyProtocol, ProxyVersion},
+    net::{
+        Stream,
+        proxy_protocol::{self, Announced},
+    },
+    routing::Host,
+    spec::{Engine, Protocols, ProxyProtocol, ProxyVersion},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -32,6 +39,9 @@ pub(super) struct ClientConnection {
     pub(super) core: Rc<Core>,
     pub(super) listener: Rc<LiveListener>,
     pub(super) client: Client,
+    /// What it may speak: with TLS that has been agreed on.
+    pub(super) protocols: Protocols,
+    secured: Option<Box<Secured>>,
     /// From where and to where, as backends that want a PROXY header are told.
     ends: Ends,
     /// Upstreams of its own, for those backends.
@@ -69,7 +79,10 @@ pub(super) fn start(
         return;
     }
     if over_the_limit(&listener) {
-        spawn_local(refuse(stream, open));
+        // A word in the clear would be none to who expects TLS, and a handshake is what there is no room for.
+        if listener.tls.is_none() {
+            spawn_local(refuse(stream, open));
+        }
         return;
     }
     let Ok(destination) = local_address(&listener, &stream) else { return };
@@ -104,19 +117,14 @@ struct Arrival {
 impl Arrival {
     fn serve(self, ends: Ends, trusted: bool) {
         let Self { open, listener, stopped, stream } = self;
-        let core = open.core.clone();
-        let client = Client::new(ends.source.ip(), trusted, &listener.spec);
-        let own = RefCell::default();
-        let connection =
-            Rc::new(ClientConnection { core, listener, client, ends, own, stopped, open });
-        // A task is as large as the largest thing it may become: each engine has its own.
-        match connection.listener.engine {
-            Engine::Native if connection.listener.spec.protocols.h1 => {
-                spawn_local(http1::serve(connection, stream));
+        let tls = listener.tls.clone();
+        let admitted = Admitted { open, listener, stopped, ends, trusted };
+        match tls {
+            None => {
+                let protocols = admitted.listener.spec.protocols;
+                admitted.serve(stream.into(), protocols, None);
             }
-            _ => {
-                spawn_local(hyper::serve(connection, stream));
-            }
+            Some(tls) => drop(spawn_local(handshake::run(admitted, tls, stream))),
         }
     }
 
@@ -161,6 +169,52 @@ impl Arrival {
     }
 }
 
+/// A connection whose client is known, before its first byte of HTTP.
+pub(super) struct Admitted {
+    open: Open,
+    listener: Rc<LiveListener>,
+    stopped: watch::Receiver<bool>,
+    ends: Ends,
+    /// Its `X-Forwarded-*` are believed.
+    trusted: bool,
+}
+
+impl Admitted {
+    pub(super) fn core(&self) -> &Core {
+        &self.open.core
+    }
+
+    pub(super) fn listener(&self) -> &LiveListener {
+        &self.listener
+    }
+
+    /// Serves it, in a task of its own, until it ends.
+    pub(super) fn serve(self, stream: Stream, protocols: Protocols, secured: Option<Secured>) {
+        let Self { open, listener, stopped, ends, trusted } = self;
+        let client = Client::new(ends.source.ip(), trusted, &listener.spec, secured.as_ref());
+        let connection = Rc::new(ClientConnection {
+            core: open.core.clone(),
+            listener,
+            client,
+            protocols,
+            secured: secured.map(Box::new),
+            ends,
+            own: RefCell::default(),
+            stopped,
+            open,
+        });
+        // A task is as large as the largest thing it may become: each engine has its own.
+        match connection.listener.engine {
+            Engine::Native if protocols.h1 => {
+                spawn_local(http1::serve(connection, stream));
+            }
+            _ => {
+                spawn_local(hyper::serve(connection, stream));
+            }
+        }
+    }
+}
+
 impl ClientConnection {
     /// One that nobody is connected by.
     #[cfg(fuzzing)]
@@ -169,10 +223,17 @@ impl ClientConnection {
         let open = Open::count(core, &listener);
         let source = SocketAddr::from(([192, 0, 2, 1], 80));
         let ends = Ends { source, destination: source };
-        let client = Client::new(source.ip(), false, &listener.spec);
+        let client = Client::new(source.ip(), false, &listener.spec, None);
         let stopped = watch::channel(false).1;
         let own = RefCell::default();
-        Rc::new(Self { core: core.clone(), listener, client, ends, own, stopped, open })
+        let (core, protocols) = (core.clone(), listener.spec.protocols);
+        let secured = None;
+        Rc::new(Self { core, listener, client, protocols, secured, ends, own, stopped, open })
+    }
+
+    /// The client has shown by the name that it asked TLS for that it takes this listener for another one's.
+    pub(super) fn is_misdirected(&self, host: Option<&Host<'_>>) -> bool {
+        self.secured.as_ref().is_some_and(|secured| !secured.is_for(host))
     }
 
     /// Its own connections to a backend that wants a PROXY header of this version.

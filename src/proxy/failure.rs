@@ -24,7 +24,8 @@ impl Failure {
 
     /// What is left of such a request is not worth reading, or cannot be told from the next one.
     fn muddles(&self) -> bool {
-        fault_of(self.reason) == Fault::Downstream && self.reason != Reason::NoRoute
+        let is_whole = matches!(self.reason, Reason::NoRoute | Reason::Misdirected);
+        fault_of(self.reason) == Fault::Downstream && !is_whole
     }
 }
 
@@ -107,10 +108,12 @@ fn explain(reason: Reason) -> &'static str {
         Reason::TargetTooLong => "the request target is longer than allowed",
         Reason::Expectation => "only the expectation 100-continue can be met",
         Reason::HeadersTooLarge => "the header fields are larger than allowed",
+        Reason::Misdirected => "the name asked for by TLS is not for this host",
         Reason::NotSupported => "this is not supported here",
         Reason::ConnectFailed => "the backend could not be connected to",
         Reason::UpstreamReset => "the backend closed the connection before it answered",
         Reason::BadResponse => "the backend's answer is not valid HTTP",
+        Reason::TlsFailed => "no TLS connection to the backend",
         Reason::NoBackend => "no healthy backend",
         Reason::Overloaded => "too many connections or requests at once",
         Reason::Draining => "what served this request is shutting down",
@@ -131,11 +134,13 @@ pub(super) fn fault_of(reason: Reason) -> Fault {
         | Reason::TargetTooLong
         | Reason::Expectation
         | Reason::HeadersTooLarge
+        | Reason::Misdirected
         | Reason::NotSupported
         | Reason::ClientClosed => Fault::Downstream,
         Reason::ConnectFailed
         | Reason::UpstreamReset
         | Reason::BadResponse
+        | Reason::TlsFailed
         | Reason::NoBackend
         | Reason::IdleTimeout
         | Reason::ResponseTimeout => Fault::Upstream,

@@ -24,6 +24,7 @@ pub(super) enum Known {
     Trailer,
     TransferEncoding,
     Upgrade,
+    XForwardedClientCert,
     XForwardedFor,
     XForwardedHost,
     /// Whatever else begins with `X-Forwarded-`.
@@ -59,6 +60,7 @@ impl Known {
             17 if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
             17 if is_alias(name, b"x-forwarded-proto") => Self::ForwardedAlias,
             19 if is(name, b"proxy-authorization") => Self::Authorization,
+            23 if is(name, b"x-forwarded-client-cert") => Self::XForwardedClientCert,
             _ if begins_as_forwarded(name) => match name.contains(&b'_') {
                 true => Self::ForwardedAlias,
                 false => Self::XForwardedOther,
@@ -157,7 +159,7 @@ pub(super) fn is_named(lines: &impl Lines, name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, Known); 19] = [
+    const NAMES: [(&str, Known); 20] = [
         ("te", Known::Te),
         ("host", Known::Host),
         ("cookie", Known::Cookie),
@@ -177,6 +179,7 @@ mod tests {
         ("transfer-encoding", Known::TransferEncoding),
         ("x-forwarded-proto", Known::XForwardedProto),
         ("proxy-authorization", Known::Authorization),
+        ("x-forwarded-client-cert", Known::XForwardedClientCert),
     ];
 
     #[test]
@@ -205,7 +208,13 @@ mod tests {
 
     #[test]
     fn aliases_are_known_however_many_dashes_they_change() {
-        for alias in ["x_forwarded_for", "X-Forwarded_Host", "x_forwarded-PROTO", "X_Request_Id"] {
+        for alias in [
+            "x_forwarded_for",
+            "X-Forwarded_Host",
+            "x_forwarded-PROTO",
+            "X_Request_Id",
+            "x-forwarded-client_cert",
+        ] {
             assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
         }
         for alias in ["x_forwarded_fox", "x-forwarded_port", "x-forwarded-client_cert"] {

@@ -50,7 +50,7 @@ pub(super) const LONGEST_TARGET: usize = 32 << 10;
 
 /// Fields that belong to the message or that the proxy adds: no `Connection` can have them removed. (Those
 /// that routes, pins and sticky keys read are seen to by the decision, which knows them.)
-const PROTECTED: [&[u8]; 9] = [
+const PROTECTED: [&[u8]; 10] = [
     b"host",
     b"content-length",
     b"expect",
@@ -60,6 +60,7 @@ const PROTECTED: [&[u8]; 9] = [
     b"x-forwarded-for",
     b"x-forwarded-proto",
     b"x-forwarded-host",
+    b"x-forwarded-client-cert",
 ];
 
 /// Options of `Connection` that are no names of fields, or of fields that never pass.
@@ -106,6 +107,7 @@ impl Facts {
                 | Known::KeepAlive
                 | Known::ProxyConnection
                 | Known::Upgrade
+                | Known::XForwardedClientCert
                 | Known::XForwardedFor
                 | Known::XForwardedHost
                 | Known::XForwardedOther

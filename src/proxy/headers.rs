@@ -5,6 +5,7 @@ use super::{
     fields::{Known, Lines, first, is_named},
     framing::Framing,
     head::{self, Facts, Head, Version},
+    secured::Secured,
     withheld::Withheld,
 };
 use crate::{
@@ -57,6 +58,10 @@ pub(super) struct Client {
     pub(super) peer: IpAddr,
     /// The same, as `x-forwarded-for` says it.
     text: Box<str>,
+    /// What it speaks itself.
+    proto: &'static str,
+    /// Who it is by the certificate that it showed.
+    identity: Option<Box<str>>,
     /// The lines that a stranger's request gets, as they are written.
     block: Box<[u8]>,
     /// Its `X-Forwarded-*` are believed.
@@ -67,12 +72,22 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(peer: IpAddr, trusted: bool, listener: &Listener) -> Self {
+    pub(super) fn new(
+        peer: IpAddr,
+        trusted: bool,
+        listener: &Listener,
+        secured: Option<&Secured>,
+    ) -> Self {
         let text = peer.to_string();
-        let block = format!("x-forwarded-for: {text}\r\nx-forwarded-proto: http\r\n");
+        let proto = if secured.is_some() { "https" } else { "http" };
+        let mut block = format!("x-forwarded-for: {text}\r\nx-forwarded-proto: {proto}\r\n");
+        let identity = secured.and_then(|secured| secured.identity.clone());
+        if let Some(identity) = &identity {
+            block.push_str(&format!("x-forwarded-client-cert: {identity}\r\n"));
+        }
         let Listener { forwarded, via, .. } = *listener;
         let (text, block) = (text.into(), block.into_bytes().into());
-        Self { peer, text, block, trusted, forwarded, via }
+        Self { peer, text, proto, identity, block, trusted, forwarded, via }
     }
 
     /// The user's address: of those that proxies tell the last one that is no trusted proxy itself, since what
@@ -97,7 +112,8 @@ impl Client {
 
     /// The user speaks https, if only to a trusted proxy before this one.
     pub(super) fn is_secure(&self, lines: &impl Lines) -> bool {
-        self.trusted && first(lines, Known::XForwardedProto).is_some_and(|proto| proto == b"https")
+        let told = if self.trusted { first(lines, Known::XForwardedProto) } else { None };
+        told.unwrap_or(self.proto.as_bytes()) == b"https"
     }
 }
 
@@ -252,12 +268,20 @@ fn add<L: Lines>(
     if client.trusted {
         forwarded_for(head.lines, client, sink);
         if !told.proto {
-            sink.line(b"x-forwarded-proto", b"http");
+            sink.line(b"x-forwarded-proto", client.proto.as_bytes());
+        }
+        if let Some(identity) = &client.identity {
+            sink.line(b"x-forwarded-client-cert", identity.as_bytes());
         }
     } else {
-        let lines: [(&[u8], &[u8]); 2] =
-            [(b"x-forwarded-for", client.text.as_bytes()), (b"x-forwarded-proto", b"http")];
-        sink.block(&client.block, &lines);
+        let identity = client.identity.as_deref();
+        let lines: [(&[u8], &[u8]); 3] = [
+            (b"x-forwarded-for", client.text.as_bytes()),
+            (b"x-forwarded-proto", client.proto.as_bytes()),
+            (b"x-forwarded-client-cert", identity.unwrap_or_default().as_bytes()),
+        ];
+        let told = if identity.is_some() { &lines[..] } else { &lines[..2] };
+        sink.block(&client.block, told);
     }
     if !told.host
         && let Some(host) = host
@@ -333,7 +357,8 @@ fn forwarded(lines: &impl Lines, client: &Client, host: Option<&[u8]>, sink: &mu
         element.extend_from_slice(host);
         element.push(b'"');
     }
-    element.extend_from_slice(b";proto=http");
+    element.extend_from_slice(b";proto=");
+    element.extend_from_slice(client.proto.as_bytes());
     elements.push(&element);
     sink.line(b"forwarded", &elements.join(&b", "[..]));
 }
@@ -449,7 +474,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn client(trusted: bool) -> Client {
-        Client::new(Ipv4Addr::new(192, 0, 2, 1).into(), trusted, &listener())
+        Client::new(Ipv4Addr::new(192, 0, 2, 1).into(), trusted, &listener(), None)
     }
 
     fn listener() -> Listener {
@@ -589,12 +614,12 @@ mod tests {
         let v6 = "2001:db8::1".parse().unwrap();
         let fields =
             [("host", "a:80"), ("forwarded", "for=x"), ("forwarded", "for=y"), ("via", "1.0 z")];
-        let from_a_stranger = sent(&fields, &Client::new(v6, false, &listener));
+        let from_a_stranger = sent(&fields, &Client::new(v6, false, &listener, None));
         assert_eq!(from_a_stranger["forwarded"], "for=\"[2001:db8::1]\";host=\"a:80\";proto=http");
         let vias: Vec<_> = from_a_stranger.get_all("via").iter().collect();
         assert_eq!(vias, ["1.0 z", "1.1 crossfade"]);
         let v4 = "192.0.2.1".parse().unwrap();
-        let from_a_proxy = sent(&fields, &Client::new(v4, true, &listener));
+        let from_a_proxy = sent(&fields, &Client::new(v4, true, &listener, None));
         let all: Vec<_> = from_a_proxy.get_all("forwarded").iter().collect();
         assert_eq!(all, ["for=x, for=y, for=192.0.2.1;host=\"a:80\";proto=http"]);
         let plain = sent(&fields, &client(false));

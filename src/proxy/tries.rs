@@ -89,7 +89,11 @@ impl Tries {
                 }
                 (Reason::UpstreamReset, on.reset && repeatable)
             }
-            Miss::Failed(reason) => (reason, reason == Reason::ConnectFailed && on.connect),
+            Miss::Failed(reason) => {
+                // Nothing of the request has been sent.
+                let unsent = matches!(reason, Reason::ConnectFailed | Reason::TlsFailed);
+                (reason, unsent && on.connect)
+            }
         };
         let upstream: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
         let failure = Failure::of_attempt(core, &upstream, reason);

@@ -33,6 +33,7 @@ pub(super) fn pool(version: &str, weight: u32, backends: &[u32]) -> Pool {
         slow_start: Duration::ZERO,
         drained: false,
         proxy_protocol: None,
+        tls: None,
     }
 }
 

@@ -5,13 +5,18 @@
 
 mod address;
 mod buckets;
+mod certificate;
 mod matching;
 mod redirect;
 mod route;
 mod service;
+mod tls;
 
 pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
+pub use certificate::{
+    Authority, Certificate, CertificateError, CertificateNames, KeyPair, crypto_provider,
+};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
 pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
@@ -19,6 +24,7 @@ pub use service::{
     Backend, Balance, Ejection, HealthCheck, Pin, Pool, ProxyVersion, Retries, RetryOn, Service,
     ServiceLimits, ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
 };
+pub use tls::{ClientAuth, ListenerTls, PoolTls, TlsVersion};
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
@@ -104,6 +110,8 @@ pub struct Listener {
     pub forwarded: bool,
     /// Requests say in `Via` that they came through a proxy (RFC 9110 section 7.6.3).
     pub via: bool,
+    /// `None`: in the clear.
+    pub tls: Option<ListenerTls>,
 }
 
 impl Listener {
@@ -117,6 +125,7 @@ impl Listener {
             proxy_protocol: ProxyProtocol::default(),
             forwarded: false,
             via: false,
+            tls: None,
         }
     }
 
@@ -151,6 +160,8 @@ pub struct ListenerTimeouts {
     pub body: Duration,
     /// How long a connection may idle between requests.
     pub keep_alive: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
 }
 
 impl Default for ListenerTimeouts {
@@ -159,6 +170,7 @@ impl Default for ListenerTimeouts {
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
+            handshake: Duration::from_secs(5),
         }
     }
 }

@@ -1,4 +1,4 @@
-use super::{BackendAddress, Match, Name};
+use super::{BackendAddress, Match, Name, PoolTls};
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use std::time::Duration;
@@ -59,6 +59,8 @@ pub struct Pool {
     pub drained: bool,
     /// Connections begin with a PROXY header of this version.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// `None`: in the clear.
+    pub tls: Option<PoolTls>,
 }
 
 /// A version of the PROXY protocol.

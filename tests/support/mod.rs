@@ -180,6 +180,7 @@ pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {
         slow_start: Duration::ZERO,
         drained: false,
         proxy_protocol: None,
+        tls: None,
     }
 }
 

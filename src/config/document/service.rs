@@ -1,4 +1,4 @@
-use super::{Detail, Keys, matching, text};
+use super::{Detail, Keys, matching, text, tls};
 use crate::{
     config::keys::{BalanceKind, ProxyVersionKind, UnhealthyPoolKind},
     spec::{
@@ -51,6 +51,9 @@ fn pool(name: &Name, pool: &Pool, detail: Detail) -> Value {
     keys.other("drained", &pool.drained, &false, |drained| (*drained).into());
     if let Some(version) = &pool.proxy_protocol {
         keys.set("proxy_protocol", ProxyVersionKind::word(version));
+    }
+    if let Some(it) = &pool.tls {
+        keys.set("tls", tls::pool_tls(it));
     }
     keys.into_value()
 }

@@ -11,12 +11,13 @@ mod service;
 mod top;
 
 pub(super) use listener::{
-    Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocolKind,
+    ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Protocol,
+    ProxyProtocolKind, TlsVersionKind,
 };
 pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{
-    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, ProxyVersionKind, Retries,
-    RetryCause, Service, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, PoolTls, ProxyVersionKind,
+    Retries, RetryCause, Service, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
 pub(super) use top::{Admin, File};
 

@@ -2,9 +2,9 @@ use super::section;
 use crate::{
     config::{
         kinds::{
-            Anything, BackendAddressKind, Bytes, CookieName, Count, Flag, HeaderName, Label,
-            ListOf, MapOf, NameKind, Named, Network, Percent, Regex, SetOf, Span, Target,
-            Weighting, choice,
+            AdminHost, Anything, BackendAddressKind, Bytes, CookieName, Count, FilePath, Flag,
+            HeaderName, Label, ListOf, MapOf, NameKind, Named, Network, Percent, Regex, SetOf,
+            Span, Target, Weighting, choice,
         },
         reader::{Field, Kind, Reader, Scalar, ScalarKind, Wrong},
         shape::Shape,
@@ -65,10 +65,26 @@ section! {
         proxy_protocol: ProxyVersionKind, Absent("none is sent"), example "v2",
             "Each connection begins with a PROXY header that tells the client's address and port. So the clients \
              share none: each client connection has connections to the backends of its own.";
+        tls: PoolTls, Absent("in the clear"), example "{ ca: backends.crt }",
+            "Speaks TLS with the backends, who must prove who they are. `{}`: with the defaults.";
     }
     planned {
-        "tls": Anything, Refused, "Encrypts connections to the backends.";
     }
+}
+
+section! {
+    PoolTls, "How TLS is spoken with backends. The files that are named here are read again when they change.",
+    {
+        ca: FilePath, Absent("whom the system trusts"), example "backends.crt",
+            "PEM file of the authorities that vouch for the backends.";
+        server_name: AdminHost, Absent("the host of the backend's address"), example "shop.internal",
+            "The name that the backends must prove, and that they are asked for (SNI).";
+        cert: FilePath, Absent("no certificate is shown"), example "proxy.crt",
+            "PEM file: the certificate that is shown to backends that ask for one. Only with `key`.";
+        key: FilePath, Absent("no certificate is shown"), example "proxy.key",
+            "PEM file: the private key of `cert`, not encrypted.";
+    }
+    planned {}
 }
 
 section! {

@@ -16,7 +16,7 @@ pub(super) use route::{
     FieldValue, RedirectCodeKind, RedirectUrlKind, RequestField, ResponseField, RewritePath,
 };
 pub(super) use several::{ListOf, MapOf, Named, SetOf};
-pub(super) use text::{Anything, Label, NameKind, Target};
+pub(super) use text::{Anything, FilePath, Label, NameKind, Target};
 
 /// A kind of a few words, each with the value it means.
 macro_rules! choice {

@@ -3,6 +3,7 @@
 mod matching;
 mod route;
 mod service;
+mod tls;
 
 use super::{
     keys::{self, File},
@@ -103,6 +104,7 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         }
         listener.forwarded = value.forwarded.or(false);
         listener.via = value.via.or(false);
+        listener.tls = value.tls.good().and_then(|at| tls::listener_tls(reader, at));
         all.push(At { value: listener, node });
     }
     all
@@ -114,6 +116,7 @@ fn listener_timeouts(field: Field<keys::ListenerTimeouts>) -> ListenerTimeouts {
         headers: keys.headers.or(defaults.headers),
         body: keys.body.or(defaults.body),
         keep_alive: keys.keep_alive.or(defaults.keep_alive),
+        handshake: keys.handshake.or(defaults.handshake),
     })
 }
 

@@ -6,7 +6,7 @@ use super::{
         reader::{At, Field, Reader},
         tree::NodeId,
     },
-    check_reference, matching, small,
+    check_reference, matching, small, tls,
 };
 use crate::spec::{
     Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Retries, RetryOn,
@@ -107,6 +107,7 @@ pub(in crate::config) fn pool(
         slow_start: keys.slow_start.or(Duration::ZERO),
         drained: keys.drained.or(false),
         proxy_protocol: keys.proxy_protocol.value(),
+        tls: keys.tls.good().and_then(|at| tls::pool_tls(reader, at)),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::spec::*;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*};
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 fn duration(least: u64) -> impl Strategy<Value = Duration> {
     prop_oneof![
@@ -50,14 +50,53 @@ fn backends() -> impl Strategy<Value = IndexMap<BackendAddress, Backend>> {
         .prop_filter("the weights sum to 0", |all| all.values().any(|it| it.weight != Weight::ZERO))
 }
 
+fn file(extension: &'static str) -> impl Strategy<Value = PathBuf> {
+    r#"/?[a-z$\{\}:"'# é.-]{1,6}(/[a-z]{1,3})?"#.prop_map(move |it| (it + extension).into())
+}
+
+fn certificate() -> impl Strategy<Value = Certificate> {
+    (file(".crt"), file(".key")).prop_map(|(cert, key)| {
+        let content = |path: &PathBuf| (MADE_UP.file)(path).unwrap();
+        let pair = KeyPair::from_pem(&content(&cert), &content(&key)).unwrap();
+        Certificate { cert: cert.into(), key: key.into(), pair: Arc::new(pair) }
+    })
+}
+
+fn authority() -> impl Strategy<Value = Authority> {
+    file(".crt").prop_map(|it| {
+        let content = (MADE_UP.file)(&it).unwrap();
+        Authority::from_pem(it.into(), &content).unwrap()
+    })
+}
+
+fn pool_tls() -> impl Strategy<Value = PoolTls> {
+    let name = "[a-z]{1,4}(\\.[a-z]{1,3})?".prop_map(Arc::from);
+    (option::of(authority()), option::of(name), option::of(certificate()))
+        .prop_map(|(ca, server_name, identity)| PoolTls { ca, server_name, identity })
+}
+
+fn listener_tls() -> impl Strategy<Value = ListenerTls> {
+    let client_auth =
+        (authority(), any::<bool>()).prop_map(|(ca, required)| ClientAuth { ca, required });
+    let version = prop_oneof![Just(TlsVersion::V12), Just(TlsVersion::V13)];
+    (vec(certificate(), 1..3), option::of(client_auth), version, any::<bool>()).prop_map(
+        |(certificates, client_auth, min_version, resumption)| ListenerTls {
+            certificates,
+            client_auth,
+            min_version,
+            resumption,
+        },
+    )
+}
+
 fn pool() -> impl Strategy<Value = (Name, Pool)> {
     let proxy_protocol =
         prop::sample::select(vec![None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)]);
-    let some = (duration(0), any::<bool>(), proxy_protocol);
+    let some = (duration(0), any::<bool>(), proxy_protocol, option::of(pool_tls()));
     (name(), option::of(label()), weight(), backends(), some).prop_map(
-        |(name, version, weight, backends, (slow_start, drained, proxy_protocol))| {
+        |(name, version, weight, backends, (slow_start, drained, proxy_protocol, tls))| {
             let version = version.unwrap_or_else(|| name.clone());
-            (name, Pool { version, weight, backends, slow_start, drained, proxy_protocol })
+            (name, Pool { version, weight, backends, slow_start, drained, proxy_protocol, tls })
         },
     )
 }
@@ -283,8 +322,14 @@ fn network() -> impl Strategy<Value = IpNet> {
 
 fn listener() -> impl Strategy<Value = Listener> {
     let protocols = prop::sample::select(vec![(true, true), (true, false), (false, true)]);
-    let timeouts = (duration(1), duration(1), duration(1))
-        .prop_map(|(headers, body, keep_alive)| ListenerTimeouts { headers, body, keep_alive });
+    let timeouts = (duration(1), duration(1), duration(1), duration(1)).prop_map(
+        |(headers, body, keep_alive, handshake)| ListenerTimeouts {
+            headers,
+            body,
+            keep_alive,
+            handshake,
+        },
+    );
     let limits = (8u32 << 10..=1 << 20, 1u32..=1000, 1u32..=10_000_000, 1u32..=1_000_000).prop_map(
         |(header_bytes, header_count, connections, http2_streams)| ListenerLimits {
             header_bytes,
@@ -298,12 +343,18 @@ fn listener() -> impl Strategy<Value = Listener> {
         let header = if networks.is_empty() { ProxyProtocol::Off } else { it };
         (networks, header)
     });
-    let some = (option::of(timeouts), option::of(limits), trust, any::<(bool, bool)>());
+    let some = (
+        option::of(timeouts),
+        option::of(limits),
+        trust,
+        any::<(bool, bool)>(),
+        option::of(listener_tls()),
+    );
     (any::<SocketAddr>(), protocols, some).prop_map(
         |(
             address,
             (h1, h2),
-            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via)),
+            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via), tls),
         )| Listener {
             address: plain(address),
             protocols: Protocols { h1, h2 },
@@ -313,6 +364,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             proxy_protocol,
             forwarded,
             via,
+            tls,
         },
     )
 }

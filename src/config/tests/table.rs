@@ -19,6 +19,9 @@ fn company(section: &Section, key: &str) -> Entries {
         ("Pin", "methods") => &[("path", "/x")],
         ("Pin", _) => &[("methods", "[PUT]")],
         ("Sticky", "issue" | "salt") => &[("cookie", "user")],
+        ("ListenerTls", "client_auth") => &[("client_ca", "a.crt")],
+        ("PoolTls", "cert") => &[("key", "a.key")],
+        ("PoolTls", "key") => &[("cert", "a.crt")],
         ("Sticky", "max_age") => &[("cookie", "user"), ("issue", "true")],
         _ => &[],
     };

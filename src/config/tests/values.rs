@@ -33,7 +33,7 @@ fn refused_pin(conditions: &str) -> String {
 
 #[test]
 fn the_full_file_is_good() {
-    let outcome = parse(FULL, Path::new("/etc/crossfade/c.yaml"), &|_| None);
+    let outcome = parse(FULL, Path::new("/etc/crossfade/c.yaml"), MADE_UP);
     assert_eq!(lines(&outcome.errors), "");
     assert_eq!(lines(&outcome.warnings), "");
     let spec = outcome.spec.unwrap();
@@ -49,7 +49,8 @@ fn the_full_file_is_good() {
 
 #[test]
 fn variables_come_from_the_environment() {
-    let outcome = parse(FULL, Path::new("f"), &|name| (name == "PORT").then(|| "81".into()));
+    let variable = |name: &str| (name == "PORT").then(|| "81".into());
+    let outcome = parse(FULL, Path::new("f"), Surroundings { variable, ..MADE_UP });
     assert_eq!(outcome.spec.unwrap().listeners[0].address.port(), 81);
 }
 

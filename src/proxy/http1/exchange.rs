@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     live::{Fault, Moment, Reason, method_index, millis},
+    net::Stream,
     proxy::{
         connection::ClientConnection,
         core::Core,
@@ -34,7 +35,6 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::net::TcpStream;
 
 /// What comes after an exchange.
 pub(super) enum After {
@@ -49,7 +49,7 @@ pub(super) enum After {
 
 /// The backend has switched: what goes on as a tunnel.
 pub(super) struct Switched {
-    backend: TcpStream,
+    backend: Stream,
     ticket: Ticket,
     /// The head that says 101.
     head: Vec<u8>,
@@ -62,7 +62,7 @@ pub(super) struct Switched {
 }
 
 impl Switched {
-    pub(super) fn with(self, client: TcpStream) -> Tunnel<TcpStream, TcpStream> {
+    pub(super) fn with(self, client: Stream) -> Tunnel<Stream, Stream> {
         let Self { backend, ticket, head, to_client, to_backend, idle, websocket } = self;
         Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket }
     }
@@ -163,6 +163,9 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
+        if connection.is_misdirected(host.as_ref()) {
+            return Err(refuse(recorder, Reason::Misdirected.into(), download, closes));
+        }
 
         let client = &connection.client;
         let address = client.address(&lines, &connection.listener.spec);
@@ -254,7 +257,7 @@ impl Session {
                             true => first(&lines, Known::Upgrade),
                             false => None,
                         },
-                        client: &self.client,
+                        client: &mut self.client,
                         backend,
                         ahead,
                         upload,
@@ -268,7 +271,7 @@ impl Session {
                     match ready!(relay.poll(cx)) {
                         End::Missed(miss) => {
                             if upload.written && !upload.is_sent() {
-                                backend.reset();
+                                backend.stream.set_reset();
                             }
                             miss
                         }
@@ -318,8 +321,8 @@ impl Session {
         let outcome = match end {
             End::Answered => {
                 self.quiet_since = recorder.finish();
-                if !upload.is_sent() {
-                    backend.reset();
+                if !upload.is_sent() || backend.stream.is_unsettled() {
+                    backend.stream.set_reset();
                 } else if download.reusable {
                     let (now, announced) = (self.quiet_since, backend.announced);
                     let idle = assignment.policy.timeouts.upstream_idle;
@@ -344,11 +347,11 @@ impl Session {
                     _ => fault_of(reason),
                 };
                 recorder.fail(fault, reason);
-                backend.reset();
+                backend.stream.set_reset();
                 Outcome::Cut
             }
             End::ClientGone | End::Missed(_) => {
-                backend.reset();
+                backend.stream.set_reset();
                 Outcome::ClientGone
             }
         };
@@ -399,11 +402,12 @@ impl Exchange {
     /// An idle connection. For what cannot be sent twice the kernel is asked whether the backend has closed
     /// it or talks out of turn.
     fn take_idle(&self) -> Option<Conn> {
-        let idle = &self.assignment.ticket.flight.upstream.native;
+        let upstream = &self.assignment.ticket.flight.upstream;
+        let (idle, epoch) = (&upstream.native, upstream.backend.tls_epoch());
         let delicate = self.has_body() || !self.tries.idempotent;
         loop {
             let mut conn = idle.pop(self.began)?;
-            if conn.is_quiet() && (!delicate || conn.is_quiet_now()) {
+            if conn.is_fit(epoch) && (!delicate || conn.stream.is_quiet_now()) {
                 conn.reused = true;
                 return Some(conn);
             }
@@ -414,9 +418,9 @@ impl Exchange {
         let (core, flight) = (core.clone(), self.assignment.ticket.flight.clone());
         let policy = self.assignment.policy.clone();
         Stage::Connecting(Box::pin(async move {
-            let conn = Conn::new(connect(&core, &flight, &policy).await?);
+            let mut conn = Conn::new(connect(&core, &flight, &policy).await?);
             // What it says before it was asked is no answer.
-            if conn.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
+            if conn.stream.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
         }))
     }
 

@@ -90,6 +90,9 @@ async fn forward(
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
+    if connection.is_misdirected(host.as_ref()) {
+        return Err(Reason::Misdirected.into());
+    }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());
     }

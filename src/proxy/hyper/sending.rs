@@ -118,8 +118,13 @@ impl Sending<'_> {
     ) -> Result<Conn, Reason> {
         let idle = &flight.upstream.hyper;
         if !fresh
-            && let Some(conn) =
-                Conn::checkout(idle, self.connection.core.live.clock, self.is_delicate()).await
+            && let Some(conn) = Conn::checkout(
+                idle,
+                self.connection.core.live.clock,
+                flight.upstream.backend.tls_epoch(),
+                self.is_delicate(),
+            )
+            .await
         {
             return Ok(conn);
         }
