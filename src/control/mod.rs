@@ -3,13 +3,14 @@
 //!
 //! - `command`, `handle`: what others say to it and hear from it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
-//! - `parts`, `listeners`: from a spec to the live parts and sockets of its snapshot
+//! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
 //! - `prober`, `probe`: which backends are well
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `task`: the loop that holds it all together
 
 mod command;
+mod connectors;
 mod desired;
 mod drain;
 mod edit;

@@ -3,8 +3,9 @@
 mod grpc;
 
 use crate::{
-    net,
-    spec::{BackendAddress, HealthCheck, PoolProtocol},
+    live::{BackendTls, LiveBackend},
+    net::{self, DialError, Stream, proxy_protocol},
+    spec::{HealthCheck, PoolProtocol},
 };
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -13,8 +14,8 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
+use rustls_pki_types::ServerName;
 use std::{pin::pin, time::Duration};
-use tokio::net::TcpStream;
 
 const USER_AGENT: &str = concat!("crossfade-probe/", env!("CARGO_PKG_VERSION"));
 
@@ -26,12 +27,8 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), Duration::f
 ///
 /// # Errors
 /// Why it was bad.
-pub(super) async fn probe(
-    address: &BackendAddress,
-    protocol: PoolProtocol,
-    check: &HealthCheck,
-) -> Result<(), String> {
-    match tokio::time::timeout(check.timeout, ask(address, protocol, check)).await {
+pub(super) async fn probe(backend: &LiveBackend, check: &HealthCheck) -> Result<(), String> {
+    match tokio::time::timeout(check.timeout, ask(backend, check)).await {
         Ok(Ok(200..=399)) => Ok(()),
         Ok(Ok(status)) => Err(format!("it answered {status}")),
         Ok(Err(error)) => Err(error),
@@ -39,28 +36,19 @@ pub(super) async fn probe(
     }
 }
 
-async fn ask(
-    address: &BackendAddress,
-    protocol: PoolProtocol,
-    check: &HealthCheck,
-) -> Result<u16, String> {
-    let stream = net::dial(address, check.timeout)
-        .await
-        .map_err(|error| format!("no connection: {error}"))?;
-    match (&check.grpc, protocol) {
-        (Some(service), _) => grpc::ask(stream, address, service).await.map(|()| 200),
-        (None, PoolProtocol::H1) => ask_http1(stream, address, check).await,
-        (None, PoolProtocol::H2) => ask_http2(stream, address, check).await,
+async fn ask(backend: &LiveBackend, check: &HealthCheck) -> Result<u16, String> {
+    let stream =
+        dial(backend, check.timeout).await.map_err(|error| format!("no connection: {error}"))?;
+    match (&check.grpc, backend.protocol) {
+        (Some(service), _) => grpc::ask(stream, &authority(backend), service).await.map(|()| 200),
+        (None, PoolProtocol::H1) => ask_http1(stream, &host(backend), check).await,
+        (None, PoolProtocol::H2) => ask_http2(stream, &authority(backend), check).await,
     }
 }
 
-async fn ask_http1(
-    stream: TcpStream,
-    address: &BackendAddress,
-    check: &HealthCheck,
-) -> Result<u16, String> {
+async fn ask_http1(stream: Stream, host: &str, check: &HealthCheck) -> Result<u16, String> {
     let request = Request::get(&*check.path)
-        .header(header::HOST, address.to_string())
+        .header(header::HOST, host)
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
@@ -77,12 +65,8 @@ async fn ask_http1(
     response.map(|response| response.status().as_u16()).map_err(no_http)
 }
 
-async fn ask_http2(
-    stream: TcpStream,
-    address: &BackendAddress,
-    check: &HealthCheck,
-) -> Result<u16, String> {
-    let request = Request::get(format!("http://{address}{}", check.path))
+async fn ask_http2(stream: Stream, authority: &str, check: &HealthCheck) -> Result<u16, String> {
+    let request = Request::get(format!("{authority}{}", check.path))
         .header(header::USER_AGENT, USER_AGENT)
         .body(())
         .map_err(|error| no_request(&error))?;
@@ -95,7 +79,7 @@ async fn ask_http2(
 
 /// Asks in HTTP/2, as long as the connection lasts.
 async fn exchange<R>(
-    stream: TcpStream,
+    stream: Stream,
     ask: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<R, h2::Error>,
 ) -> Result<R, String> {
     let no_http = |error: h2::Error| format!("no HTTP/2 response: {error}");
@@ -113,12 +97,33 @@ fn no_request(error: &http::Error) -> String {
     format!("the request cannot be made: {error}")
 }
 
+/// The name that the backend proves, where that is told apart from its address: what it is asked for by TLS
+/// and by HTTP belongs together.
+fn host(backend: &LiveBackend) -> String {
+    match backend.tls().0.as_deref() {
+        Some(BackendTls { name: ServerName::DnsName(name), .. }) => name.as_ref().to_owned(),
+        _ => backend.address.authority().to_string(),
+    }
+}
+
+/// The same with its scheme, as HTTP/2 asks for it.
+fn authority(backend: &LiveBackend) -> String {
+    let scheme = if backend.tls().0.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}", host(backend))
+}
+
+async fn dial(backend: &LiveBackend, timeout: Duration) -> Result<Stream, DialError> {
+    let first = backend.announces().map(proxy_protocol::of_its_own).unwrap_or_default();
+    let tls = backend.tls().0.map(|tls| (tls.config.clone(), tls.name.clone()));
+    net::dial(&backend.address, &first, tls, timeout).await
+}
+
 /// Returns when a connection to the backend can be opened again.
-pub(super) async fn reconnect(address: &BackendAddress, timeout: Duration) {
+pub(super) async fn reconnect(backend: &LiveBackend, timeout: Duration) {
     let (mut pause, longest) = RECONNECT;
     loop {
         tokio::time::sleep(jittered(pause)).await;
-        if net::dial(address, timeout).await.is_ok() {
+        if dial(backend, timeout).await.is_ok() {
             return;
         }
         pause = (pause * 2).min(longest);

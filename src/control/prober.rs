@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     live::{HealthState, LiveBackend},
-    spec::{BackendAddress, HealthCheck, PoolProtocol, ServiceTimeouts, Spec},
+    spec::{HealthCheck, ServiceTimeouts, Spec},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -107,9 +107,9 @@ impl Prober {
         if watch.check.is_some() || watch.task.is_some() || !watch.backend.health.is_ejected() {
             return;
         }
-        let address = watch.backend.address.clone();
+        let backend = watch.backend.clone();
         watch.task = Some(self.spawn(key(&watch.backend), |report| async move {
-            reconnect(&address, connect).await;
+            reconnect(&backend, connect).await;
             report.send(Ok(())).await;
         }));
     }
@@ -118,16 +118,15 @@ impl Prober {
     /// their own.
     fn begin_probes(&mut self, watch: &Watch, check: &HealthCheck) -> Task {
         let newcomer = watch.backend.health.state() == HealthState::Unproven;
-        let (address, check) = (watch.backend.address.clone(), check.clone());
-        let protocol = watch.backend.protocol;
+        let (backend, check) = (watch.backend.clone(), check.clone());
         self.spawn(key(&watch.backend), move |report| async move {
             if newcomer {
-                prove(&report, &address, protocol, &check).await;
+                prove(&report, &backend, &check).await;
             }
             sleep(part_of(check.interval)).await;
             loop {
                 let next = Instant::now() + jittered(check.interval);
-                report.send(probe(&address, protocol, &check).await).await;
+                report.send(probe(&backend, &check).await).await;
                 sleep_until(next).await;
             }
         })
@@ -164,15 +163,10 @@ impl Reporter {
 }
 
 /// Asks a newcomer until it answers well, or until its turn comes as everybody's.
-async fn prove(
-    report: &Reporter,
-    address: &BackendAddress,
-    protocol: PoolProtocol,
-    check: &HealthCheck,
-) {
+async fn prove(report: &Reporter, backend: &LiveBackend, check: &HealthCheck) {
     let mut pause = SOON;
     loop {
-        let result = probe(address, protocol, check).await;
+        let result = probe(backend, check).await;
         let is_done = result.is_ok() || pause >= check.interval;
         report.send(result).await;
         if is_done {

@@ -3,6 +3,7 @@
 
 mod backend;
 mod cells;
+mod certificates;
 mod health;
 mod lifecycle;
 mod listener;
@@ -12,11 +13,12 @@ mod slots;
 mod snapshot;
 mod stats;
 
-pub use backend::{InFlight, Kind, LiveBackend, Outcome};
+pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
+pub use certificates::{Certificates, SameName};
 pub use health::{Health, HealthState};
 pub use lifecycle::{Lifecycle, Phase};
-pub use listener::{Bound, LiveListener};
+pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use pool::LivePool;
 pub use published::{Published, Retired};
 pub use slots::{Slot, Slots};
@@ -127,5 +129,20 @@ impl Clock {
 
     pub fn now_millis(&self) -> u64 {
         self.now().millis()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_counted_from_the_clocks_beginning() {
+        let clock = Clock::start();
+        let read = clock.now();
+        assert!(clock.at(clock.0) == Moment::default() && clock.now() >= read);
+        assert_eq!((read + Duration::from_millis(3)).since(read), 3_000_000);
+        assert_eq!(read.since(read + Duration::from_nanos(1)), 0);
+        assert_eq!((Moment::default() + Duration::from_micros(2_999)).millis(), 2);
     }
 }

@@ -26,7 +26,18 @@ pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Index into [`METHODS`].
 pub fn method_index(method: &[u8]) -> usize {
-    METHODS.iter().position(|known| known.as_bytes() == method).unwrap_or(METHODS.len() - 1)
+    match method {
+        b"GET" => 0,
+        b"HEAD" => 1,
+        b"POST" => 2,
+        b"PUT" => 3,
+        b"DELETE" => 4,
+        b"CONNECT" => 5,
+        b"OPTIONS" => 6,
+        b"TRACE" => 7,
+        b"PATCH" => 8,
+        _ => METHODS.len() - 1,
+    }
 }
 
 /// Index into [`CODES`].
@@ -80,10 +91,14 @@ pub enum Reason {
     TargetTooLong,
     Expectation,
     HeadersTooLarge,
+    /// What was asked for by TLS is not for this host.
+    Misdirected,
     NotSupported,
     ConnectFailed,
     UpstreamReset,
     BadResponse,
+    /// No agreement on TLS with the backend.
+    TlsFailed,
     NoBackend,
     Overloaded,
     /// Cancelled at the deadline of a drain.
@@ -111,7 +126,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -119,10 +134,12 @@ impl Reason {
         Self::TargetTooLong,
         Self::Expectation,
         Self::HeadersTooLarge,
+        Self::Misdirected,
         Self::NotSupported,
         Self::ConnectFailed,
         Self::UpstreamReset,
         Self::BadResponse,
+        Self::TlsFailed,
         Self::NoBackend,
         Self::Overloaded,
         Self::Draining,
@@ -142,10 +159,12 @@ impl Reason {
             Self::TargetTooLong => "target_too_long",
             Self::Expectation => "expectation",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::Misdirected => "misdirected",
             Self::NotSupported => "not_supported",
             Self::ConnectFailed => "connect_failed",
             Self::UpstreamReset => "upstream_reset",
             Self::BadResponse => "bad_response",
+            Self::TlsFailed => "tls_failed",
             Self::NoBackend => "no_backend",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
@@ -166,9 +185,14 @@ impl Reason {
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,
+            Self::Misdirected => 421,
             Self::HeadersTooLarge => 431,
             Self::NotSupported => 501,
-            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse | Self::GrpcStatus => 502,
+            Self::ConnectFailed
+            | Self::UpstreamReset
+            | Self::BadResponse
+            | Self::TlsFailed
+            | Self::GrpcStatus => 502,
             Self::NoBackend | Self::Overloaded | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,
@@ -223,6 +247,7 @@ struct Cell {
     failures: [[Counter; Reason::ALL.len()]; Fault::ALL.len()],
     retries: Counter,
     drain_cut: Counter,
+    pins_denied: Counter,
 }
 
 impl Default for Cell {
@@ -236,6 +261,7 @@ impl Default for Cell {
             failures: Default::default(),
             retries: Counter::default(),
             drain_cut: Counter::default(),
+            pins_denied: Counter::default(),
         }
     }
 }
@@ -261,6 +287,8 @@ pub struct PoolTotals {
     pub retries: u64,
     /// Requests cancelled at the deadline of a drain.
     pub drain_cut: u64,
+    /// Requests that a pin to the pool would have held for, had they come from another network.
+    pub pins_denied: u64,
 }
 
 impl PoolStats {
@@ -300,6 +328,11 @@ impl PoolStats {
         self.cells.of(core).drain_cut.add(1);
     }
 
+    /// A pin to the pool was denied to a client of another network.
+    pub fn record_pin_denied(&self, core: usize) {
+        self.cells.of(core).pins_denied.add(1);
+    }
+
     pub fn totals(&self) -> Box<PoolTotals> {
         let mut totals = Box::new(PoolTotals {
             requests: [[0; CODES.len()]; METHODS.len()],
@@ -310,6 +343,7 @@ impl PoolStats {
             failures: [[0; Reason::ALL.len()]; Fault::ALL.len()],
             retries: 0,
             drain_cut: 0,
+            pins_denied: 0,
         });
         for cell in self.cells.iter() {
             add_all(&mut totals.requests, &cell.requests);
@@ -324,6 +358,7 @@ impl PoolStats {
             totals.upstream_connect.add(&cell.upstream_connect);
             totals.retries += cell.retries.get();
             totals.drain_cut += cell.drain_cut.get();
+            totals.pins_denied += cell.pins_denied.get();
         }
         totals
     }
@@ -351,7 +386,9 @@ mod tests {
         for (i, code) in CODES.iter().enumerate().take(FIRST_CLASS) {
             assert_eq!(code_index(code.parse().unwrap()), i);
         }
-        assert_eq!(METHODS[method_index(b"PATCH")], "PATCH");
+        for (i, method) in METHODS.into_iter().enumerate() {
+            assert_eq!(method_index(method.as_bytes()), i);
+        }
         assert_eq!(METHODS[method_index(b"get")], "OTHER");
     }
 

@@ -12,7 +12,7 @@ use tokio::{io::Interest, net::TcpStream};
 ///
 /// # Errors
 /// What the system says.
-pub fn poll_read(
+pub(super) fn poll_read(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     into: &mut [u8],
@@ -30,9 +30,7 @@ pub fn poll_read(
             Ok(read)
         });
         match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && some > 0 => {
-                return Poll::Ready(Ok(some));
-            }
+            Err(_) if some > 0 => return Poll::Ready(Ok(some)),
             Err(error) if goes_on(&error) => {}
             read => return Poll::Ready(read),
         }
@@ -43,7 +41,7 @@ pub fn poll_read(
 ///
 /// # Errors
 /// What the system says.
-pub fn poll_write(
+pub(super) fn poll_write(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     bytes: &[u8],
@@ -55,7 +53,7 @@ pub fn poll_write(
 ///
 /// # Errors
 /// What the system says.
-pub fn poll_write_vectored(
+pub(super) fn poll_write_vectored(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],

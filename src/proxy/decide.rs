@@ -2,19 +2,22 @@
 //! snapshot: nothing can hold it across an await, and who has decided has its ticket.
 
 use super::{
+    connection::ClientConnection,
     core::{Core, CorePolicy, ServiceState},
+    failure::Redirected,
     fields::{Known, Lines, connection_options},
     flight::Ticket,
     head::{self, Facts, Head},
     upstream::Upstream,
+    withheld::Withheld,
 };
 use crate::{
     live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, CompiledRoute, FULL, Fields, Host, Key, PoolSet, PoolTable, RequestView,
-        ServiceTable, StickyTable, choose, folded_path, slow_start,
+        Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, PoolSet, PoolTable,
+        RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
-    spec::{Balance, StickyKey, UnhealthyPool},
+    spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
 use http::HeaderValue;
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
@@ -27,6 +30,8 @@ pub(super) struct Assignment {
     pub(super) service_slot: usize,
     /// The sticky cookie that the client is given.
     pub(super) issued: Option<Issued>,
+    /// What the backend must not see.
+    pub(super) withheld: Option<Box<Withheld>>,
 }
 
 /// A sticky key that the proxy has made up.
@@ -36,20 +41,26 @@ pub(super) struct Issued {
     pub(super) cookie: HeaderValue,
 }
 
-/// Why a request goes nowhere, and which pool would have had to answer it.
-pub(super) struct Refusal {
-    pub(super) reason: Reason,
-    pub(super) pool: Option<Arc<LivePool>>,
+/// Why a request goes to no backend.
+pub(super) enum Refusal {
+    Failed {
+        reason: Reason,
+        /// Which would have had to answer it.
+        pool: Option<Arc<LivePool>>,
+    },
+    /// Its route sends clients elsewhere.
+    Redirected(Redirected),
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, pool: None }
+        Self::Failed { reason, pool: None }
     }
 }
 
 /// What is known when it is decided.
 pub(super) struct Query<'a, L> {
+    pub(super) connection: &'a ClientConnection,
     pub(super) head: &'a Head<'a, L>,
     pub(super) facts: &'a Facts,
     pub(super) host: Option<Host<'a>>,
@@ -72,7 +83,7 @@ pub(super) struct Earlier<'a> {
 }
 
 /// # Errors
-/// `BadRequest`, `NoRoute`, or `NoBackend` of the pool that the request was for.
+/// A redirect, `BadRequest`, `NoRoute`, or `NoBackend` of the pool that the request was for.
 pub(super) fn decide<L: Lines>(
     core: &Rc<Core>,
     query: &Query<'_, L>,
@@ -96,8 +107,15 @@ fn decide_on<L: Lines>(
         return Err(Reason::BadRequest.into());
     }
     let route = found.ok_or(Reason::NoRoute)?;
-    let service = &snapshot.table.services[route.service];
-    let live = &snapshot.services[route.service];
+    let (number, policy, policy_number) = match &route.destination {
+        Destination::Service { service, policy, number } => (*service, policy, *number),
+        Destination::Elsewhere(redirect) => return Err(redirected(redirect, &view)),
+    };
+    if policy.rewrite.as_ref().is_some_and(|rewrite| rewrite.is_unsafe(view.path)) {
+        return Err(Reason::BadRequest.into());
+    }
+    let service = &snapshot.table.services[number];
+    let live = &snapshot.services[number];
     let choice = Choice { service, live, core, now: query.now };
     let pools = service.pools.len();
     let (backend, issued, policy) =
@@ -106,12 +124,26 @@ fn decide_on<L: Lines>(
                 state.budget.request(choice.now);
             }
             let (backend, issued) = choice.make(&view, query, state)?;
-            Ok::<_, Refusal>((backend, issued, state.policy(&service.policy)))
+            Ok::<_, Refusal>((backend, issued, state.policy(policy, policy_number)))
         })?;
-    let upstream = core.upstream(backend);
+    let upstream = match backend.announces() {
+        None => core.upstream(backend),
+        Some(version) => query.connection.upstream(backend, version),
+    };
     let ticket = core.flights.begin(core.index, upstream);
     let service_slot = live.slot.index();
-    Ok(Assignment { ticket, policy, service_slot, issued })
+    let withheld = choice.withheld(&view, query.earlier.is_none());
+    Ok(Assignment { ticket, policy, service_slot, issued, withheld })
+}
+
+fn redirected(redirect: &Redirect, view: &RequestView<'_, impl Fields>) -> Refusal {
+    let host = view.host().and_then(|host| std::str::from_utf8(host).ok());
+    match redirect.url.of(host, view.path, view.query) {
+        Some(location) => {
+            Refusal::Redirected(Redirected { code: redirect.code.status(), location })
+        }
+        None => Reason::BadRequest.into(),
+    }
 }
 
 /// A backend that reads the path more laxly would take it for one that has another route or pin: the raw path
@@ -132,8 +164,8 @@ fn leads_elsewhere<L: Lines>(
     match (found, snapshot.table.find(&lax)) {
         (None, None) => false,
         (Some(raw), Some(lax_route)) if std::ptr::eq(raw, lax_route) => {
-            let service = &snapshot.table.services[raw.service];
-            service.pin(view) != service.pin(&lax)
+            let service = raw.service().map(|number| &snapshot.table.services[number]);
+            service.is_some_and(|service| service.pin(view) != service.pin(&lax))
         }
         _ => true,
     }
@@ -177,9 +209,23 @@ impl<'a> Choice<'a> {
             Some(backend) => Ok((backend, issued)),
             None => {
                 let pool = Some(self.live.pools[pool].pool.clone());
-                Err(Refusal { reason: Reason::NoBackend, pool })
+                Err(Refusal::Failed { reason: Reason::NoBackend, pool })
             }
         }
+    }
+
+    /// What the backend must not see because pins are denied to the client; counted if it is the `first`
+    /// decision about the request.
+    fn withheld(&self, view: &RequestView<'_, impl Fields>, first: bool) -> Option<Box<Withheld>> {
+        let mut withheld: Option<Box<Withheld>> = None;
+        for pin in self.service.denied(view) {
+            withheld.get_or_insert_default().add(pin);
+            if first {
+                let stats = &self.live.pools[pin.pool].pool.stats;
+                stats.record_pin_denied(self.core.index);
+            }
+        }
+        withheld
     }
 
     fn key<L: Lines>(

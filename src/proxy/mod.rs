@@ -9,6 +9,7 @@ mod fields;
 mod flight;
 mod framing;
 mod grpc;
+mod handshake;
 mod head;
 mod headers;
 mod http1;
@@ -16,9 +17,12 @@ mod http2;
 mod hyper;
 mod record;
 mod retry;
+mod secured;
 mod tries;
 mod tunnel;
 mod upstream;
+mod websocket;
+mod withheld;
 mod worker;
 
 #[cfg(fuzzing)]

@@ -1,7 +1,7 @@
 //! What is sent again, where to, and what never is.
 
 use super::{
-    core::Core,
+    connection::ClientConnection,
     decide::{Assignment, Earlier, Query, decide},
     failure::Failure,
     fields::Lines,
@@ -71,12 +71,13 @@ impl Tries {
     pub(super) fn after<L: Lines>(
         &mut self,
         miss: Miss,
-        core: &Rc<Core>,
+        connection: &ClientConnection,
         head: &Head<'_, L>,
         facts: &Facts,
         assignment: Assignment,
         recorder: &mut Recorder,
     ) -> Result<Next, Failure> {
+        let core = &connection.core;
         let on = assignment.policy.retries.on;
         let (reason, again) = match miss {
             Miss::Silent { reused, written, whole } => {
@@ -88,7 +89,11 @@ impl Tries {
                 }
                 (Reason::UpstreamReset, on.reset && repeatable)
             }
-            Miss::Failed(reason) => (reason, reason == Reason::ConnectFailed && on.connect),
+            Miss::Failed(reason) => {
+                // Nothing of the request has been sent.
+                let unsent = matches!(reason, Reason::ConnectFailed | Reason::TlsFailed);
+                (reason, unsent && on.connect)
+            }
         };
         let upstream: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
         let failure = Failure::of_attempt(core, &upstream, reason);
@@ -105,6 +110,7 @@ impl Tries {
         self.tried.push(upstream.backend.slot.index());
         let host = head::host(head)?;
         let query = Query {
+            connection,
             head,
             facts,
             host,

@@ -1,5 +1,6 @@
-use super::{BackendAddress, Match, Name};
+use super::{BackendAddress, Match, Name, PoolTls};
 use indexmap::IndexMap;
+use ipnet::IpNet;
 use std::time::Duration;
 
 /// What clients ask for. Owns its pools and how traffic is shared among them.
@@ -57,6 +58,10 @@ pub struct Pool {
     /// No new requests, by an operator's wish.
     pub drained: bool,
     pub protocol: PoolProtocol,
+    /// Connections begin with a PROXY header of this version.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// `None`: in the clear.
+    pub tls: Option<PoolTls>,
 }
 
 /// What backends speak.
@@ -66,6 +71,13 @@ pub enum PoolProtocol {
     H1,
     /// HTTP/2, known beforehand.
     H2,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +117,8 @@ impl Weight {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pin {
     pub matches: Match,
+    /// Only for clients of these networks; empty: for anybody.
+    pub from: Vec<IpNet>,
     pub pool: Name,
 }
 

@@ -111,7 +111,7 @@ const REMINDERS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!(
 /// tried again, who is to blame, what is recorded.
 const ENGINE_NEUTRAL: &[&str] = &[
     "decide", "failure", "fields", "framing", "head", "headers", "record", "retry", "tries",
-    "tunnel",
+    "tunnel", "withheld",
 ];
 const HTTP_ENGINES: &[&str] = &[
     "hyper",

@@ -35,7 +35,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::timeout,
 };
 
@@ -125,6 +125,21 @@ impl Backend {
         Self::start(move |_| async move { text(name) }).await
     }
 
+    /// Answers with its name too, but each request waits for a word before.
+    pub async fn waiting(name: &'static str) -> (Self, Arc<Notify>) {
+        let word = Arc::new(Notify::new());
+        let waits = word.clone();
+        let backend = Self::start(move |_| {
+            let waits = waits.clone();
+            async move {
+                waits.notified().await;
+                text(name)
+            }
+        })
+        .await;
+        (backend, word)
+    }
+
     /// Does with each connection what `serve` does.
     pub async fn raw<F, A>(serve: F) -> Self
     where
@@ -192,6 +207,8 @@ pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {
         slow_start: Duration::ZERO,
         drained: false,
         protocol: Default::default(),
+        proxy_protocol: None,
+        tls: None,
     }
 }
 
@@ -201,18 +218,10 @@ pub fn spec(pools: &[(&str, Pool)]) -> Spec {
         pools.iter().map(|(name, pool)| ((*name).into(), pool.clone())).collect();
     Spec {
         threads: std::num::NonZeroUsize::new(1),
-        engine: Default::default(),
-        shutdown: Default::default(),
-        startup_wait: Duration::from_secs(10),
         listeners: vec![Listener::new("127.0.0.1:0".parse().unwrap())],
-        admin: Default::default(),
-        metrics_linger: Duration::from_secs(60),
         services: IndexMap::from([("shop".into(), Service::new(pools))]),
-        routes: vec![Route {
-            name: "all".into(),
-            matches: Match::default(),
-            service: "shop".into(),
-        }],
+        routes: vec![Route::new("all".into(), Match::default(), "shop".into())],
+        ..Spec::default()
     }
 }
 
@@ -295,7 +304,14 @@ impl Proxy {
     }
 
     pub async fn h2(&self) -> Client {
-        let io = TokioIo::new(self.connect().await);
+        self.h2_behind(b"").await
+    }
+
+    /// The same on a connection that begins with these bytes.
+    pub async fn h2_behind(&self, start: &[u8]) -> Client {
+        let mut stream = self.connect().await;
+        stream.write_all(start).await.unwrap();
+        let io = TokioIo::new(stream);
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);

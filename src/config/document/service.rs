@@ -1,6 +1,6 @@
-use super::{Detail, Keys, matching, text};
+use super::{Detail, Keys, matching, text, tls};
 use crate::{
-    config::keys::{BalanceKind, PoolProtocolKind, UnhealthyPoolKind},
+    config::keys::{BalanceKind, PoolProtocolKind, ProxyVersionKind, UnhealthyPoolKind},
     spec::{
         Backend, BackendAddress, HealthCheck, Name, Pool, PoolProtocol, Retries, Service,
         ServiceTimeouts, Sticky, StickyKey,
@@ -52,6 +52,12 @@ fn pool(name: &Name, pool: &Pool, detail: Detail) -> Value {
     keys.other("protocol", &pool.protocol, &PoolProtocol::H1, |it| {
         PoolProtocolKind::word(it).into()
     });
+    if let Some(version) = &pool.proxy_protocol {
+        keys.set("proxy_protocol", ProxyVersionKind::word(version));
+    }
+    if let Some(it) = &pool.tls {
+        keys.set("tls", tls::pool_tls(it));
+    }
     keys.into_value()
 }
 

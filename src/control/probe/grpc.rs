@@ -1,11 +1,10 @@
 //! gRPC's protocol of health, grpc.health.v1: one call, whose messages have one field each.
 
 use super::exchange;
-use crate::spec::{BackendAddress, HealthCheck};
+use crate::{net::Stream, spec::HealthCheck};
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{Request, header};
-use tokio::net::TcpStream;
 
 /// More than any answer has.
 const LONGEST: usize = 1024;
@@ -15,12 +14,8 @@ const SERVING: u64 = 1;
 
 /// # Errors
 /// Why the service does not serve.
-pub(super) async fn ask(
-    stream: TcpStream,
-    address: &BackendAddress,
-    service: &str,
-) -> Result<(), String> {
-    let request = Request::post(format!("http://{address}{}", HealthCheck::GRPC))
+pub(super) async fn ask(stream: Stream, authority: &str, service: &str) -> Result<(), String> {
+    let request = Request::post(format!("{authority}{}", HealthCheck::GRPC))
         .header(header::USER_AGENT, super::USER_AGENT)
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")

@@ -2,13 +2,13 @@
 
 use super::scan::{Line, RequestScan};
 use crate::{
-    live::{METHODS, Reason},
+    live::{METHODS, Reason, method_index},
     proxy::{
         fields::{Known, Lines},
         head::{Head, Version},
         headers::Sink,
     },
-    routing::Fields,
+    routing::{Fields, PathRewrite},
 };
 
 /// The field lines of a scanned head, within its bytes.
@@ -49,9 +49,9 @@ pub(super) fn head<'a>(
 ) -> Result<Head<'a, Scanned<'a>>, Reason> {
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Reason::BadRequest);
     let method = scan.method.of(bytes);
-    let method = match METHODS.iter().find(|known| known.as_bytes() == method) {
-        Some(known) => known,
-        None => text(method)?,
+    let method = match METHODS[method_index(method)] {
+        "OTHER" => text(method)?,
+        known => known,
     };
     let target = Target::of(method, text(scan.target.of(bytes))?)?;
     let version = if scan.minor == 0 { Version::Http10 } else { Version::Http11 };
@@ -114,6 +114,8 @@ fn split_query(target: &str) -> (&str, Option<&str>) {
 pub(super) struct Wire<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Sink for Wire<'_> {
+    // Inlined, so that names that are known are written without a call.
+    #[inline(always)]
     fn line(&mut self, name: &[u8], value: &[u8]) {
         let out = &mut *self.0;
         out.reserve(name.len() + value.len() + 4);
@@ -133,10 +135,16 @@ impl Sink for Wire<'_> {
 }
 
 /// The start line of a request in origin-form (or `*`).
-pub(super) fn request_line(out: &mut Vec<u8>, head: &Head<'_, impl Lines>) {
+pub(super) fn request_line(
+    out: &mut Vec<u8>,
+    head: &Head<'_, impl Lines>,
+    rewrite: Option<&PathRewrite>,
+) {
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.path.as_bytes());
+    let (start, rest) = rewrite.map_or((head.path, ""), |rewrite| rewrite.of(head.path));
+    out.extend_from_slice(start.as_bytes());
+    out.extend_from_slice(rest.as_bytes());
     if let Some(query) = head.query {
         out.push(b'?');
         out.extend_from_slice(query.as_bytes());

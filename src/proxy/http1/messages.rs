@@ -85,7 +85,7 @@ impl Session {
             recorder, asked, facts, length, tries, request_id, began, assignment, ..
         } = exchange;
         let mut refuse = |recorder: Recorder, reason: Reason| {
-            self.refuse(asked.minor, asked.is_head, recorder, reason.into(), download);
+            self.refuse(asked.minor, asked.is_head, recorder, &reason.into(), download);
             Outcome::Refused
         };
         if upload.read > 0 {
@@ -144,11 +144,16 @@ impl Session {
             }
             let out = &mut work.download.out;
             while !out.is_empty() {
-                match poll_write(&self.client, cx, out.rest(), &[]) {
+                match poll_write(&mut self.client, cx, out.rest(), &[]) {
                     Poll::Ready(Ok(n)) if n > 0 => out.advance(n),
                     Poll::Ready(_) => return Poll::Ready(Outcome::ClientGone),
                     Poll::Pending => return self.poll_slow_client(cx, passage),
                 }
+            }
+            match self.client.poll_settled(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Outcome::ClientGone),
+                Poll::Pending => return self.poll_slow_client(cx, passage),
             }
             let moved = match &mut passage.stage {
                 Stage::Asking(answer) => {
@@ -183,7 +188,7 @@ impl Session {
 
     /// Hands on what the client says, as far as it is waited for.
     fn feed(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         passage: &Passage,
         work: &mut Work,
@@ -192,7 +197,7 @@ impl Session {
         while upload.incoming != Incoming::Ended && passage.feed.poll_wanted(cx).is_ready() {
             let taken = if ahead.is_empty() {
                 let mut scratch = self.connection.core.desk.scratch.borrow_mut();
-                match poll_read(&self.client, cx, &mut scratch[..READ]) {
+                match poll_read(&mut self.client, cx, &mut scratch[..READ]) {
                     Poll::Pending => return Ok(()),
                     // Its message is incomplete (RFC 9112 section 8).
                     Poll::Ready(Ok(0) | Err(_)) => return Err(Outcome::ClientGone),
@@ -236,7 +241,7 @@ impl Session {
         }
         while !self.half_closed && work.ahead.rest().len() < READ_SLOWLY {
             let mut scratch = self.connection.core.desk.scratch.borrow_mut();
-            match poll_read(&self.client, cx, &mut scratch[..READ_SLOWLY]) {
+            match poll_read(&mut self.client, cx, &mut scratch[..READ_SLOWLY]) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(Outcome::ClientGone),
                 Poll::Ready(Ok(0)) => {
@@ -269,7 +274,7 @@ impl Session {
             Ok(response) => response.into_parts(),
             Err((failure, recorder)) => {
                 download.closes |= work.upload.incoming != Incoming::Ended;
-                self.refuse(minor, is_head, recorder, failure, download);
+                self.refuse(minor, is_head, recorder, &failure.into(), download);
                 return Err(Outcome::Refused);
             }
         };

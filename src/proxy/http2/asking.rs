@@ -45,8 +45,8 @@ pub(in crate::proxy) enum Unanswered {
 }
 
 /// Makes a request of HTTP/1 one of HTTP/2 (RFC 9113 section 8.2.2). `authority` is the backend's, for a
-/// request without a host.
-pub(in crate::proxy) fn translate<B>(request: &mut Request<B>, authority: &str) {
+/// request without a host; `scheme` is that of the connection.
+pub(in crate::proxy) fn translate<B>(request: &mut Request<B>, scheme: Scheme, authority: &str) {
     let fields = request.headers_mut();
     for name in [header::CONNECTION, header::UPGRADE] {
         fields.remove(name);
@@ -56,7 +56,7 @@ pub(in crate::proxy) fn translate<B>(request: &mut Request<B>, authority: &str) 
         .and_then(|host| Authority::try_from(host.as_bytes()).ok())
         .or_else(|| authority.parse().ok());
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     parts.authority = authority;
     parts.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     // Each part is there and was a part of a target before.

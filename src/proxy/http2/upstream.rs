@@ -4,9 +4,13 @@ use super::{
     guard::Side,
     wire::{Guarded, Watch},
 };
-use crate::live::{Clock, Moment, Reason};
+use crate::{
+    live::{Clock, LiveBackend, Moment, Reason},
+    net::Stream,
+};
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
+use http::uri::Scheme;
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
@@ -15,7 +19,7 @@ use std::{
     task::Poll,
     time::Duration,
 };
-use tokio::{net::TcpStream, sync::Notify, task::spawn_local, time::timeout};
+use tokio::{sync::Notify, task::spawn_local, time::timeout};
 
 /// What a backend may send of a response before the client has taken it, on one stream and in all.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -46,6 +50,9 @@ pub(in crate::proxy) struct Sessions {
 pub(super) struct Session {
     pub(super) sender: SendRequest<Bytes>,
     watch: Watch,
+    scheme: Scheme,
+    /// Of the backend's TLS, which it was opened with.
+    epoch: u32,
     requests: Cell<usize>,
     /// It has served a request, so the backend may end it at any moment.
     used: Cell<bool>,
@@ -66,24 +73,25 @@ pub(in crate::proxy) struct Lease {
 }
 
 impl Sessions {
-    /// A place on a connection that is open, if one has room and no `fresh` one is wanted; else on a new one,
+    /// A place on a connection to `backend` that is open, if one has room and no `fresh` one is wanted; else on a new one,
     /// which `dial` makes the stream for. Of many who need one, one opens it.
     ///
     /// # Errors
     /// `ConnectFailed`, also when what answers does not speak HTTP/2 within `patience`; what `dial` says.
     pub(in crate::proxy) async fn lease(
         &self,
+        backend: &LiveBackend,
         clock: Clock,
         mut fresh: bool,
         (patience, idle): (Duration, Duration),
-        dial: impl Future<Output = Result<TcpStream, Reason>>,
+        dial: impl Future<Output = Result<(Stream, u32), Reason>>,
     ) -> Result<Lease, Reason> {
         let mut dial = pin!(dial);
         let failures = self.failures.get();
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(session) = self.roomy().filter(|_| !fresh) {
+            if let Some(session) = self.roomy(backend.tls_epoch()).filter(|_| !fresh) {
                 return Ok(self.occupy(session, clock, idle));
             }
             let is_full = self.open.borrow().len() >= MOST_SESSIONS;
@@ -107,8 +115,9 @@ impl Sessions {
     }
 
     /// The most used connection that has room: the others may come to rest.
-    fn roomy(&self) -> Option<Rc<Session>> {
-        let open = self.open.borrow();
+    fn roomy(&self, epoch: u32) -> Option<Rc<Session>> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|session| session.epoch == epoch);
         let with_room = open.iter().filter(|session| session.has_room());
         with_room.max_by_key(|session| session.requests.get()).cloned()
     }
@@ -120,9 +129,10 @@ impl Sessions {
     }
 
     /// Closes what has idled for too long, and keeps nothing that takes no requests.
-    pub(in crate::proxy) fn tidy(&self, now: Moment) {
+    pub(in crate::proxy) fn tidy(&self, now: Moment, epoch: u32) {
         self.open.borrow_mut().retain(|session| {
-            session.is_usable() && (session.requests.get() > 0 || session.idle_until.get() > now)
+            let is_fit = session.epoch == epoch && session.is_usable();
+            is_fit && (session.requests.get() > 0 || session.idle_until.get() > now)
         });
     }
 
@@ -168,6 +178,11 @@ impl Session {
 }
 
 impl Lease {
+    /// What its connection is spoken of as.
+    pub(in crate::proxy) fn scheme(&self) -> Scheme {
+        self.session.scheme.clone()
+    }
+
     /// What has been heard of the connection so far.
     pub(in crate::proxy) fn silence(&self) -> Silence {
         Silence { heard: self.session.watch.heard(), session: self.session.clone() }
@@ -203,13 +218,14 @@ impl Drop for Lease {
 /// # Errors
 /// `ConnectFailed` when it does not within `patience`.
 async fn greet(
-    stream: TcpStream,
+    (stream, epoch): (Stream, u32),
     clock: Clock,
     changed: Rc<Notify>,
     patience: Duration,
 ) -> Result<Rc<Session>, Reason> {
     // Resets are no flood on this side: this proxy asks for streams, nobody else.
     let watch = Watch::new(Side::Client, 0, clock);
+    let scheme = if matches!(stream, Stream::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP };
     let io = Guarded::new(stream, watch.clone(), clock);
     let greeting = async {
         let (sender, connection) = Builder::new()
@@ -223,6 +239,8 @@ async fn greet(
         let session = Rc::new(Session {
             sender,
             watch: watch.clone(),
+            scheme,
+            epoch,
             requests: Cell::new(0),
             used: Cell::new(false),
             retired: Cell::new(false),
@@ -238,7 +256,7 @@ async fn greet(
 
 /// Runs until the connection has ended.
 async fn drive(
-    mut connection: Connection<Guarded<TcpStream>, Bytes>,
+    mut connection: Connection<Guarded<Stream>, Bytes>,
     session: Weak<Session>,
     watch: Watch,
     begun: Rc<Notify>,

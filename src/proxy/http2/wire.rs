@@ -92,7 +92,7 @@ impl<S> Guarded<S> {
         self.watch.0.guard.borrow_mut().take_out(bytes, self.clock.now_millis());
     }
 
-    fn note_progress(&self, written: &Poll<io::Result<usize>>) {
+    fn note_progress<T>(&self, written: &Poll<io::Result<T>>) {
         let blocked_since = &self.watch.0.blocked_since;
         match written {
             Poll::Ready(_) => blocked_since.set(None),
@@ -162,7 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        // Of TLS something may be kept that the peer does not take.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.note_progress(&flushed);
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

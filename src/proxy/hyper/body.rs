@@ -78,6 +78,8 @@ impl ArrivingBody {
 /// A client's request body and what of it is kept so that it can be sent again.
 pub(super) struct Upload {
     incoming: ArrivingBody,
+    /// What may trail goes along.
+    trailers: bool,
     /// What was read so far; `None` once it cannot be sent again.
     kept: Option<Vec<Kept>>,
     kept_bytes: usize,
@@ -114,10 +116,16 @@ impl Kept {
 }
 
 impl Upload {
-    /// `keep_at_most` bytes are kept so that they can be sent again; more than `limit` bytes fail.
-    pub(super) fn new(incoming: ArrivingBody, keep_at_most: usize, limit: u64) -> Self {
+    /// What may trail of its `trailers` goes along; `keep_at_most` bytes are kept so that they can be sent again; more than `limit` bytes fail.
+    pub(super) fn new(
+        incoming: ArrivingBody,
+        trailers: bool,
+        keep_at_most: usize,
+        limit: u64,
+    ) -> Self {
         Self {
             incoming,
+            trailers,
             kept: (keep_at_most > 0).then(Vec::new),
             kept_bytes: 0,
             keep_at_most,
@@ -273,7 +281,8 @@ impl UploadReader {
             Some(Err(reason)) => Some(Err(self.stop(reason))),
             Some(Ok(frame)) => {
                 let frame = match frame.into_trailers() {
-                    Ok(trailers) => Frame::trailers(trailing(trailers)),
+                    Ok(trailers) if upload.trailers => Frame::trailers(trailing(trailers)),
+                    Ok(_) => Frame::trailers(HeaderMap::new()),
                     Err(data) => data,
                 };
                 upload.read_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);

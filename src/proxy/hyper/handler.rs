@@ -4,9 +4,10 @@ use super::{
     super::{
         connection::ClientConnection,
         decide::{Assignment, Query, decide},
-        failure::{self, Failure},
+        failure::{Failure, Reply},
         grpc,
         head::{Facts, Head, Version},
+        headers::Changes,
         http2::Interim,
         record::{Answerer, Recorder},
         tries::Tries,
@@ -42,8 +43,8 @@ pub(in crate::proxy) async fn handle(
     let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
     let mut response = match forward(&served, request, interim, &mut recorder).await {
         Ok(answer) => answer.into_response((recorder, active)),
-        Err(failure) if is_call => reply_to_call(failure, recorder),
-        Err(failure) => reply(failure, recorder, is_h1),
+        Err(Reply::Failure(failure)) if is_call => refuse_call(failure, recorder),
+        Err(reply) => respond(&reply, recorder, is_h1),
     };
     if connection.is_leaving() && is_h1 && !is_switching(&response) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -64,28 +65,26 @@ pub(in crate::proxy) fn refuse(
     served.head_read();
     let core = &served.connection.core;
     let method = method_index(method.as_str().as_bytes());
-    reply(reason.into(), Recorder::new(core.clone(), method, core.live.clock.now()), false)
+    respond(&reason.into(), Recorder::new(core.clone(), method, core.live.clock.now()), false)
 }
 
 /// Trailers alone: whoever makes calls looks for their status, and takes HTTP's for the transport's.
-fn reply_to_call(failure: Failure, mut recorder: Recorder) -> Response<ReplyBody> {
-    let reason = failure.reason;
-    recorder.refuse(failure);
+fn refuse_call(failure: Failure, mut recorder: Recorder) -> Response<ReplyBody> {
+    recorder.reply(&failure.into());
     recorder.finish();
     let mut response = Response::new(ReplyBody::Full(None));
-    grpc::fields(reason, response.headers_mut());
+    grpc::fields(failure.reason, response.headers_mut());
     response
 }
 
-fn reply(failure: Failure, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
-    let reason = failure.reason;
-    recorder.refuse(failure);
+fn respond(reply: &Reply, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
+    recorder.reply(reply);
     recorder.finish();
-    let mut response = Response::new(ReplyBody::Full(Some(Bytes::from(failure::page(reason)))));
+    let mut response = Response::new(ReplyBody::Full(Some(Bytes::from(reply.page()))));
     *response.status_mut() =
-        StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    failure::fields(reason, response.headers_mut());
-    if failure.muddles() && is_h1 {
+        StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply.fields(response.headers_mut());
+    if reply.muddles() && is_h1 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -112,22 +111,33 @@ async fn forward(
     mut request: Request<ArrivingBody>,
     interim: Option<Interim>,
     recorder: &mut Recorder,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, Reply> {
     let connection = &served.connection;
     let core = &connection.core;
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
+    if connection.is_misdirected(host.as_ref()) {
+        return Err(Reason::Misdirected.into());
+    }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());
     }
     let client = &connection.client;
-    let address = client.address(&parts.headers);
+    let address = client.address(&parts.headers, &connection.listener.spec);
     let secure = client.is_secure(&parts.headers);
     let now = core.now_millis();
-    let query =
-        Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
+    let query = Query {
+        connection,
+        head: &head,
+        facts: &facts,
+        host,
+        client: address,
+        secure,
+        now,
+        earlier: None,
+    };
     let assignment = decide(core, &query).map_err(|refusal| recorder.note_refusal(refusal))?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
@@ -138,7 +148,7 @@ async fn forward(
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
     let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
     let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
-    send(served, (&parts, incoming), decided, interim, upgrade, recorder).await
+    Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
 
 /// A request that was judged, and for which it was decided.
@@ -183,15 +193,14 @@ async fn send(
     let Decided { facts, assignment, tries, request_id, began_millis } = decided;
     let connection = &served.connection;
     let mut sending = Sending {
-        core: &connection.core,
-        client: &connection.client,
+        connection,
         tries,
         head: &head(parts),
         parts,
         facts: &facts,
         request_id,
         began_millis,
-        upload: upload(incoming, &assignment)?,
+        upload: upload(incoming, &facts, &assignment)?,
         interim,
         body_timeout: connection.listener.spec.timeouts.body,
     };
@@ -203,6 +212,7 @@ async fn send(
 /// `BodyTooLarge` when the client says so beforehand.
 fn upload(
     incoming: ArrivingBody,
+    facts: &Facts,
     assignment: &Assignment,
 ) -> Result<Option<Rc<RefCell<Upload>>>, Failure> {
     if incoming.is_end_stream() {
@@ -212,6 +222,11 @@ fn upload(
     if incoming.size_hint().lower() > policy.limits.body_bytes {
         return Err(Reason::BodyTooLarge.into());
     }
+    let changes = Changes::of(policy, assignment.withheld.as_deref());
+    // `Connection` may name trailers too (RFC 9110 section 7.6.1), and what stays behind or is set by the route
+    // must not come in by them.
+    let trailers = !facts.names_fields && !changes.edit_fields();
     let keep = policy.retries.buffer as usize;
-    Ok(Some(Rc::new(RefCell::new(Upload::new(incoming, keep, policy.limits.body_bytes)))))
+    let upload = Upload::new(incoming, trailers, keep, policy.limits.body_bytes);
+    Ok(Some(Rc::new(RefCell::new(upload))))
 }

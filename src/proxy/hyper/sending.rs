@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        core::Core,
+        connection::ClientConnection,
         decide::Assignment,
         failure::Failure,
         flight::Flight,
         head::{Facts, Head},
-        headers::{Added, Client, to_backend},
+        headers::{Added, Changes, to_backend},
         http2::{self, Interim, MOST_INTERIM, Sent, Unanswered},
         record::Recorder,
         tries::{Miss, Next, Tries},
@@ -18,9 +18,13 @@ use super::{
 };
 use crate::{
     live::{Moment, Reason, millis},
+    routing::PathRewrite,
     spec::PoolProtocol,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts,
+    uri::PathAndQuery,
+};
 use hyper::ext::on_informational;
 use std::{
     cell::RefCell,
@@ -33,8 +37,7 @@ use std::{
 use tokio::sync::mpsc;
 
 pub(super) struct Sending<'a> {
-    pub(super) core: &'a Rc<Core>,
-    pub(super) client: &'a Client,
+    pub(super) connection: &'a ClientConnection,
     pub(super) parts: &'a Parts,
     pub(super) head: &'a Head<'a, HeaderMap>,
     pub(super) facts: &'a Facts,
@@ -123,8 +126,14 @@ impl Sending<'_> {
                 Attempt::Missed(miss) => miss,
             };
             unsent = None;
-            let next =
-                self.tries.after(missed, self.core, self.head, self.facts, assignment, recorder);
+            let next = self.tries.after(
+                missed,
+                self.connection,
+                self.head,
+                self.facts,
+                assignment,
+                recorder,
+            );
             (assignment, fresh) = match next? {
                 Next::Fresh(assignment) => (assignment, true),
                 Next::Elsewhere(assignment) => (assignment, false),
@@ -146,11 +155,17 @@ impl Sending<'_> {
     ) -> Result<Conn, Reason> {
         let idle = &flight.upstream.hyper;
         if !fresh
-            && let Some(conn) = Conn::checkout(idle, self.core.live.clock, self.is_delicate()).await
+            && let Some(conn) = Conn::checkout(
+                idle,
+                self.connection.core.live.clock,
+                flight.upstream.backend.tls_epoch(),
+                self.is_delicate(),
+            )
+            .await
         {
             return Ok(conn);
         }
-        let stream = connect(self.core, flight, &assignment.policy).await?;
+        let stream = connect(&self.connection.core, flight, &assignment.policy).await?;
         Conn::new(stream).await.map_err(|_| Reason::ConnectFailed)
     }
 
@@ -163,11 +178,14 @@ impl Sending<'_> {
     ) -> Attempt {
         let mut request = match unsent {
             Some(request) => *request,
-            None => self.request(assignment, flight),
+            None => match self.request(assignment, flight) {
+                Ok(request) => request,
+                Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
+            },
         };
         let announced = self.interim.as_ref().map(|_| announcements(&mut request));
         let timeout = assignment.policy.timeouts.response;
-        let clock = self.core.live.clock;
+        let clock = self.connection.core.live.clock;
         flight.arm(clock, timeout, Reason::ResponseTimeout);
         let (sent, before) = (clock.now(), conn.passed());
         let response = self.passing(announced, conn.sender.try_send_request(request));
@@ -175,7 +193,8 @@ impl Sending<'_> {
             Err(reason) | Ok(Err(reason)) => return Attempt::Missed(Miss::Failed(reason)),
             Ok(Ok(Ok(response))) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.core.index, clock.now().since(sent));
+                let taken = clock.now().since(sent);
+                stats.record_upstream_response(self.connection.core.index, taken);
                 conn.observe(response.headers());
                 return Attempt::Answered(Link::Http1(conn), response.map(ArrivingBody::Hyper));
             }
@@ -213,18 +232,23 @@ impl Sending<'_> {
         fresh: bool,
     ) -> Attempt {
         let timeouts = &assignment.policy.timeouts;
-        let clock = self.core.live.clock;
+        let core = &self.connection.core;
+        let clock = core.live.clock;
         // Until there is room on a connection.
         flight.arm(clock, timeouts.response, Reason::Overloaded);
         let times = (timeouts.connect, timeouts.upstream_idle);
-        let dial = connect(self.core, flight, &assignment.policy);
-        let lease = flight.upstream.http2.lease(clock, fresh, times, dial);
+        let dial = connect(core, flight, &assignment.policy);
+        let lease =
+            flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, dial);
         let lease = match unless_judged(flight, lease).await {
             Ok(Ok(lease)) => lease,
             Err(reason) | Ok(Err(reason)) => return Attempt::Missed(Miss::Failed(reason)),
         };
-        let mut request = self.request(assignment, flight);
-        http2::translate(&mut request, &flight.upstream.authority);
+        let mut request = match self.request(assignment, flight) {
+            Ok(request) => request,
+            Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
+        };
+        http2::translate(&mut request, lease.scheme(), &flight.upstream.authority);
         flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
         let sent = clock.now();
         let (reused, silence) = (lease.reused && !fresh, lease.silence());
@@ -232,7 +256,7 @@ impl Sending<'_> {
         let failed = match unless_judged(flight, asked).await {
             Ok(Ok((link, response))) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.core.index, clock.now().since(sent));
+                stats.record_upstream_response(core.index, clock.now().since(sent));
                 let response = response.map(ArrivingBody::Http2);
                 return Attempt::Answered(Link::Http2(link), response);
             }
@@ -281,12 +305,19 @@ impl Sending<'_> {
     }
 
     /// The request as this attempt sends it.
-    fn request(&self, assignment: &Assignment, flight: &Rc<Flight>) -> Request<UpstreamBody> {
+    ///
+    /// # Errors
+    /// `BadRequest` when the path that its route makes of it cannot be sent.
+    fn request(
+        &self,
+        assignment: &Assignment,
+        flight: &Rc<Flight>,
+    ) -> Result<Request<UpstreamBody>, Reason> {
         let body = match &self.upload {
             None => UpstreamBody::Empty,
             Some(upload) => {
                 let timeouts = UploadTimeouts {
-                    clock: self.core.live.clock,
+                    clock: self.connection.core.live.clock,
                     body: self.body_timeout,
                     response: assignment.policy.timeouts.response,
                     stream: assignment.policy.timeouts.body,
@@ -296,19 +327,20 @@ impl Sending<'_> {
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = origin_form(&self.parts.uri);
         let added = Added {
-            client: self.client,
+            client: &self.connection.client,
             request_id: self.request_id.as_bytes(),
             backend: flight.upstream.authority.as_bytes(),
+            changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
         };
+        *request.uri_mut() = origin_form(&self.parts.uri, added.changes.rewrite)?;
         to_backend(self.head, self.facts, &added, request.headers_mut());
         let is_http1 = flight.upstream.backend.protocol == PoolProtocol::H1;
         if self.upload.is_some() && self.facts.framing.declared().is_none() && is_http1 {
             // Without it hyper takes a GET for one without a body, whatever there is.
             request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        request
+        Ok(request)
     }
 }
 
@@ -325,9 +357,14 @@ fn announcements(request: &mut Request<UpstreamBody>) -> mpsc::Receiver<(StatusC
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Path and query alone (RFC 9112 section 3.2.1), or `*`.
-fn origin_form(uri: &Uri) -> Uri {
-    match uri.path_and_query() {
-        Some(target) => Uri::from(target.clone()),
-        None => Uri::from_static("/"),
-    }
+fn origin_form(uri: &Uri, rewrite: Option<&PathRewrite>) -> Result<Uri, Reason> {
+    let Some(target) = uri.path_and_query() else { return Ok(Uri::from_static("/")) };
+    let Some(rewrite) = rewrite else { return Ok(Uri::from(target.clone())) };
+    let (start, rest) = rewrite.of(target.path());
+    let target = match target.query() {
+        Some(query) => format!("{start}{rest}?{query}"),
+        None => format!("{start}{rest}"),
+    };
+    let target = PathAndQuery::try_from(target).map_err(|_| Reason::BadRequest)?;
+    Ok(Uri::from(target))
 }

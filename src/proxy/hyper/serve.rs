@@ -10,7 +10,7 @@ use super::{
     handler,
     stream::ClientStream,
 };
-use crate::live::millis;
+use crate::{live::millis, net::Stream};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,7 +24,7 @@ use std::{
     sync::atomic::Ordering,
     time::Duration,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{io::AsyncReadExt, time::timeout};
 
 /// A connection that this engine serves.
 pub(in crate::proxy) struct Served {
@@ -40,10 +40,10 @@ pub(in crate::proxy) struct Served {
 }
 
 /// Serves a connection until it ends.
-pub(in crate::proxy) async fn serve(connection: Rc<ClientConnection>, stream: TcpStream) {
+pub(in crate::proxy) async fn serve(connection: Rc<ClientConnection>, mut stream: Stream) {
     let served = Served::new(connection);
     let beginning = async {
-        if served.is_used_in_time(&stream).await {
+        if served.is_used_in_time(&mut stream).await {
             sniff(stream, &served).await
         } else {
             Err(io::ErrorKind::UnexpectedEof.into())
@@ -63,7 +63,7 @@ pub(in crate::proxy) async fn serve(connection: Rc<ClientConnection>, stream: Tc
 /// Serves a connection that speaks HTTP/2; `prefix` is what was read of it.
 pub(in crate::proxy) async fn serve_h2(
     connection: Rc<ClientConnection>,
-    stream: TcpStream,
+    stream: Stream,
     prefix: Vec<u8>,
 ) {
     let served = Served::new(connection);
@@ -73,9 +73,9 @@ pub(in crate::proxy) async fn serve_h2(
 }
 
 /// Reads as much as it takes to tell HTTP/2 with prior knowledge from HTTP/1 (RFC 9113 section 3.3).
-async fn sniff(mut stream: TcpStream, served: &Served) -> io::Result<(ClientStream, bool)> {
+async fn sniff(mut stream: Stream, served: &Served) -> io::Result<(ClientStream, bool)> {
     let connection = &served.connection;
-    let protocols = connection.listener.spec.protocols;
+    let protocols = connection.protocols;
     let mut prefix = [0; PREFACE.len()];
     let mut len = 0;
     while protocols.h2 && len < PREFACE.len() && prefix[..len] == PREFACE[..len] {
@@ -250,18 +250,16 @@ impl Served {
     }
 
     /// True when bytes have come; false when its listener has left and none came for a while.
-    async fn is_used_in_time(&self, stream: &TcpStream) -> bool {
+    async fn is_used_in_time(&self, stream: &mut Stream) -> bool {
         let mut stopped = self.connection.stopped.clone();
         let left = async {
             // A worker that ends takes the connection with it.
             let _ = stopped.wait_for(|stopped| *stopped).await;
             tokio::time::sleep(QUIET_BEFORE_CLOSE).await;
         };
-        let mut byte = [0];
         tokio::select! {
             biased;
-            // Readiness alone may be a false alarm.
-            peeked = stream.peek(&mut byte) => peeked.is_ok(),
+            readable = stream.readable() => readable.is_ok(),
             () = left => false,
         }
     }
