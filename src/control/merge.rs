@@ -140,6 +140,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &file.retries,
             &ours.retries
         ),
+        rescue: pick(base.map(|b| &b.rescue), &file.rescue, &ours.rescue),
         unhealthy_pool: pick(
             base.map(|b| &b.unhealthy_pool),
             &file.unhealthy_pool,

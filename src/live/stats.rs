@@ -105,6 +105,8 @@ pub enum Reason {
     ClientClosed,
     /// A tunnel or a response body was silent for too long.
     IdleTimeout,
+    /// The backend answered 500 to 599, and the request was sent to another pool.
+    ServerError,
 }
 
 impl Fault {
@@ -120,7 +122,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -139,6 +141,7 @@ impl Reason {
         Self::RequestDeadline,
         Self::ClientClosed,
         Self::IdleTimeout,
+        Self::ServerError,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -161,6 +164,7 @@ impl Reason {
             Self::RequestDeadline => "request_deadline",
             Self::ClientClosed => "client_closed",
             Self::IdleTimeout => "idle_timeout",
+            Self::ServerError => "server_error",
         }
     }
 
@@ -175,7 +179,9 @@ impl Reason {
             Self::Expectation => 417,
             Self::HeadersTooLarge => 431,
             Self::NotSupported => 501,
-            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse => 502,
+            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse | Self::ServerError => {
+                502
+            }
             Self::NoBackend | Self::Overloaded | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,
@@ -229,6 +235,7 @@ struct Cell {
     upstream_connect: Histogram,
     failures: [[Counter; Reason::ALL.len()]; Fault::ALL.len()],
     retries: Counter,
+    rescued: Counter,
     drain_cut: Counter,
 }
 
@@ -242,6 +249,7 @@ impl Default for Cell {
             upstream_connect: Histogram::default(),
             failures: Default::default(),
             retries: Counter::default(),
+            rescued: Counter::default(),
             drain_cut: Counter::default(),
         }
     }
@@ -266,6 +274,7 @@ pub struct PoolTotals {
     /// By [`Fault`] and [`Reason`].
     pub failures: [[u64; Reason::ALL.len()]; Fault::ALL.len()],
     pub retries: u64,
+    pub rescued: u64,
     /// Requests cancelled at the deadline of a drain.
     pub drain_cut: u64,
 }
@@ -302,6 +311,11 @@ impl PoolStats {
         self.cells.of(core).retries.add(1);
     }
 
+    /// What failed here is sent to another pool.
+    pub fn record_rescue(&self, core: usize) {
+        self.cells.of(core).rescued.add(1);
+    }
+
     /// A request was cancelled at the deadline of a drain.
     pub(super) fn record_drain_cut(&self, core: usize) {
         self.cells.of(core).drain_cut.add(1);
@@ -316,6 +330,7 @@ impl PoolStats {
             upstream_connect: HistogramTotals::default(),
             failures: [[0; Reason::ALL.len()]; Fault::ALL.len()],
             retries: 0,
+            rescued: 0,
             drain_cut: 0,
         });
         for cell in self.cells.iter() {
@@ -330,6 +345,7 @@ impl PoolStats {
             totals.upstream_response.add(&cell.upstream_response);
             totals.upstream_connect.add(&cell.upstream_connect);
             totals.retries += cell.retries.get();
+            totals.rescued += cell.rescued.get();
             totals.drain_cut += cell.drain_cut.get();
         }
         totals

@@ -1,10 +1,15 @@
 //! What one worker thread owns. Nothing here is shared: other cores have their own.
 
-use super::{flight::Flights, http1::Desk, retry::Budget, upstream::Upstream};
+use super::{
+    flight::Flights,
+    http1::Desk,
+    retry::{Again, Budget},
+    upstream::Upstream,
+};
 use crate::{
     live::{Live, LiveBackend, Reason},
     routing::{BalanceState, Policy, Sequence},
-    spec::{Name, Retries},
+    spec::Name,
 };
 use http::HeaderValue;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -123,11 +128,18 @@ impl Core {
         f(state)
     }
 
-    /// Takes one retry out of the budget of the service in `slot`, if there is one left.
-    pub(super) fn may_retry(&self, slot: usize, retries: &Retries) -> bool {
+    /// Takes one out of the budget of the service in `slot`, if there is one left.
+    pub(super) fn spend(&self, slot: usize, again: Again, percent: u32) -> bool {
         let now = self.now_millis();
         let mut services = self.services.borrow_mut();
-        services.get_mut(slot).is_some_and(|state| state.budget.retry(retries, now))
+        services.get_mut(slot).is_some_and(|state| state.budget.take(again, percent, now))
+    }
+
+    /// Another rescue would be within the budget of the service in `slot`.
+    pub(super) fn can_rescue(&self, slot: usize, percent: u32) -> bool {
+        let now = self.now_millis();
+        let services = self.services.borrow();
+        services.get(slot).is_some_and(|state| state.budget.has(Again::Rescue, percent, now))
     }
 
     /// A connection to a backend could not be opened; after `consecutive` in a row it is left out.

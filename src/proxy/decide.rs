@@ -3,9 +3,11 @@
 
 use super::{
     core::{Core, CorePolicy, ServiceState},
+    failure::fault_of,
     fields::{Known, Lines, connection_options},
     flight::Ticket,
     head::{self, Facts, Head},
+    retry::Again,
     upstream::Upstream,
 };
 use crate::{
@@ -25,6 +27,8 @@ pub(super) struct Assignment {
     pub(super) policy: CorePolicy,
     /// Of the service, for this core's budgets.
     pub(super) service_slot: usize,
+    /// What fails here may be sent to the pool that rescues.
+    pub(super) rescuable: bool,
     /// The sticky cookie that the client is given.
     pub(super) issued: Option<Issued>,
 }
@@ -69,6 +73,8 @@ pub(super) struct Earlier<'a> {
     /// Slots of the backends that were tried.
     pub(super) tried: &'a [usize],
     pub(super) issued: Option<Issued>,
+    /// It goes to the pool that rescues.
+    pub(super) rescue: bool,
 }
 
 /// # Errors
@@ -100,18 +106,31 @@ fn decide_on<L: Lines>(
     let live = &snapshot.services[route.service];
     let choice = Choice { service, live, core, now: query.now };
     let pools = service.pools.len();
-    let (backend, issued, policy) =
-        core.service(live.slot.index(), &live.name, pools, |state| {
-            if query.earlier.is_none() {
-                state.budget.request(choice.now);
-            }
-            let (backend, issued) = choice.make(&view, query, state)?;
-            Ok::<_, Refusal>((backend, issued, state.policy(&service.policy)))
-        })?;
-    let upstream = core.upstream(backend);
+    let (chosen, policy) = core.service(live.slot.index(), &live.name, pools, |state| {
+        if query.earlier.is_none() {
+            state.budget.request(choice.now);
+        }
+        let chosen = choice.make(&view, query, state)?;
+        Ok::<_, Refusal>((chosen, state.policy(&service.policy)))
+    })?;
+    let upstream = core.upstream(chosen.backend);
     let ticket = core.flights.begin(core.index, upstream);
     let service_slot = live.slot.index();
-    Ok(Assignment { ticket, policy, service_slot, issued })
+    let rescuable = policy.rescue.is_some_and(|rescue| rescue.to != chosen.pool);
+    Ok(Assignment { ticket, policy, service_slot, rescuable, issued: chosen.issued })
+}
+
+/// The pool that rescues for the service in `slot` can take requests.
+pub(super) fn has_rescuer(core: &Core, slot: usize) -> bool {
+    core.live.published.read(|snapshot| {
+        let mut services = snapshot.table.services.iter().zip(&snapshot.services);
+        services.find(|(_, live)| live.slot.index() == slot).is_some_and(|(service, live)| {
+            service.policy.rescue.is_some_and(|rescue| {
+                let pool = &service.pools[rescue.to];
+                !pool.drained && is_available(pool, &live.pools[rescue.to])
+            })
+        })
+    })
 }
 
 /// A backend that reads the path more laxly would take it for one that has another route or pin: the raw path
@@ -157,29 +176,66 @@ struct Choice<'a> {
     now: u64,
 }
 
+struct Chosen<'a> {
+    /// An index into the service's pools.
+    pool: usize,
+    backend: &'a Arc<LiveBackend>,
+    /// The sticky key that was made up for it.
+    issued: Option<Issued>,
+}
+
 impl<'a> Choice<'a> {
-    /// The backend of the request, and the sticky key that was made up for it.
     fn make<L: Lines>(
         &self,
         view: &RequestView<'_, L>,
         query: &Query<'_, L>,
         state: &mut ServiceState,
-    ) -> Result<(&'a Arc<LiveBackend>, Option<Issued>), Refusal> {
+    ) -> Result<Chosen<'a>, Refusal> {
         let (key, issued) = self.key(view, query);
         let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
-        let pool = self.pool(view, query.earlier.as_ref(), key, state)?;
+        let pool = match &query.earlier {
+            Some(Earlier { rescue: true, .. }) => {
+                let rescue = self.service.policy.rescue;
+                rescue.map(|rescue| rescue.to).ok_or(Reason::NoBackend)?
+            }
+            earlier => self.pool(view, earlier.as_ref(), key, state)?,
+        };
         let balance_key = match self.service.policy.balance {
             Balance::Hash => key.unwrap_or_else(|| Key::of_address(query.client)).hash(),
             // Nobody asks for it.
             _ => 0,
         };
-        match self.backend(pool, tried, balance_key, state) {
-            Some(backend) => Ok((backend, issued)),
-            None => {
-                let pool = Some(self.live.pools[pool].pool.clone());
-                Err(Refusal { reason: Reason::NoBackend, pool })
-            }
+        if let Some(backend) = self.backend(pool, tried, balance_key, state) {
+            return Ok(Chosen { pool, backend, issued });
         }
+        if query.earlier.is_none()
+            && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
+        {
+            return Ok(Chosen { pool: rescuer, backend, issued });
+        }
+        let pool = Some(self.live.pools[pool].pool.clone());
+        Err(Refusal { reason: Reason::NoBackend, pool })
+    }
+
+    /// A backend of the pool that rescues what finds none in `pool`, and the place of that pool.
+    fn rescue(
+        &self,
+        pool: usize,
+        key: u64,
+        state: &mut ServiceState,
+    ) -> Option<(usize, &'a Arc<LiveBackend>)> {
+        let rescue = self.service.policy.rescue?;
+        if rescue.to == pool || !rescue.on.failure {
+            return None;
+        }
+        let backend = self.backend(rescue.to, &[], key, state)?;
+        if !state.budget.take(Again::Rescue, rescue.budget_percent, self.now) {
+            return None;
+        }
+        let (stats, core) = (&self.live.pools[pool].pool.stats, self.core.index);
+        stats.record_failure(core, fault_of(Reason::NoBackend), Reason::NoBackend);
+        stats.record_rescue(core);
+        Some((rescue.to, backend))
     }
 
     fn key<L: Lines>(

@@ -68,6 +68,7 @@ fn explain(reason: Reason) -> &'static str {
         Reason::RequestDeadline => "the request took longer than allowed",
         Reason::ClientClosed => "the client has left",
         Reason::IdleTimeout => "nothing was sent for too long",
+        Reason::ServerError => "the backend answered that it has failed",
     }
 }
 
@@ -88,6 +89,7 @@ pub(super) fn fault_of(reason: Reason) -> Fault {
         | Reason::BadResponse
         | Reason::NoBackend
         | Reason::IdleTimeout
+        | Reason::ServerError
         | Reason::ResponseTimeout => Fault::Upstream,
         Reason::Overloaded | Reason::Draining | Reason::RequestDeadline => Fault::Proxy,
     }

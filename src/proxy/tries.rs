@@ -2,14 +2,15 @@
 
 use super::{
     core::Core,
-    decide::{Assignment, Earlier, Query, decide},
-    failure::Failure,
+    decide::{Assignment, Earlier, Issued, Query, decide, has_rescuer},
+    failure::{Failure, fault_of},
     fields::Lines,
     head::{self, Facts, Head},
     record::{Answerer, Recorder},
+    retry::Again,
     upstream::Upstream,
 };
-use crate::live::Reason;
+use crate::live::{Fault, Reason};
 use std::{net::IpAddr, rc::Rc};
 
 /// The attempts to get a request answered.
@@ -26,6 +27,8 @@ pub(super) struct Tries {
     tries: u32,
     /// It was sent again to the same backend.
     replayed: bool,
+    /// It was sent to the pool that rescues.
+    rescued: bool,
 }
 
 /// How an attempt ended without an answer.
@@ -40,7 +43,11 @@ pub(super) enum Miss {
         /// All of the request is still there.
         whole: bool,
     },
-    Failed(Reason),
+    Failed {
+        reason: Reason,
+        /// All of the request is still there.
+        whole: bool,
+    },
 }
 
 /// What comes after it.
@@ -58,12 +65,20 @@ pub(super) fn is_idempotent(method: &str) -> bool {
 impl Tries {
     pub(super) fn new(address: IpAddr, secure: bool, method: &str) -> Self {
         let idempotent = is_idempotent(method);
-        Self { address, secure, idempotent, tried: Vec::new(), tries: 1, replayed: false }
+        Self {
+            address,
+            secure,
+            idempotent,
+            tried: Vec::new(),
+            tries: 1,
+            replayed: false,
+            rescued: false,
+        }
     }
 
     /// Nothing has failed yet, and nothing has taken its time.
     pub(super) fn is_first(&self) -> bool {
-        self.tries == 1 && !self.replayed
+        self.tries == 1 && !self.replayed && !self.rescued
     }
 
     /// # Errors
@@ -77,8 +92,8 @@ impl Tries {
         assignment: Assignment,
         recorder: &mut Recorder,
     ) -> Result<Next, Failure> {
-        let on = assignment.policy.retries.on;
-        let (reason, again) = match miss {
+        let policy = assignment.policy.clone();
+        let (reason, repeatable, again) = match miss {
             Miss::Silent { reused, written, whole } => {
                 let repeatable = whole && (!written || self.idempotent);
                 // The backend closed an idle connection while the request was on its way to it.
@@ -86,36 +101,101 @@ impl Tries {
                     self.replayed = true;
                     return Ok(Next::Fresh(assignment));
                 }
-                (Reason::UpstreamReset, on.reset && repeatable)
+                (Reason::UpstreamReset, repeatable, policy.retries.on.reset && repeatable)
             }
-            Miss::Failed(reason) => (reason, reason == Reason::ConnectFailed && on.connect),
+            Miss::Failed { reason: reason @ Reason::ConnectFailed, whole } => {
+                (reason, whole, policy.retries.on.connect)
+            }
+            Miss::Failed { reason, whole } => (reason, whole && self.idempotent, false),
         };
-        let upstream: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
-        let failure = Failure::of_attempt(core, &upstream, reason);
-        let retries = &assignment.policy.retries;
-        if !again
-            || self.tries >= retries.attempts
-            || !core.may_retry(assignment.service_slot, retries)
-        {
+        let failed: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
+        let failure = Failure::of_attempt(core, &failed, reason);
+        if self.rescued {
             return Err(failure);
         }
+        let (slot, rescuable) = (assignment.service_slot, assignment.rescuable && repeatable);
         let issued = assignment.issued.clone();
         drop(assignment);
-        self.tries += 1;
-        self.tried.push(upstream.backend.slot.index());
-        let host = head::host(head)?;
+        let stats = &failed.backend.pool.stats;
+        let retries = &policy.retries;
+        if again
+            && self.tries < retries.attempts
+            && core.spend(slot, Again::Retry, retries.budget_percent)
+        {
+            self.tries += 1;
+            self.tried.push(failed.backend.slot.index());
+            if let Some(next) = self.decide(core, head, facts, &failed, issued.clone()) {
+                stats.record_retry(core.index);
+                return Ok(next.noted(recorder));
+            }
+        }
+        if let Some(rescue) = policy.rescue
+            && rescuable
+            && match reason {
+                Reason::ServerError => rescue.on.server_error,
+                _ => rescue.on.failure && fault_of(reason) == Fault::Upstream,
+            }
+            && core.spend(slot, Again::Rescue, rescue.budget_percent)
+        {
+            self.rescued = true;
+            if let Some(next) = self.decide(core, head, facts, &failed, issued) {
+                stats.record_rescue(core.index);
+                return Ok(next.noted(recorder));
+            }
+        }
+        Err(failure)
+    }
+
+    /// Decides anew, after `failed`.
+    fn decide<L: Lines>(
+        &self,
+        core: &Rc<Core>,
+        head: &Head<'_, L>,
+        facts: &Facts,
+        failed: &Rc<Upstream>,
+        issued: Option<Issued>,
+    ) -> Option<Next> {
         let query = Query {
             head,
             facts,
-            host,
+            // It was good before.
+            host: head::host(head).ok()?,
             client: self.address,
             secure: self.secure,
             now: core.now_millis(),
-            earlier: Some(Earlier { last: &upstream, tried: &self.tried, issued }),
+            earlier: Some(Earlier {
+                last: failed,
+                tried: &self.tried,
+                issued,
+                rescue: self.rescued,
+            }),
         };
-        let assignment = decide(core, &query).map_err(|_| failure)?;
-        upstream.backend.pool.stats.record_retry(core.index);
-        recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
-        Ok(Next::Elsewhere(assignment))
+        decide(core, &query).ok().map(Next::Elsewhere)
     }
+}
+
+impl Next {
+    fn noted(self, recorder: &mut Recorder) -> Self {
+        if let Self::Elsewhere(assignment) = &self {
+            recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
+        }
+        self
+    }
+}
+
+/// The backend has answered 500 to 599, and the client had better get the answer of the pool that rescues,
+/// which there is one for. `whole`: all of the request is still there.
+pub(super) fn is_rescued(
+    core: &Core,
+    assignment: &Assignment,
+    idempotent: bool,
+    whole: bool,
+) -> bool {
+    let slot = assignment.service_slot;
+    let has_budget = || {
+        assignment.policy.rescue.is_some_and(|rescue| {
+            rescue.on.server_error && core.can_rescue(slot, rescue.budget_percent)
+        })
+    };
+    assignment.rescuable && idempotent && whole && has_budget() && has_rescuer(core, slot)
 }

@@ -23,6 +23,6 @@ pub use request::{Fields, RequestView, folded_path};
 pub use split::{PoolSet, Sequence, Split};
 pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};
 pub use table::{
-    BackendTable, CompiledPin, CompiledRoute, Policy, PoolTable, RoutingTable, ServiceTable,
-    compile,
+    BackendTable, CompiledPin, CompiledRoute, Policy, PoolTable, RescuePolicy, RoutingTable,
+    ServiceTable, compile,
 };

@@ -3,8 +3,8 @@ use super::{
     index::Index, matcher::holds,
 };
 use crate::spec::{
-    BackendAddress, Balance, Ejection, Match, Name, Pool, Retries, Service, ServiceLimits,
-    ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
+    BackendAddress, Balance, Ejection, Match, Name, Pool, RescueOn, Retries, Service,
+    ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -57,10 +57,21 @@ pub struct Policy {
     pub timeouts: ServiceTimeouts,
     pub limits: ServiceLimits,
     pub retries: Retries,
+    pub rescue: Option<RescuePolicy>,
     pub ejection: Ejection,
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
     pub expose_version: bool,
+}
+
+/// Where a request is sent once more that failed on another pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RescuePolicy {
+    /// An index into the service's pools.
+    pub to: usize,
+    /// Rescues as a share of the last 10 s of requests, in percent.
+    pub budget_percent: u32,
+    pub on: RescueOn,
 }
 
 #[derive(Clone, Debug)]
@@ -122,6 +133,12 @@ impl ServiceTable {
             pool: (service.pools.get_index_of(&pin.pool))
                 .expect("a valid spec has the pools its pins name"),
         };
+        let rescue = service.rescue.as_ref().map(|rescue| RescuePolicy {
+            to: (service.pools.get_index_of(&rescue.to))
+                .expect("a valid spec has the pool that its rescue names"),
+            budget_percent: rescue.budget_percent,
+            on: rescue.on,
+        });
         Self {
             name: name.clone(),
             pools: service.pools.iter().map(|(name, pool)| PoolTable::new(name, pool)).collect(),
@@ -137,6 +154,7 @@ impl ServiceTable {
                 timeouts: service.timeouts,
                 limits: service.limits,
                 retries: service.retries,
+                rescue,
                 ejection: service.ejection,
                 unhealthy_pool: service.unhealthy_pool,
                 expose_version: service.expose_version,

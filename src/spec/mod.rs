@@ -12,8 +12,8 @@ pub use address::{AddressError, AdminAddress, BackendAddress};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
 pub use service::{
-    Backend, Balance, Ejection, HealthCheck, Pin, Pool, Retries, RetryOn, Service, ServiceLimits,
-    ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
+    Backend, Balance, Ejection, HealthCheck, Pin, Pool, Rescue, RescueOn, Retries, RetryOn,
+    Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
 };
 
 use indexmap::IndexMap;

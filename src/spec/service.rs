@@ -15,6 +15,8 @@ pub struct Service {
     pub timeouts: ServiceTimeouts,
     pub limits: ServiceLimits,
     pub retries: Retries,
+    /// `None`: what fails on a pool has failed.
+    pub rescue: Option<Rescue>,
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
     pub expose_version: bool,
@@ -35,6 +37,7 @@ impl Service {
             timeouts: ServiceTimeouts::default(),
             limits: ServiceLimits::default(),
             retries: Retries::default(),
+            rescue: None,
             unhealthy_pool: UnhealthyPool::default(),
             expose_version: false,
         }
@@ -237,6 +240,35 @@ impl Default for Retries {
             on: RetryOn { connect: true, reset: true },
             buffer: 64 << 10,
         }
+    }
+}
+
+/// Where a request is sent once more that failed on another pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescue {
+    pub to: Name,
+    /// Rescues as a share of the last 10 s of requests, in percent; at least 3 a second are allowed.
+    pub budget_percent: u32,
+    pub on: RescueOn,
+}
+
+impl Rescue {
+    pub fn new(to: Name) -> Self {
+        Self { to, budget_percent: 20, on: RescueOn::default() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RescueOn {
+    /// No backend, or none that gave a valid answer in time.
+    pub failure: bool,
+    /// An answer of 500 to 599.
+    pub server_error: bool,
+}
+
+impl Default for RescueOn {
+    fn default() -> Self {
+        Self { failure: true, server_error: true }
     }
 }
 

@@ -122,6 +122,11 @@ fn failures(page: &mut Page, pools: &[Counted]) {
     for Counted { pool, totals, .. } in routed(pools) {
         family.sample(&labels(pool), totals.retries);
     }
+    let help = "Requests sent to the pool that rescues, under the pool where they failed.";
+    let mut family = page.family("crossfade_rescued_total", Type::Counter, help);
+    for Counted { pool, totals, .. } in routed(pools) {
+        family.sample(&labels(pool), totals.rescued);
+    }
 }
 
 fn in_flight(page: &mut Page, pools: &[Counted]) {

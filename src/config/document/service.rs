@@ -2,8 +2,8 @@ use super::{Detail, Keys, matching, text};
 use crate::{
     config::keys::{BalanceKind, UnhealthyPoolKind},
     spec::{
-        Backend, BackendAddress, HealthCheck, Name, Pool, Retries, Service, ServiceTimeouts,
-        Sticky, StickyKey,
+        Backend, BackendAddress, HealthCheck, Name, Pool, Rescue, Retries, Service,
+        ServiceTimeouts, Sticky, StickyKey,
     },
 };
 use indexmap::IndexMap;
@@ -33,6 +33,9 @@ pub(super) fn service(service: &Service, detail: Detail) -> Value {
     limits.size("body_bytes", service.limits.body_bytes, defaults.limits.body_bytes);
     keys.section("limits", limits);
     keys.section("retries", retries(&service.retries, detail));
+    if let Some(it) = &service.rescue {
+        keys.set("rescue", rescue(it, detail));
+    }
     keys.other("unhealthy_pool", &service.unhealthy_pool, &defaults.unhealthy_pool, |it| {
         UnhealthyPoolKind::word(it).into()
     });
@@ -121,4 +124,18 @@ fn retries(value: &Retries, detail: Detail) -> Keys {
     });
     keys.size("buffer", value.buffer.into(), default.buffer.into());
     keys
+}
+
+fn rescue(value: &Rescue, detail: Detail) -> Value {
+    let default = Rescue::new(value.to.clone());
+    let mut keys = Keys::new(detail);
+    keys.set("to", text(&value.to));
+    keys.other("budget", &value.budget_percent, &default.budget_percent, |percent| {
+        format!("{percent}%").into()
+    });
+    keys.other("on", &value.on, &default.on, |on| {
+        let words = [("failure", on.failure), ("server_error", on.server_error)];
+        words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect::<Vec<_>>().into()
+    });
+    keys.into_value()
 }

@@ -34,6 +34,8 @@ section! {
             "How much a request may ask for.";
         retries: Retries, Absent("the defaults below"), example "{ attempts: 1 }",
             "When a request is sent again.";
+        rescue: Rescue, Absent("what failed has failed"), example "{ to: blue }",
+            "Sends what failed on one pool to another one.";
         unhealthy_pool: UnhealthyPoolKind, Default("redistribute"), example "fail",
             "What becomes of the share of a pool without a healthy backend: the others get it, or 503.";
         expose_version: Flag, Default("false"), example "true",
@@ -42,7 +44,6 @@ section! {
     planned {
         "rollout": Anything, Inert, "The plan that moves the service to a new version.";
         "mirror": Anything, Inert, "Sends copies of requests to a pool.";
-        "rescue": Anything, Inert, "Sends a failed canary request to another pool.";
     }
 }
 
@@ -292,6 +293,20 @@ section! {
     planned {}
 }
 
+section! {
+    Rescue, "Sends a request that failed on one pool once more, to another one. Only what can do no harm twice: \
+        idempotent methods whose body is still there (`retries.buffer`), and whatever was never sent.",
+    {
+        to: NameKind, Required, example "blue", "The pool that gets them.";
+        budget: Percent, Default("20%"), example "10%",
+            "Rescues as a share of the last 10 s of requests; at least 3 a second are allowed.";
+        on: SetOf<RescueCauseKind, 1>, Default("[failure, server_error]"), example "[failure]",
+            "`failure`: the pool has no backend, or its backend could not be connected to, closed the connection, \
+             took too long or answered nonsense. `server_error`: it answered 500 to 599.";
+    }
+    planned {}
+}
+
 choice! {
     BalanceKind -> Balance {
         "round_robin" => Balance::RoundRobin,
@@ -318,5 +333,18 @@ choice! {
     RetryCauseKind -> RetryCause {
         "connect" => RetryCause::Connect,
         "reset" => RetryCause::Reset,
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(in crate::config) enum RescueCause {
+    Failure,
+    ServerError,
+}
+
+choice! {
+    RescueCauseKind -> RescueCause {
+        "failure" => RescueCause::Failure,
+        "server_error" => RescueCause::ServerError,
     }
 }

@@ -1,6 +1,6 @@
 use super::{
     super::{
-        keys::{self, RetryCause},
+        keys::{self, RescueCause, RetryCause},
         kinds::Named,
         problem::quote,
         reader::{At, Field, Reader},
@@ -9,8 +9,8 @@ use super::{
     check_reference, matching, small,
 };
 use crate::spec::{
-    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Retries, RetryOn,
-    Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
+    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Rescue, RescueOn,
+    Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, time::Duration};
@@ -38,6 +38,7 @@ pub(super) fn service(
         service.limits = ServiceLimits { body_bytes: limits.body_bytes.or(default) };
     }
     service.retries = retries(keys.retries);
+    service.rescue = keys.rescue.value().and_then(|keys| rescue(reader, keys, pool_names.as_ref()));
     service.unhealthy_pool = keys.unhealthy_pool.or(service.unhealthy_pool);
     service.expose_version = keys.expose_version.or(false);
     Some(service)
@@ -247,5 +248,23 @@ fn retries(field: Field<keys::Retries>) -> Retries {
             reset: causes.contains(&RetryCause::Reset),
         }),
         buffer: small(keys.buffer, defaults.buffer),
+    })
+}
+
+fn rescue(
+    reader: &mut Reader<'_>,
+    keys: keys::Rescue,
+    pools: Option<&IndexSet<&str>>,
+) -> Option<Rescue> {
+    let Field::Good(to) = keys.to else { return None };
+    check_reference(reader, &to, pools, "pool");
+    let defaults = Rescue::new(to.value);
+    Some(Rescue {
+        budget_percent: keys.budget.or(defaults.budget_percent),
+        on: keys.on.value().map_or(defaults.on, |causes| RescueOn {
+            failure: causes.contains(&RescueCause::Failure),
+            server_error: causes.contains(&RescueCause::ServerError),
+        }),
+        to: defaults.to,
     })
 }

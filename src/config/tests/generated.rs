@@ -172,6 +172,12 @@ fn retries() -> impl Strategy<Value = Retries> {
     )
 }
 
+fn rescue() -> impl Strategy<Value = (prop::sample::Index, u32, RescueOn)> {
+    let on = prop::sample::select(vec![(true, true), (true, false), (false, true)])
+        .prop_map(|(failure, server_error)| RescueOn { failure, server_error });
+    (any::<prop::sample::Index>(), 0u32..=100, on)
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let balance = prop::sample::select(vec![
         Balance::RoundRobin,
@@ -191,11 +197,12 @@ fn service() -> impl Strategy<Value = Service> {
         option::of(timeouts()),
         1u64..=1 << 50,
         option::of(retries()),
+        option::of(rescue()),
         any::<bool>(),
         any::<bool>(),
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
-        let (consecutive, timeouts, body_bytes, retries, fail, expose_version) = more;
+        let (consecutive, timeouts, body_bytes, retries, rescue, fail, expose_version) = more;
         let pins = pins.into_iter().filter(|(matches, _)| *matches != Match::default());
         let pins = pins
             .map(|(matches, at)| Pin {
@@ -203,6 +210,11 @@ fn service() -> impl Strategy<Value = Service> {
                 pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
             })
             .collect();
+        let rescue = rescue.map(|(at, budget_percent, on)| Rescue {
+            to: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
+            budget_percent,
+            on,
+        });
         Service {
             pins,
             sticky,
@@ -212,6 +224,7 @@ fn service() -> impl Strategy<Value = Service> {
             timeouts: timeouts.unwrap_or_default(),
             limits: ServiceLimits { body_bytes },
             retries: retries.unwrap_or_default(),
+            rescue,
             unhealthy_pool: if fail { UnhealthyPool::Fail } else { UnhealthyPool::Redistribute },
             expose_version,
             ..Service::new(pools)

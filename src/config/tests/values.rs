@@ -192,6 +192,10 @@ fn numbers_and_units() {
         ("retries: { attempts: 99999999999999999999999 }", "out of range"),
         ("retries: { on: [connect, connect] }", "in the list already"),
         ("retries: { on: [conect] }", "did you mean `connect`?"),
+        ("rescue: { to: P }", "did you mean `p`?"),
+        ("rescue: { budget: 5% }", "the key `to` is missing"),
+        ("rescue: { to: p, on: [] }", "the list is empty"),
+        ("rescue: { to: p, on: [failures] }", "did you mean `failure`?"),
         ("expose_version: yes", "use `true` or `false`"),
     ] {
         let said = refused(bad);

@@ -209,7 +209,7 @@ impl Session {
                             exchange.send(connection, conn, &head, scan, upload, download);
                             continue;
                         }
-                        Err(reason) => Miss::Failed(reason),
+                        Err(reason) => Miss::Failed { reason, whole: false },
                     }
                 }
                 Stage::Connecting(connecting) => {
@@ -219,7 +219,7 @@ impl Session {
                             exchange.send(connection, conn, &head, scan, upload, download);
                             continue;
                         }
-                        Err(reason) => Miss::Failed(reason),
+                        Err(reason) => Miss::Failed { reason, whole: upload.is_whole() },
                     }
                 }
                 Stage::Attempt(backend, attempt) => {

@@ -13,8 +13,11 @@ use crate::{
     live::{Clock, Kind, Moment, Reason, millis},
     net::{self, poll_read},
     proxy::{
-        connection::ClientConnection, decide::Assignment, flight::Flight, record::Recorder,
-        tries::Miss,
+        connection::ClientConnection,
+        decide::Assignment,
+        flight::Flight,
+        record::Recorder,
+        tries::{Miss, is_rescued},
     },
 };
 use std::{
@@ -154,7 +157,7 @@ impl Relay<'_> {
         } else if self.download.begun || self.download.out.is_begun() {
             End::Cut(reason)
         } else {
-            End::Missed(Miss::Failed(reason))
+            End::Missed(Miss::Failed { reason, whole: self.upload.is_whole() })
         }
     }
 
@@ -428,6 +431,9 @@ impl Relay<'_> {
         let now = self.clock().now();
         let stats = &self.flight().upstream.backend.pool.stats;
         stats.record_upstream_response(self.connection.core.index, now.since(self.attempt.sent));
+        if self.download.scan.status >= 500 && self.is_rescued() {
+            return Err(self.failed(Reason::ServerError));
+        }
         let context = response::Context {
             connection: self.connection,
             assignment: self.assignment,
@@ -442,6 +448,12 @@ impl Relay<'_> {
         self.recorder.set_code(self.download.scan.status);
         self.upload.stop_keeping();
         Ok(Some(now))
+    }
+
+    /// The client gets another pool's answer instead of this one.
+    fn is_rescued(&self) -> bool {
+        let whole = self.upload.is_whole() && !self.download.out.is_begun();
+        is_rescued(&self.connection.core, self.assignment, self.idempotent, whole)
     }
 
     /// Hands a piece of the body to the client, behind what waits in the outbox; keeps what it does not take.

@@ -9,7 +9,7 @@ use super::{
         head::{Facts, Head},
         headers::{Added, Client, to_backend},
         record::Recorder,
-        tries::{Miss, Next, Tries},
+        tries::{Miss, Next, Tries, is_rescued},
         upstream::{connect, unless_judged},
     },
     body::{Upload, UploadReader, UploadTimeouts, UpstreamBody},
@@ -69,7 +69,7 @@ impl Sending<'_> {
                 flight.limit(self.began_millis.saturating_add(millis(limit)));
             }
             let missed = match self.connection(&assignment, &flight, fresh).await {
-                Err(reason) => Miss::Failed(reason),
+                Err(reason) => self.failed(reason),
                 Ok(conn) => match self.attempt(&assignment, &flight, conn, unsent.take()).await {
                     Attempt::Answered(conn, response) => {
                         if let Some(upload) = &self.upload {
@@ -132,10 +132,16 @@ impl Sending<'_> {
         flight.arm(clock, timeout, Reason::ResponseTimeout);
         let (sent, before) = (clock.now(), conn.passed());
         let mut failed = match unless_judged(flight, conn.sender.try_send_request(request)).await {
-            Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
+            Err(reason) => return Attempt::Missed(self.failed(reason)),
             Ok(Ok(response)) => {
                 let stats = &flight.upstream.backend.pool.stats;
                 stats.record_upstream_response(self.core.index, clock.now().since(sent));
+                let whole = self.is_whole();
+                if response.status().is_server_error()
+                    && is_rescued(self.core, assignment, self.tries.idempotent, whole)
+                {
+                    return Attempt::Missed(self.failed(Reason::ServerError));
+                }
                 conn.observe(response.headers());
                 return Attempt::Answered(conn, response);
             }
@@ -149,16 +155,25 @@ impl Sending<'_> {
         let error = failed.error();
         tracing::debug!(backend = %flight.upstream.backend.address, %error, "attempt failed");
         Attempt::Missed(if let Some(reason) = flight.verdict() {
-            Miss::Failed(reason)
+            self.failed(reason)
         } else if conn.passed().received == before.received {
-            let whole = self.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable());
+            let whole = self.is_whole();
             let written = conn.passed().written > before.written;
             Miss::Silent { reused: conn.reused, written, whole }
         } else if error.is_incomplete_message() {
-            Miss::Failed(Reason::UpstreamReset)
+            self.failed(Reason::UpstreamReset)
         } else {
-            Miss::Failed(Reason::BadResponse)
+            self.failed(Reason::BadResponse)
         })
+    }
+
+    /// All of the request is still there.
+    fn is_whole(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable())
+    }
+
+    fn failed(&self, reason: Reason) -> Miss {
+        Miss::Failed { reason, whole: self.is_whole() }
     }
 
     /// The request as this attempt sends it.
