@@ -700,6 +700,7 @@ async fn metrics_are_sound_and_tell_the_versions_apart() {
          reason=\"no_route\"} 1",
         "crossfade_in_flight{service=\"shop\",pool=\"blue\",version=\"v1\",kind=\"stream\"} 0",
         "crossfade_retries_total{service=\"shop\",pool=\"blue\",version=\"v1\"} 0",
+        "crossfade_ejections_total{service=\"shop\",pool=\"blue\",version=\"v1\"} 0",
         "crossfade_rescued_total{service=\"shop\",pool=\"blue\",version=\"v1\"} 0",
         "crossfade_drain_cut_total{service=\"shop\",pool=\"green\",version=\"v2\"} 0",
         "crossfade_revision 1",

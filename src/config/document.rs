@@ -135,6 +135,10 @@ impl Keys {
         self.other(key, &value, &default, |value| (*value).into());
     }
 
+    fn percent(&mut self, key: &str, value: u32, default: u32) {
+        self.other(key, &value, &default, |value| format!("{value}%").into());
+    }
+
     /// Sets `key` if there is anything in the section.
     fn section(&mut self, key: &str, section: Self) {
         if !section.map.is_empty() {

@@ -117,7 +117,15 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.health_check,
         ),
         ejection: by_field!(
-            Ejection { consecutive },
+            Ejection {
+                consecutive,
+                success_rate_percent,
+                window,
+                min_requests,
+                duration,
+                longest,
+                at_most_percent
+            },
             base.map(|b| &b.ejection),
             &file.ejection,
             &ours.ejection

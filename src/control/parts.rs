@@ -2,7 +2,7 @@
 //! speaks of, carrying over all that stays.
 
 use crate::{
-    live::{HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slot, Slots},
+    live::{Ejected, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slot, Slots},
     spec::{Backend, BackendAddress, Name, Pool, Service, Spec, Weight},
 };
 use std::{
@@ -65,7 +65,7 @@ impl Placed {
     }
 
     /// It gets requests while it is healthy.
-    fn in_service(&self) -> bool {
+    pub(super) fn in_service(&self) -> bool {
         !self.drained() && self.settings.weight > Weight::ZERO
     }
 
@@ -297,8 +297,8 @@ impl Parts {
         let slot = self.backend_slots.take();
         let backend =
             LiveBackend::new(self.cores, address.clone(), live.clone(), state, since, slot);
-        if known.is_some_and(|health| health.is_ejected()) {
-            backend.health.eject();
+        if known.is_some_and(|health| health.is_ejected_for(Ejected::Unreachable)) {
+            backend.health.eject(Ejected::Unreachable);
         }
         backend
     }

@@ -5,6 +5,7 @@ use super::{
     View,
     desired::{Applied, Desired},
     drain::{self, Drains},
+    ejector::Ejector,
     handle::Message,
     leaving::{Left, in_flight, left, left_before},
     listeners,
@@ -99,6 +100,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         parts,
         drains: Drains::default(),
         prober,
+        ejector: Ejector::default(),
         waiting: Vec::new(),
         recheck: true,
         file,
@@ -133,6 +135,7 @@ struct Control {
     parts: Parts,
     drains: Drains,
     prober: Prober,
+    ejector: Ejector,
     waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
     recheck: bool,
@@ -229,6 +232,9 @@ impl Control {
         if let Some(pools) = self.parts.sweep(now, self.desired.spec.metrics_linger) {
             self.live.set_pools(pools);
         }
+        let readmitted =
+            self.ejector.step(self.parts.placed(), &self.desired.spec, now, self.live.clock);
+        self.recheck |= readmitted;
         self.retry_waiting(now).await;
         self.look_if_ready(now);
     }
@@ -243,6 +249,7 @@ impl Control {
             .chain(drains)
             .chain(starting.then_some(self.ready_by))
             .chain(self.parts.next_deadline())
+            .chain(self.ejector.next_deadline())
             .min()
             .unwrap_or_else(|| later(now, Duration::MAX))
     }
@@ -435,6 +442,7 @@ impl Control {
     fn watch(&mut self) {
         let now = self.live.clock.now_millis();
         self.prober.follow(self.parts.placed(), &self.desired.spec, now);
+        self.ejector.follow(self.parts.placed());
     }
 
     fn look_if_ready(&self, now: Instant) {

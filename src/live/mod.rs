@@ -14,7 +14,7 @@ mod stats;
 
 pub use backend::{InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
-pub use health::{Health, HealthState};
+pub use health::{Ejected, Health, HealthState};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, LiveListener};
 pub use pool::LivePool;
@@ -41,7 +41,7 @@ pub struct Live {
     pub clock: Clock,
     pub published: Published,
     pub lifecycle: Lifecycle,
-    /// Woken when a backend was ejected, so that the control plane looks after it.
+    /// Woken when a backend was ejected or is suspected, so that the control plane looks after it.
     pub ejected: Notify,
     /// Where replies are counted that no pool stands for (`no_route`, bad requests).
     pub unrouted: Arc<LivePool>,

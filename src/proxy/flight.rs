@@ -176,6 +176,11 @@ impl Flight {
         }
     }
 
+    /// The answer was cut short by the backend's fault.
+    pub(super) fn note_cut(&self) {
+        self.upstream.backend.answer_cut(self.core);
+    }
+
     pub(super) fn kind(&self) -> Kind {
         self.kind.get()
     }

@@ -110,6 +110,10 @@ impl Tries {
         };
         let failed: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
         let failure = Failure::of_attempt(core, &failed, reason);
+        // A valid answer was judged when it came.
+        if fault_of(reason) == Fault::Upstream && reason != Reason::ServerError {
+            core.attempt_failed(&failed.backend, &policy.ejection);
+        }
         if self.rescued {
             return Err(failure);
         }

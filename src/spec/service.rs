@@ -157,16 +157,35 @@ impl HealthCheck {
     }
 }
 
-/// When a backend that cannot be connected to is left out until a connection succeeds again.
+/// When a backend whose requests fail is left out, and for how long. One that cannot be connected to is left
+/// out until it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
-    /// Connect errors in a row.
+    /// Failures in a row.
     pub consecutive: u32,
+    /// Of the requests within the window, in percent; fewer, and it is ejected. Zero: not judged.
+    pub success_rate_percent: u32,
+    pub window: Duration,
+    /// Requests within the window, for the rate to count.
+    pub min_requests: u32,
+    /// The first time; twice as long each next time.
+    pub duration: Duration,
+    pub longest: Duration,
+    /// Of the backends of a pool, in percent, that may be left out at once.
+    pub at_most_percent: u32,
 }
 
 impl Default for Ejection {
     fn default() -> Self {
-        Self { consecutive: 5 }
+        Self {
+            consecutive: 5,
+            success_rate_percent: 50,
+            window: Duration::from_secs(10),
+            min_requests: 20,
+            duration: Duration::from_secs(30),
+            longest: Duration::from_secs(300),
+            at_most_percent: 50,
+        }
     }
 }
 

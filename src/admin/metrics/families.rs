@@ -25,6 +25,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     in_flight(page, &pools);
     weights(page, admin);
     health(page, admin);
+    ejections(page, admin, &pools);
     drains(page, &pools, &view);
     connections(page, admin);
     control(page, &view);
@@ -161,6 +162,23 @@ fn health(page: &mut Page, admin: &Admin) {
             let healthy = u8::from(backend.health.is_available());
             family.sample(&and(&entry.pool, "backend", &address), healthy);
         }
+    }
+}
+
+fn ejections(page: &mut Page, admin: &Admin, pools: &[Counted]) {
+    let help = "1 while the backend is left out because it fails requests or connections, else 0.";
+    let mut family = page.family("crossfade_backend_ejected", Type::Gauge, help);
+    for (entry, ..) in views::weights(admin) {
+        for backend in &entry.backends {
+            let address = backend.address.to_string();
+            let ejected = u8::from(backend.health.is_ejected());
+            family.sample(&and(&entry.pool, "backend", &address), ejected);
+        }
+    }
+    let help = "How often a backend was left out because it failed requests or connections.";
+    let mut family = page.family("crossfade_ejections_total", Type::Counter, help);
+    for Counted { pool, .. } in routed(pools) {
+        family.sample(&labels(pool), pool.ejections());
     }
 }
 

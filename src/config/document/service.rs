@@ -2,7 +2,7 @@ use super::{Detail, Keys, matching, text};
 use crate::{
     config::keys::{BalanceKind, UnhealthyPoolKind},
     spec::{
-        Backend, BackendAddress, HealthCheck, Name, Pool, Rescue, Retries, Service,
+        Backend, BackendAddress, Ejection, HealthCheck, Name, Pool, Rescue, Retries, Service,
         ServiceTimeouts, Sticky, StickyKey,
     },
 };
@@ -25,9 +25,7 @@ pub(super) fn service(service: &Service, detail: Detail) -> Value {
     if let Some(it) = &service.health_check {
         keys.set("health_check", health_check(it, detail));
     }
-    let mut ejection = Keys::new(detail);
-    ejection.number("consecutive", service.ejection.consecutive, defaults.ejection.consecutive);
-    keys.section("ejection", ejection);
+    keys.section("ejection", ejection(&service.ejection, detail));
     keys.section("timeouts", timeouts(&service.timeouts, detail));
     let mut limits = Keys::new(detail);
     limits.size("body_bytes", service.limits.body_bytes, defaults.limits.body_bytes);
@@ -98,6 +96,19 @@ fn health_check(check: &HealthCheck, detail: Detail) -> Value {
     keys.into_value()
 }
 
+fn ejection(value: &Ejection, detail: Detail) -> Keys {
+    let default = Ejection::default();
+    let mut keys = Keys::new(detail);
+    keys.number("consecutive", value.consecutive, default.consecutive);
+    keys.percent("success_rate", value.success_rate_percent, default.success_rate_percent);
+    keys.duration("window", value.window, default.window);
+    keys.number("min_requests", value.min_requests, default.min_requests);
+    keys.duration("for", value.duration, default.duration);
+    keys.duration("longest", value.longest, default.longest);
+    keys.percent("at_most", value.at_most_percent, default.at_most_percent);
+    keys
+}
+
 fn timeouts(value: &ServiceTimeouts, detail: Detail) -> Keys {
     let default = ServiceTimeouts::default();
     let mut keys = Keys::new(detail);
@@ -115,9 +126,7 @@ fn retries(value: &Retries, detail: Detail) -> Keys {
     let default = Retries::default();
     let mut keys = Keys::new(detail);
     keys.number("attempts", value.attempts, default.attempts);
-    keys.other("budget", &value.budget_percent, &default.budget_percent, |percent| {
-        format!("{percent}%").into()
-    });
+    keys.percent("budget", value.budget_percent, default.budget_percent);
     keys.other("on", &value.on, &default.on, |on| {
         let words = [("connect", on.connect), ("reset", on.reset)];
         words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect::<Vec<_>>().into()
@@ -130,9 +139,7 @@ fn rescue(value: &Rescue, detail: Detail) -> Value {
     let default = Rescue::new(value.to.clone());
     let mut keys = Keys::new(detail);
     keys.set("to", text(&value.to));
-    keys.other("budget", &value.budget_percent, &default.budget_percent, |percent| {
-        format!("{percent}%").into()
-    });
+    keys.percent("budget", value.budget_percent, default.budget_percent);
     keys.other("on", &value.on, &default.on, |on| {
         let words = [("failure", on.failure), ("server_error", on.server_error)];
         words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect::<Vec<_>>().into()

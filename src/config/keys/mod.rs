@@ -11,8 +11,8 @@ mod top;
 
 pub(super) use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub(super) use service::{
-    BackendSection, BalanceKind, Conditions, HealthCheck, Pin, Pool, Rescue, RescueCause, Retries,
-    RetryCause, Service, ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind,
+    BackendSection, BalanceKind, Conditions, Ejection, HealthCheck, Pin, Pool, Rescue, RescueCause,
+    Retries, RetryCause, Service, ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind,
     ValueMatchSection,
 };
 pub(super) use top::{Admin, File, Route};

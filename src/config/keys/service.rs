@@ -27,7 +27,7 @@ section! {
         health_check: HealthCheck, Absent("backends count as healthy"), example "{ path: /health }",
             "How backends are probed.";
         ejection: Ejection, Absent("the defaults below"), example "{ consecutive: 3 }",
-            "When a backend that cannot be connected to is left out.";
+            "When a backend whose requests fail is left out.";
         timeouts: ServiceTimeouts, Absent("the defaults below"), example "{ response: 5s }",
             "How long backends may take.";
         limits: ServiceLimits, Absent("the defaults below"), example "{ body_bytes: 10MiB }",
@@ -239,14 +239,24 @@ section! {
 }
 
 section! {
-    Ejection, "When a backend that cannot be connected to is left out.",
+    Ejection, "When a backend whose requests fail is left out. One that cannot be connected to is left out until \
+        it can, whatever the other keys say.",
     {
-        consecutive: Count<1, 1000>, Default("5"), example "3", "Connect errors in a row.";
+        consecutive: Count<1, 1000>, Default("5"), example "3",
+            "Failures in a row, as one core sees them: no connection, no valid answer in time, or 502, 503 or 504.";
+        success_rate: Percent, Default("50%"), example "80%",
+            "It is left out when a smaller share of its requests succeeds; `0%`: that is not judged.";
+        window: Span<false>, Default("10s"), example "30s", "Of these last requests.";
+        min_requests: Count<1, 1000000>, Default("20"), example "100",
+            "Requests within the window, for the rate to count.";
+        r#for: Span<false>, Default("30s"), example "10s",
+            "How long it is left out, the first time; each next time twice as long.";
+        longest: Span<false>, Default("5m"), example "1m",
+            "How long at most. After as much time without an ejection the next one counts as the first.";
+        at_most: Percent, Default("50%"), example "30%",
+            "The share of a pool's backends that may be unavailable, rounded down, for another one to be left out.";
     }
-    planned {
-        "for": Span<false>, Inert, "How long it is left out at least.";
-        "at_most": Percent, Inert, "The share of a pool that may be left out.";
-    }
+    planned {}
 }
 
 section! {

@@ -28,10 +28,7 @@ pub(super) fn service(
     service.sticky = keys.sticky.good().and_then(|at| sticky(reader, at));
     service.balance = keys.balance.or(service.balance);
     service.health_check = keys.health_check.value().and_then(health_check);
-    if let Some(ejection) = keys.ejection.value() {
-        let default = service.ejection.consecutive;
-        service.ejection = Ejection { consecutive: ejection.consecutive.or(default) };
-    }
+    service.ejection = ejection(keys.ejection);
     service.timeouts = timeouts(keys.timeouts);
     if let Some(limits) = keys.limits.value() {
         let default = service.limits.body_bytes;
@@ -222,6 +219,19 @@ fn health_check(keys: keys::HealthCheck) -> Option<HealthCheck> {
         healthy_after: keys.healthy_after.or(defaults.healthy_after),
         unhealthy_after: keys.unhealthy_after.or(defaults.unhealthy_after),
         path: defaults.path,
+    })
+}
+
+fn ejection(field: Field<keys::Ejection>) -> Ejection {
+    let defaults = Ejection::default();
+    field.value().map_or(defaults, |keys| Ejection {
+        consecutive: keys.consecutive.or(defaults.consecutive),
+        success_rate_percent: keys.success_rate.or(defaults.success_rate_percent),
+        window: keys.window.or(defaults.window),
+        min_requests: keys.min_requests.or(defaults.min_requests),
+        duration: keys.r#for.or(defaults.duration),
+        longest: keys.longest.or(defaults.longest),
+        at_most_percent: keys.at_most.or(defaults.at_most_percent),
     })
 }
 

@@ -178,6 +178,24 @@ fn rescue() -> impl Strategy<Value = (prop::sample::Index, u32, RescueOn)> {
     (any::<prop::sample::Index>(), 0u32..=100, on)
 }
 
+fn ejection() -> impl Strategy<Value = Ejection> {
+    let judged = (1u32..=1000, 0u32..=100, duration(1), 1u32..=1_000_000);
+    (judged, duration(1), duration(1), 0u32..=100).prop_map(
+        |(judged, first, longest, at_most_percent)| {
+            let (consecutive, success_rate_percent, window, min_requests) = judged;
+            Ejection {
+                consecutive,
+                success_rate_percent,
+                window,
+                min_requests,
+                duration: first,
+                longest,
+                at_most_percent,
+            }
+        },
+    )
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let balance = prop::sample::select(vec![
         Balance::RoundRobin,
@@ -193,7 +211,7 @@ fn service() -> impl Strategy<Value = Service> {
     let pins = vec((matches(), any::<prop::sample::Index>()), 0..3);
     let first = (pools, pins, option::of(sticky()), balance, option::of(health_check()));
     let second = (
-        1u32..=1000,
+        option::of(ejection()),
         option::of(timeouts()),
         1u64..=1 << 50,
         option::of(retries()),
@@ -202,7 +220,7 @@ fn service() -> impl Strategy<Value = Service> {
         any::<bool>(),
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
-        let (consecutive, timeouts, body_bytes, retries, rescue, fail, expose_version) = more;
+        let (ejection, timeouts, body_bytes, retries, rescue, fail, expose_version) = more;
         let pins = pins.into_iter().filter(|(matches, _)| *matches != Match::default());
         let pins = pins
             .map(|(matches, at)| Pin {
@@ -220,7 +238,7 @@ fn service() -> impl Strategy<Value = Service> {
             sticky,
             balance,
             health_check,
-            ejection: Ejection { consecutive },
+            ejection: ejection.unwrap_or_default(),
             timeouts: timeouts.unwrap_or_default(),
             limits: ServiceLimits { body_bytes },
             retries: retries.unwrap_or_default(),

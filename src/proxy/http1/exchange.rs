@@ -322,6 +322,9 @@ impl Session {
                     _ => fault_of(reason),
                 };
                 recorder.fail(fault, reason);
+                if fault == Fault::Upstream {
+                    assignment.ticket.flight.note_cut();
+                }
                 backend.reset();
                 Outcome::Cut
             }

@@ -432,6 +432,7 @@ impl Relay<'_> {
         let stats = &self.flight().upstream.backend.pool.stats;
         stats.record_upstream_response(self.connection.core.index, now.since(self.attempt.sent));
         if self.download.scan.status >= 500 && self.is_rescued() {
+            self.note_answer();
             return Err(self.failed(Reason::ServerError));
         }
         let context = response::Context {
@@ -444,10 +445,18 @@ impl Relay<'_> {
         };
         let announced = response::answer(&context, self.download, head)
             .map_err(|reason| self.failed(reason))?;
+        self.note_answer();
         self.backend.announced = announced.or(self.backend.announced);
         self.recorder.set_code(self.download.scan.status);
         self.upload.stop_keeping();
         Ok(Some(now))
+    }
+
+    /// What the answer says of its backend.
+    fn note_answer(&self) {
+        let backend = &self.flight().upstream.backend;
+        let ejection = &self.assignment.policy.ejection;
+        self.connection.core.answered(backend, self.download.scan.status, ejection);
     }
 
     /// The client gets another pool's answer instead of this one.

@@ -66,6 +66,7 @@ pub(super) fn answer(
             upgrade.and_then(|(asked, client)| Some((agreed(&asked, response.headers())?, client)));
         let Some((protocol, client)) = agreed else {
             let upstream = &ticket.flight.upstream;
+            core.attempt_failed(&upstream.backend, &policy.ejection);
             return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
         };
         let backend = hyper::upgrade::on(&mut response);

@@ -136,6 +136,9 @@ impl Sending<'_> {
             Ok(Ok(response)) => {
                 let stats = &flight.upstream.backend.pool.stats;
                 stats.record_upstream_response(self.core.index, clock.now().since(sent));
+                let status = response.status().as_u16();
+                let ejection = &assignment.policy.ejection;
+                self.core.answered(&flight.upstream.backend, status, ejection);
                 let whole = self.is_whole();
                 if response.status().is_server_error()
                     && is_rescued(self.core, assignment, self.tries.idempotent, whole)
