@@ -701,6 +701,7 @@ async fn metrics_are_sound_and_tell_the_versions_apart() {
         "crossfade_in_flight{service=\"shop\",pool=\"blue\",version=\"v1\",kind=\"stream\"} 0",
         "crossfade_retries_total{service=\"shop\",pool=\"blue\",version=\"v1\"} 0",
         "crossfade_ejections_total{service=\"shop\",pool=\"blue\",version=\"v1\"} 0",
+        "crossfade_queued{service=\"shop\"} 0",
         "crossfade_rescued_total{service=\"shop\",pool=\"blue\",version=\"v1\"} 0",
         "crossfade_drain_cut_total{service=\"shop\",pool=\"green\",version=\"v2\"} 0",
         "crossfade_revision 1",

@@ -40,7 +40,12 @@ impl Maker {
         let slot = self.slots.take();
         let backend = LiveBackend::new(CORES, address, pool.clone(), HealthState::Healthy, 0, slot);
         let pools = vec![PoolEntry { pool, backends: vec![backend.clone()] }];
-        let service = LiveService { name: "shop".into(), slot: self.service.clone(), pools };
+        let service = LiveService {
+            name: "shop".into(),
+            slot: self.service.clone(),
+            gate: Arc::default(),
+            pools,
+        };
         let snapshot = Snapshot {
             revision,
             table: RoutingTable::default(),

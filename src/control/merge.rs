@@ -137,7 +137,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.timeouts
         ),
         limits: by_field!(
-            ServiceLimits { body_bytes },
+            ServiceLimits { body_bytes, in_flight, queue, queue_timeout },
             base.map(|b| &b.limits),
             &file.limits,
             &ours.limits

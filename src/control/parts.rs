@@ -2,7 +2,7 @@
 //! speaks of, carrying over all that stays.
 
 use crate::{
-    live::{Ejected, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slot, Slots},
+    live::{Ejected, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
     spec::{Backend, BackendAddress, Name, Pool, Service, Spec, Weight},
 };
 use std::{
@@ -131,8 +131,8 @@ impl Parts {
             .chain(self.placed.iter().map(|placed| &placed.backend))
             .map(|backend| ((Arc::as_ptr(&backend.pool), &backend.address), backend))
             .collect();
-        let slots: HashMap<&Name, &Arc<Slot>> =
-            self.services.iter().map(|service| (&service.name, &service.slot)).collect();
+        let known: HashMap<&Name, &LiveService> =
+            self.services.iter().map(|service| (&service.name, service)).collect();
         let mut plan = Plan { effective: spec.clone(), services: Vec::new(), placed: Vec::new() };
         for (name, service) in &spec.services {
             let mut pools = Vec::with_capacity(service.pools.len());
@@ -154,9 +154,11 @@ impl Parts {
                 pools.push(PoolEntry { pool: live, backends });
                 plan.placed.extend(placed);
             }
-            let slot = slots.get(name).copied().cloned();
-            let slot = slot.unwrap_or_else(|| Arc::new(self.service_slots.take()));
-            plan.services.push(LiveService { name: name.clone(), slot, pools });
+            let (slot, gate) = match known.get(name) {
+                Some(known) => (known.slot.clone(), known.gate.clone()),
+                None => (Arc::new(self.service_slots.take()), Arc::default()),
+            };
+            plan.services.push(LiveService { name: name.clone(), slot, gate, pools });
         }
         plan
     }

@@ -3,6 +3,7 @@
 
 mod backend;
 mod cells;
+mod gate;
 mod health;
 mod lifecycle;
 mod listener;
@@ -14,6 +15,7 @@ mod stats;
 
 pub use backend::{InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
+pub use gate::{Entry, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, LiveListener};

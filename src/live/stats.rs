@@ -97,6 +97,8 @@ pub enum Reason {
     BadResponse,
     NoBackend,
     Overloaded,
+    /// As many as may wait for a place among those in flight.
+    QueueFull,
     /// Cancelled at the deadline of a drain.
     Draining,
     ResponseTimeout,
@@ -122,7 +124,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -136,6 +138,7 @@ impl Reason {
         Self::BadResponse,
         Self::NoBackend,
         Self::Overloaded,
+        Self::QueueFull,
         Self::Draining,
         Self::ResponseTimeout,
         Self::RequestDeadline,
@@ -159,6 +162,7 @@ impl Reason {
             Self::BadResponse => "bad_response",
             Self::NoBackend => "no_backend",
             Self::Overloaded => "overloaded",
+            Self::QueueFull => "queue_full",
             Self::Draining => "draining",
             Self::ResponseTimeout => "response_timeout",
             Self::RequestDeadline => "request_deadline",
@@ -182,7 +186,7 @@ impl Reason {
             Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse | Self::ServerError => {
                 502
             }
-            Self::NoBackend | Self::Overloaded | Self::Draining => 503,
+            Self::NoBackend | Self::Overloaded | Self::QueueFull | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,
         }

@@ -7,11 +7,12 @@ use super::{
     fields::{Known, Lines, connection_options},
     flight::Ticket,
     head::{self, Facts, Head},
+    queue::{Turn, Waiting},
     retry::Again,
     upstream::Upstream,
 };
 use crate::{
-    live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
+    live::{LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
     routing::{
         Candidates, CompiledRoute, FULL, Fields, Host, Key, PoolSet, PoolTable, RequestView,
         ServiceTable, StickyTable, choose, folded_path, slow_start,
@@ -44,11 +45,13 @@ pub(super) struct Issued {
 pub(super) struct Refusal {
     pub(super) reason: Reason,
     pub(super) pool: Option<Arc<LivePool>>,
+    /// It may come to be decided again.
+    pub(super) waiting: Option<Waiting>,
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, pool: None }
+        Self { reason, pool: None, waiting: None }
     }
 }
 
@@ -78,18 +81,20 @@ pub(super) struct Earlier<'a> {
 }
 
 /// # Errors
-/// `BadRequest`, `NoRoute`, or `NoBackend` of the pool that the request was for.
+/// `BadRequest`, `NoRoute`, or of the pool that the request was for `NoBackend`, `Overloaded` or `QueueFull`.
 pub(super) fn decide<L: Lines>(
     core: &Rc<Core>,
     query: &Query<'_, L>,
+    turn: Turn,
 ) -> Result<Assignment, Refusal> {
-    core.live.published.read(|snapshot| decide_on(snapshot, core, query))
+    core.live.published.read(|snapshot| decide_on(snapshot, core, query, turn))
 }
 
 fn decide_on<L: Lines>(
     snapshot: &Snapshot,
     core: &Rc<Core>,
     query: &Query<'_, L>,
+    turn: Turn,
 ) -> Result<Assignment, Refusal> {
     let head = query.head;
     if query.facts.names_fields && names_what_is_read(head.lines, snapshot) {
@@ -106,15 +111,16 @@ fn decide_on<L: Lines>(
     let live = &snapshot.services[route.service];
     let choice = Choice { service, live, core, now: query.now };
     let pools = service.pools.len();
-    let (chosen, policy) = core.service(live.slot.index(), &live.name, pools, |state| {
-        if query.earlier.is_none() {
+    let (chosen, policy, permit) = core.service(live.slot.index(), &live.name, pools, |state| {
+        if matches!(turn, Turn::First) {
             state.budget.request(choice.now);
         }
+        let permit = choice.enter(turn, &view, query, state)?;
         let chosen = choice.make(&view, query, state)?;
-        Ok::<_, Refusal>((chosen, state.policy(&service.policy)))
+        Ok::<_, Refusal>((chosen, state.policy(&service.policy), permit))
     })?;
     let upstream = core.upstream(chosen.backend);
-    let ticket = core.flights.begin(core.index, upstream);
+    let ticket = core.flights.begin(core.index, upstream, permit);
     let service_slot = live.slot.index();
     let rescuable = policy.rescue.is_some_and(|rescue| rescue.to != chosen.pool);
     Ok(Assignment { ticket, policy, service_slot, rescuable, issued: chosen.issued })
@@ -185,6 +191,42 @@ struct Chosen<'a> {
 }
 
 impl<'a> Choice<'a> {
+    /// A place among the requests in flight, where there is a limit.
+    fn enter<L: Lines>(
+        &self,
+        turn: Turn,
+        view: &RequestView<'_, L>,
+        query: &Query<'_, L>,
+        state: &mut ServiceState,
+    ) -> Result<Option<Permit>, Refusal> {
+        let limits = &self.service.policy.limits;
+        let Some(limit) = limits.in_flight else { return Ok(None) };
+        let gate = &self.live.gate;
+        let late = match turn {
+            Turn::Again(permit) => return Ok(permit),
+            Turn::Granted(permit) if permit.is_of(gate) => return Ok(Some(permit)),
+            Turn::First | Turn::Granted(_) => None,
+            Turn::Late(reason) => Some(reason),
+        };
+        if let Some(permit) = gate.try_enter(limit.into()) {
+            return Ok(Some(permit));
+        }
+        let reason = late.unwrap_or(Reason::Overloaded);
+        if late.is_none() && limits.queue > 0 {
+            let waiting = Waiting {
+                gate: gate.clone(),
+                limit: limit.into(),
+                queue: limits.queue as usize,
+                timeout: limits.queue_timeout,
+            };
+            return Err(Refusal { waiting: Some(waiting), ..reason.into() });
+        }
+        let (key, _) = self.key(view, query);
+        let pool = self.pool(view, None, key, state)?;
+        let pool = Some(self.live.pools[pool].pool.clone());
+        Err(Refusal { pool, ..reason.into() })
+    }
+
     fn make<L: Lines>(
         &self,
         view: &RequestView<'_, L>,
@@ -214,7 +256,7 @@ impl<'a> Choice<'a> {
             return Ok(Chosen { pool: rescuer, backend, issued });
         }
         let pool = Some(self.live.pools[pool].pool.clone());
-        Err(Refusal { reason: Reason::NoBackend, pool })
+        Err(Refusal { pool, ..Reason::NoBackend.into() })
     }
 
     /// A backend of the pool that rescues what finds none in `pool`, and the place of that pool.

@@ -63,6 +63,7 @@ fn explain(reason: Reason) -> &'static str {
         Reason::BadResponse => "the backend's answer is not valid HTTP",
         Reason::NoBackend => "no healthy backend",
         Reason::Overloaded => "too many connections or requests at once",
+        Reason::QueueFull => "too many requests wait already",
         Reason::Draining => "what served this request is shutting down",
         Reason::ResponseTimeout => "the backend did not answer in time",
         Reason::RequestDeadline => "the request took longer than allowed",
@@ -91,6 +92,8 @@ pub(super) fn fault_of(reason: Reason) -> Fault {
         | Reason::IdleTimeout
         | Reason::ServerError
         | Reason::ResponseTimeout => Fault::Upstream,
-        Reason::Overloaded | Reason::Draining | Reason::RequestDeadline => Fault::Proxy,
+        Reason::Overloaded | Reason::QueueFull | Reason::Draining | Reason::RequestDeadline => {
+            Fault::Proxy
+        }
     }
 }

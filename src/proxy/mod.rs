@@ -12,6 +12,7 @@ mod head;
 mod headers;
 mod http1;
 mod hyper;
+mod queue;
 mod record;
 mod retry;
 mod tries;

@@ -6,11 +6,12 @@ use super::{
     failure::{Failure, fault_of},
     fields::Lines,
     head::{self, Facts, Head},
+    queue::Turn,
     record::{Answerer, Recorder},
     retry::Again,
     upstream::Upstream,
 };
-use crate::live::{Fault, Reason};
+use crate::live::{Fault, Permit, Reason};
 use std::{net::IpAddr, rc::Rc};
 
 /// The attempts to get a request answered.
@@ -119,6 +120,7 @@ impl Tries {
         }
         let (slot, rescuable) = (assignment.service_slot, assignment.rescuable && repeatable);
         let issued = assignment.issued.clone();
+        let mut permit = assignment.ticket.take_permit();
         drop(assignment);
         let stats = &failed.backend.pool.stats;
         let retries = &policy.retries;
@@ -128,7 +130,8 @@ impl Tries {
         {
             self.tries += 1;
             self.tried.push(failed.backend.slot.index());
-            if let Some(next) = self.decide(core, head, facts, &failed, issued.clone()) {
+            let earlier = self.earlier(&failed, issued.clone());
+            if let Some(next) = self.decide(core, head, facts, earlier, permit.take()) {
                 stats.record_retry(core.index);
                 return Ok(next.noted(recorder));
             }
@@ -142,7 +145,8 @@ impl Tries {
             && core.spend(slot, Again::Rescue, rescue.budget_percent)
         {
             self.rescued = true;
-            if let Some(next) = self.decide(core, head, facts, &failed, issued) {
+            let earlier = self.earlier(&failed, issued);
+            if let Some(next) = self.decide(core, head, facts, earlier, permit) {
                 stats.record_rescue(core.index);
                 return Ok(next.noted(recorder));
             }
@@ -150,14 +154,18 @@ impl Tries {
         Err(failure)
     }
 
-    /// Decides anew, after `failed`.
+    fn earlier<'a>(&'a self, failed: &'a Rc<Upstream>, issued: Option<Issued>) -> Earlier<'a> {
+        Earlier { last: failed, tried: &self.tried, issued, rescue: self.rescued }
+    }
+
+    /// Decides anew. A request that was let in need not wait again.
     fn decide<L: Lines>(
         &self,
         core: &Rc<Core>,
         head: &Head<'_, L>,
         facts: &Facts,
-        failed: &Rc<Upstream>,
-        issued: Option<Issued>,
+        earlier: Earlier<'_>,
+        permit: Option<Permit>,
     ) -> Option<Next> {
         let query = Query {
             head,
@@ -167,14 +175,9 @@ impl Tries {
             client: self.address,
             secure: self.secure,
             now: core.now_millis(),
-            earlier: Some(Earlier {
-                last: failed,
-                tried: &self.tried,
-                issued,
-                rescue: self.rescued,
-            }),
+            earlier: Some(earlier),
         };
-        decide(core, &query).ok().map(Next::Elsewhere)
+        decide(core, &query, Turn::Again(permit)).ok().map(Next::Elsewhere)
     }
 }
 

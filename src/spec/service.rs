@@ -224,11 +224,22 @@ impl Default for ServiceTimeouts {
 pub struct ServiceLimits {
     /// Of a request body.
     pub body_bytes: u64,
+    /// Requests in flight, over all cores; `None`: any number.
+    pub in_flight: Option<u32>,
+    /// Requests that wait for a place among those.
+    pub queue: u32,
+    /// The longest wait.
+    pub queue_timeout: Duration,
 }
 
 impl Default for ServiceLimits {
     fn default() -> Self {
-        Self { body_bytes: 1 << 30 }
+        Self {
+            body_bytes: 1 << 30,
+            in_flight: None,
+            queue: 1000,
+            queue_timeout: Duration::from_secs(1),
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     upstream(page, &pools);
     failures(page, &pools);
     in_flight(page, &pools);
+    queues(page, admin);
     weights(page, admin);
     health(page, admin);
     ejections(page, admin, &pools);
@@ -141,6 +142,14 @@ fn in_flight(page: &mut Page, pools: &[Counted]) {
         {
             family.sample(&and(pool, "kind", kind), count);
         }
+    }
+}
+
+fn queues(page: &mut Page, admin: &Admin) {
+    let help = "Requests that wait for a place among those in flight.";
+    let mut family = page.family("crossfade_queued", Type::Gauge, help);
+    for service in admin.live.published.read(|snapshot| snapshot.services.clone()) {
+        family.sample(&[("service", &service.name)], service.gate.waiting());
     }
 }
 

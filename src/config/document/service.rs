@@ -3,7 +3,7 @@ use crate::{
     config::keys::{BalanceKind, UnhealthyPoolKind},
     spec::{
         Backend, BackendAddress, Ejection, HealthCheck, Name, Pool, Rescue, Retries, Service,
-        ServiceTimeouts, Sticky, StickyKey,
+        ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
     },
 };
 use indexmap::IndexMap;
@@ -27,9 +27,7 @@ pub(super) fn service(service: &Service, detail: Detail) -> Value {
     }
     keys.section("ejection", ejection(&service.ejection, detail));
     keys.section("timeouts", timeouts(&service.timeouts, detail));
-    let mut limits = Keys::new(detail);
-    limits.size("body_bytes", service.limits.body_bytes, defaults.limits.body_bytes);
-    keys.section("limits", limits);
+    keys.section("limits", limits(&service.limits, detail));
     keys.section("retries", retries(&service.retries, detail));
     if let Some(it) = &service.rescue {
         keys.set("rescue", rescue(it, detail));
@@ -119,6 +117,18 @@ fn timeouts(value: &ServiceTimeouts, detail: Detail) -> Keys {
     keys.duration("upstream_idle", value.upstream_idle, default.upstream_idle);
     keys.duration("tunnel_idle", value.tunnel_idle, default.tunnel_idle);
     keys.duration("drain", value.drain, default.drain);
+    keys
+}
+
+fn limits(value: &ServiceLimits, detail: Detail) -> Keys {
+    let default = ServiceLimits::default();
+    let mut keys = Keys::new(detail);
+    keys.size("body_bytes", value.body_bytes, default.body_bytes);
+    if let Some(in_flight) = value.in_flight {
+        keys.set("in_flight", in_flight);
+    }
+    keys.number("queue", value.queue, default.queue);
+    keys.duration("queue_timeout", value.queue_timeout, default.queue_timeout);
     keys
 }
 

@@ -281,11 +281,13 @@ section! {
     ServiceLimits, "How much a request may ask for.",
     {
         body_bytes: Bytes<1, { 1 << 50 }>, Default("1GiB"), example "10MiB", "A request body.";
+        in_flight: Count<1, 10_000_000>, Absent("any number"), example "10000",
+            "Requests in flight to all backends of the service, over all cores.";
+        queue: Count<0, 10_000_000>, Default("1000"), example "100",
+            "Requests that wait for a place among those, first come, first served. Only with `in_flight`.";
+        queue_timeout: Span<false>, Default("1s"), example "500ms", "The longest wait there.";
     }
-    planned {
-        "in_flight": Count<1, 10_000_000>, Inert, "Requests in flight.";
-        "queue": Count<0, 10_000_000>, Inert, "Requests that wait for one of those.";
-    }
+    planned {}
 }
 
 section! {

@@ -30,10 +30,7 @@ pub(super) fn service(
     service.health_check = keys.health_check.value().and_then(health_check);
     service.ejection = ejection(keys.ejection);
     service.timeouts = timeouts(keys.timeouts);
-    if let Some(limits) = keys.limits.value() {
-        let default = service.limits.body_bytes;
-        service.limits = ServiceLimits { body_bytes: limits.body_bytes.or(default) };
-    }
+    service.limits = limits(keys.limits);
     service.retries = retries(keys.retries);
     service.rescue = keys.rescue.value().and_then(|keys| rescue(reader, keys, pool_names.as_ref()));
     service.unhealthy_pool = keys.unhealthy_pool.or(service.unhealthy_pool);
@@ -245,6 +242,16 @@ fn timeouts(field: Field<keys::ServiceTimeouts>) -> ServiceTimeouts {
         upstream_idle: keys.upstream_idle.or(defaults.upstream_idle),
         tunnel_idle: keys.tunnel_idle.or(defaults.tunnel_idle),
         drain: keys.drain.or(defaults.drain),
+    })
+}
+
+fn limits(field: Field<keys::ServiceLimits>) -> ServiceLimits {
+    let defaults = ServiceLimits::default();
+    field.value().map_or(defaults, |keys| ServiceLimits {
+        body_bytes: keys.body_bytes.or(defaults.body_bytes),
+        in_flight: keys.in_flight.value(),
+        queue: keys.queue.or(defaults.queue),
+        queue_timeout: keys.queue_timeout.or(defaults.queue_timeout),
     })
 }
 

@@ -172,6 +172,18 @@ fn retries() -> impl Strategy<Value = Retries> {
     )
 }
 
+fn limits() -> impl Strategy<Value = ServiceLimits> {
+    let in_flight = option::of(1u32..=10_000_000);
+    (1u64..=1 << 50, in_flight, 0u32..=10_000_000, duration(1)).prop_map(
+        |(body_bytes, in_flight, queue, queue_timeout)| ServiceLimits {
+            body_bytes,
+            in_flight,
+            queue,
+            queue_timeout,
+        },
+    )
+}
+
 fn rescue() -> impl Strategy<Value = (prop::sample::Index, u32, RescueOn)> {
     let on = prop::sample::select(vec![(true, true), (true, false), (false, true)])
         .prop_map(|(failure, server_error)| RescueOn { failure, server_error });
@@ -213,14 +225,14 @@ fn service() -> impl Strategy<Value = Service> {
     let second = (
         option::of(ejection()),
         option::of(timeouts()),
-        1u64..=1 << 50,
+        limits(),
         option::of(retries()),
         option::of(rescue()),
         any::<bool>(),
         any::<bool>(),
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
-        let (ejection, timeouts, body_bytes, retries, rescue, fail, expose_version) = more;
+        let (ejection, timeouts, limits, retries, rescue, fail, expose_version) = more;
         let pins = pins.into_iter().filter(|(matches, _)| *matches != Match::default());
         let pins = pins
             .map(|(matches, at)| Pin {
@@ -240,7 +252,7 @@ fn service() -> impl Strategy<Value = Service> {
             health_check,
             ejection: ejection.unwrap_or_default(),
             timeouts: timeouts.unwrap_or_default(),
-            limits: ServiceLimits { body_bytes },
+            limits,
             retries: retries.unwrap_or_default(),
             rescue,
             unhealthy_pool: if fail { UnhealthyPool::Fail } else { UnhealthyPool::Redistribute },

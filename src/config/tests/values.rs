@@ -184,6 +184,8 @@ fn numbers_and_units() {
         ("limits: { body_bytes: 64k }", "did you mean `64KiB`?"),
         ("limits: { body_bytes: 0 }", "out of range"),
         ("limits: { body_bytes: much }", "is not a size"),
+        ("limits: { in_flight: 0 }", "use 1 to 10000000"),
+        ("limits: { queue_timeout: 0s }", "no time at all"),
         ("retries: { budget: 20 }", "write `20%`"),
         ("retries: { budget: 120% }", "is not a percentage"),
         ("retries: { attempts: 0 }", "use 1 to 10"),

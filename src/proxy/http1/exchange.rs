@@ -3,7 +3,7 @@
 use super::{
     conn::Conn,
     message::{self, Scanned, Wire},
-    relay::{Attempt, End, Relay},
+    relay::{Attempt, End, HALF_CLOSED, Relay},
     response::Asked,
     scan::RequestScan,
     session::Session,
@@ -14,13 +14,14 @@ use crate::{
     proxy::{
         connection::ClientConnection,
         core::Core,
-        decide::{Assignment, Query, decide},
+        decide::{Assignment, Query, Refusal, decide},
         failure::{Failure, fault_of},
         fields::{Known, first},
         flight::Ticket,
         framing::Length,
         head::{Facts, Head},
         headers::{Added, Sink, add_to_backend, to_backend},
+        queue::{Turn, Waiting},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
         upstream::connect,
@@ -33,7 +34,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::sleep};
 
 /// What comes after an exchange.
 pub(super) enum After {
@@ -67,6 +68,26 @@ enum Outcome {
     ClientGone,
 }
 
+/// Why a request does not go on to a backend now.
+enum Stop {
+    For(Outcome),
+    /// It waits for its turn.
+    Queued(Box<Queued>),
+}
+
+struct Queued {
+    waiting: Waiting,
+    recorder: Recorder,
+    began: Moment,
+}
+
+/// What is left of a request that has waited.
+struct Arrived {
+    turn: Turn,
+    recorder: Recorder,
+    began: Moment,
+}
+
 /// A request on its way. It lives with the buffers, so that an idle connection does not carry its size.
 pub(super) struct Exchange {
     recorder: Recorder,
@@ -79,6 +100,8 @@ pub(super) struct Exchange {
     /// For a request that has none.
     request_id: [u8; 32],
     began: Moment,
+    /// Later than it began, if it has waited.
+    decided: Moment,
     assignment: Assignment,
     stage: Stage,
 }
@@ -99,9 +122,17 @@ impl Session {
     /// once.
     pub(super) async fn exchange(&mut self) -> After {
         let Some(mut work) = self.work.take() else { return After::Close };
-        let outcome = match self.begin(&mut work) {
-            Ok(()) => poll_fn(|cx| self.poll_exchange(cx, &mut work)).await,
-            Err(refused) => refused,
+        let mut begun = self.begin(&mut work, None);
+        while let Err(Stop::Queued(queued)) = begun {
+            // Few come here; a connection shall not carry what that needs.
+            begun = match Box::pin(self.queue(queued)).await {
+                Some(arrived) => self.begin(&mut work, Some(arrived)),
+                None => Err(Stop::For(Outcome::ClientGone)),
+            };
+        }
+        let outcome = match begun {
+            Err(Stop::For(outcome)) => outcome,
+            _ => poll_fn(|cx| self.poll_exchange(cx, &mut work)).await,
         };
         let after = match outcome {
             Outcome::Answered => after_answer(&work.download),
@@ -122,23 +153,35 @@ impl Session {
         after
     }
 
-    /// Judges the request and decides where it goes.
+    /// Waits for the request's turn; `None` when the client has left meanwhile.
+    async fn queue(&self, queued: Box<Queued>) -> Option<Arrived> {
+        let Queued { waiting, recorder, began } = *queued;
+        tokio::select! {
+            turn = waiting.turn() => Some(Arrived { turn, recorder, began }),
+            () = left(&self.client) => None,
+        }
+    }
+
+    /// Judges the request and decides where it goes; `arrived` when it has waited for that.
     ///
     /// # Errors
-    /// When it was refused.
-    fn begin(&self, work: &mut Work) -> Result<(), Outcome> {
+    /// When it was refused, or has to wait.
+    fn begin(&self, work: &mut Work, arrived: Option<Arrived>) -> Result<(), Stop> {
         let connection = &self.connection;
         let core = &connection.core;
         let Work { request, scan, upload, download, exchange, .. } = work;
-        let began = core.live.clock.now();
+        let now = core.live.clock.now();
         let method = scan.method.of(request);
-        let mut recorder = Recorder::new(core.clone(), method_index(method), began);
+        let (turn, mut recorder, began) = match arrived {
+            Some(Arrived { turn, recorder, began }) => (turn, recorder, began),
+            None => (Turn::First, Recorder::new(core.clone(), method_index(method), now), now),
+        };
         let is_head = method == b"HEAD";
         let mut closes = true;
         let refuse = |recorder: Recorder, failure: Failure, download: &mut Download, closes| {
             download.begin(closes);
             self.refuse(scan.minor, is_head, recorder, failure, download);
-            Outcome::Refused
+            Stop::For(Outcome::Refused)
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let judged = message::head(scan, request, &lines)
@@ -156,11 +199,15 @@ impl Session {
         let client = &connection.client;
         let address = client.address(&lines);
         let secure = client.is_secure(&lines);
-        let now = began.millis();
+        let decided = now;
+        let now = now.millis();
         let query =
             Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
-        let assignment = match decide(core, &query) {
+        let assignment = match decide(core, &query, turn) {
             Ok(assignment) => assignment,
+            Err(Refusal { waiting: Some(waiting), .. }) => {
+                return Err(Stop::Queued(Box::new(Queued { waiting, recorder, began })));
+            }
             Err(refusal) => {
                 let failure = recorder.note_refusal(refusal);
                 return Err(refuse(recorder, failure, download, closes));
@@ -182,6 +229,7 @@ impl Session {
             tries,
             request_id,
             began,
+            decided,
             assignment,
             stage: Stage::Free { fresh: false },
         });
@@ -338,6 +386,16 @@ impl Session {
     }
 }
 
+/// Returns when the client has left: one that has closed its side gets some time. A client whose next bytes are
+/// there already is not known to have left.
+async fn left(client: &TcpStream) {
+    match client.peek(&mut [0]).await {
+        Ok(0) => sleep(HALF_CLOSED).await,
+        Ok(_) => std::future::pending().await,
+        Err(_) => {}
+    }
+}
+
 fn switched(
     assignment: Assignment,
     backend: Conn,
@@ -383,7 +441,7 @@ impl Exchange {
         let idle = &self.assignment.ticket.flight.upstream.native;
         let delicate = self.has_body() || !self.tries.idempotent;
         loop {
-            let mut conn = idle.pop(self.began)?;
+            let mut conn = idle.pop(self.decided)?;
             if conn.is_quiet() && (!delicate || conn.is_quiet_now()) {
                 conn.reused = true;
                 return Some(conn);
@@ -426,7 +484,7 @@ impl Exchange {
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.
         let at_hand = conn.reused && self.tries.is_first();
-        let sent = if at_hand { self.began } else { connection.core.live.clock.now() };
+        let sent = if at_hand { self.decided } else { connection.core.live.clock.now() };
         let until = sent.millis().saturating_add(millis(timeouts.response));
         flight.arm_until(until, Reason::ResponseTimeout);
         let body = connection.listener.spec.timeouts.body;

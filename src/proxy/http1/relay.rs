@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 
 /// A client that has closed its side may still wait for its answer; it is given up when nothing could be
 /// sent to it for this long.
-const HALF_CLOSED: Duration = Duration::from_secs(2);
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(2);
 
 /// How often it is asked after a client that is not read, because nobody takes what it says.
 const LOOK: Duration = Duration::from_secs(1);

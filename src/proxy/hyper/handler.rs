@@ -2,9 +2,12 @@
 
 use super::{
     super::{
-        decide::{Assignment, Query, decide},
+        core::Core,
+        decide::{Assignment, Query, Refusal, decide},
         failure::{self, Failure},
+        fields::Lines,
         head::{Facts, Head, Version},
+        queue::Turn,
         record::{Answerer, Recorder},
         tries::Tries,
     },
@@ -100,7 +103,7 @@ async fn forward(
     let now = core.now_millis();
     let query =
         Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
-    let assignment = decide(core, &query).map_err(|refusal| recorder.note_refusal(refusal))?;
+    let assignment = admit(core, query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
         return Err(Reason::BadRequest.into());
@@ -122,6 +125,23 @@ async fn forward(
     let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
     let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
     answer(served, &parts.method, answered, sending.upload.take(), upgrade)
+}
+
+/// Decides, as often as it has to wait for its turn.
+async fn admit<L: Lines>(
+    core: &Rc<Core>,
+    mut query: Query<'_, L>,
+    recorder: &mut Recorder,
+) -> Result<Assignment, Failure> {
+    let mut turn = Turn::First;
+    loop {
+        match decide(core, &query, turn) {
+            Ok(assignment) => return Ok(assignment),
+            Err(Refusal { waiting: Some(waiting), .. }) => turn = waiting.turn().await,
+            Err(refusal) => return Err(recorder.note_refusal(refusal)),
+        }
+        query.now = core.now_millis();
+    }
 }
 
 /// # Errors
