@@ -198,3 +198,31 @@ async fn a_body_waits_with_its_request_and_a_retry_keeps_its_place() {
     tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut reply).await.unwrap();
     assert!(String::from_utf8_lossy(&reply).starts_with("HTTP/1.1 200"));
 }
+
+#[tokio::test]
+async fn a_backend_that_has_its_fill_is_passed_over() {
+    for (engine, h2) in WAYS {
+        let (one, other) = (held().await, held().await);
+        let one_each = ServiceLimits { backend_in_flight: Some(1), ..Default::default() };
+        let mut spec = limited(&one, one_each);
+        let backends = &mut spec.services["shop"].pools["blue"].backends;
+        backends.insert(other.backend.spec_address(), Default::default());
+        let proxy = Proxy::start(Spec { engine, ..spec }).await;
+        let reached = || one.backend.count() + other.backend.count();
+        let first = send(&proxy, h2, "/1").await;
+        until("it is in flight", || reached() == 1).await;
+        let second = send(&proxy, h2, "/2").await;
+        until("both are in flight", || reached() == 2).await;
+        assert_eq!((one.backend.count(), other.backend.count()), (1, 1));
+        let reply = client(&proxy, h2).await.get("/3").await;
+        assert_eq!(reply.status, 503);
+        assert_eq!(reply.headers["x-crossfade-error"], "overloaded");
+        until("it is counted", || failures(&proxy, Reason::Overloaded) == 1).await;
+        one.words.add_permits(9);
+        other.words.add_permits(9);
+        assert_eq!(first.await.unwrap().text(), "/1");
+        assert_eq!(second.await.unwrap().text(), "/2");
+        until("nothing is in flight", || proxy.open() == 0).await;
+        assert_eq!(client(&proxy, h2).await.get("/4").await.text(), "/4");
+    }
+}

@@ -137,7 +137,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.timeouts
         ),
         limits: by_field!(
-            ServiceLimits { body_bytes, in_flight, queue, queue_timeout },
+            ServiceLimits { body_bytes, in_flight, queue, queue_timeout, backend_in_flight },
             base.map(|b| &b.limits),
             &file.limits,
             &ours.limits

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     live::{LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, CompiledRoute, FULL, Fields, Host, Key, PoolSet, PoolTable, RequestView,
-        ServiceTable, StickyTable, choose, folded_path, slow_start,
+        Candidates, CompiledRoute, FULL, Fields, Host, Key, Policy, PoolSet, PoolTable,
+        RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
     spec::{Balance, StickyKey, UnhealthyPool},
 };
@@ -132,8 +132,9 @@ pub(super) fn has_rescuer(core: &Core, slot: usize) -> bool {
         let mut services = snapshot.table.services.iter().zip(&snapshot.services);
         services.find(|(_, live)| live.slot.index() == slot).is_some_and(|(service, live)| {
             service.policy.rescue.is_some_and(|rescue| {
-                let pool = &service.pools[rescue.to];
-                !pool.drained && is_available(pool, &live.pools[rescue.to])
+                let (pool, entry) = (&service.pools[rescue.to], &live.pools[rescue.to]);
+                let has_room = |backend: &Arc<LiveBackend>| !is_full(&service.policy, backend);
+                !pool.drained && is_available(pool, entry) && entry.backends.iter().any(has_room)
             })
         })
     })
@@ -250,13 +251,18 @@ impl<'a> Choice<'a> {
         if let Some(backend) = self.backend(pool, tried, balance_key, state) {
             return Ok(Chosen { pool, backend, issued });
         }
+        let table = &self.service.pools[pool];
+        // Somebody could, but for the limit.
+        let is_full = !table.drained && is_available(table, &self.live.pools[pool]);
+        let reason = if is_full { Reason::Overloaded } else { Reason::NoBackend };
         if query.earlier.is_none()
+            && !is_full
             && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
         {
             return Ok(Chosen { pool: rescuer, backend, issued });
         }
         let pool = Some(self.live.pools[pool].pool.clone());
-        Err(Refusal { pool, ..Reason::NoBackend.into() })
+        Err(Refusal { pool, ..reason.into() })
     }
 
     /// A backend of the pool that rescues what finds none in `pool`, and the place of that pool.
@@ -386,7 +392,7 @@ impl<'a> Choice<'a> {
     }
 
     fn readiness(&self, backend: &LiveBackend, window: Duration) -> u32 {
-        if !backend.health.is_available() {
+        if !backend.health.is_available() || is_full(&self.service.policy, backend) {
             0
         } else if window.is_zero() {
             FULL
@@ -395,6 +401,11 @@ impl<'a> Choice<'a> {
             slow_start(Duration::from_millis(since), window)
         }
     }
+}
+
+/// As many requests are in flight on it as may be.
+fn is_full(policy: &Policy, backend: &LiveBackend) -> bool {
+    policy.limits.backend_in_flight.is_some_and(|limit| backend.open() >= limit.into())
 }
 
 /// Some backend can take requests.

@@ -230,6 +230,8 @@ pub struct ServiceLimits {
     pub queue: u32,
     /// The longest wait.
     pub queue_timeout: Duration,
+    /// Requests in flight on each backend; `None`: any number.
+    pub backend_in_flight: Option<u32>,
 }
 
 impl Default for ServiceLimits {
@@ -239,6 +241,7 @@ impl Default for ServiceLimits {
             in_flight: None,
             queue: 1000,
             queue_timeout: Duration::from_secs(1),
+            backend_in_flight: None,
         }
     }
 }

@@ -173,13 +173,14 @@ fn retries() -> impl Strategy<Value = Retries> {
 }
 
 fn limits() -> impl Strategy<Value = ServiceLimits> {
-    let in_flight = option::of(1u32..=10_000_000);
-    (1u64..=1 << 50, in_flight, 0u32..=10_000_000, duration(1)).prop_map(
-        |(body_bytes, in_flight, queue, queue_timeout)| ServiceLimits {
+    let in_flight = || option::of(1u32..=10_000_000);
+    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), in_flight()).prop_map(
+        |(body_bytes, in_flight, queue, queue_timeout, backend_in_flight)| ServiceLimits {
             body_bytes,
             in_flight,
             queue,
             queue_timeout,
+            backend_in_flight,
         },
     )
 }
