@@ -8,7 +8,7 @@ use crossfade::{
 };
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,19 +22,24 @@ const HOUR: Duration = Duration::from_secs(3600);
 const WAYS: [(Engine, bool); 3] =
     [(Engine::Native, false), (Engine::Hyper, false), (Engine::Native, true)];
 
-/// Answers as many requests as it has got words, with its own number of the request.
+/// Answers as many requests as it has got words, with their paths.
 struct Held {
     backend: Backend,
     words: Arc<Semaphore>,
     most: Arc<AtomicUsize>,
+    /// What it was asked for, in that order.
+    paths: Arc<Mutex<Vec<String>>>,
 }
 
 async fn held() -> Held {
     let (words, most) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let now = Arc::new(AtomicUsize::new(0));
+    let paths: Arc<Mutex<Vec<String>>> = Arc::default();
+    let asked = paths.clone();
     let (wait, seen) = (words.clone(), most.clone());
     let backend = Backend::start(move |request| {
         let (wait, seen, now) = (wait.clone(), seen.clone(), now.clone());
+        asked.lock().unwrap().push(request.uri().path().to_owned());
         async move {
             seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             wait.acquire().await.unwrap().forget();
@@ -43,7 +48,7 @@ async fn held() -> Held {
         }
     })
     .await;
-    Held { backend, words, most }
+    Held { backend, words, most, paths }
 }
 
 fn limited(held: &Held, limits: ServiceLimits) -> Spec {
@@ -105,6 +110,7 @@ async fn who_finds_no_place_waits_in_turn() {
             assert_eq!(sent.await.unwrap().status, 200);
         }
         assert_eq!(held.most.load(Ordering::SeqCst), 2, "{engine:?} {h2}");
+        assert_eq!(*held.paths.lock().unwrap(), ["/1", "/2", "/3", "/4"], "{engine:?} {h2}");
         until("all places are free", || taken(&proxy) == 0 && waiting(&proxy) == 0).await;
     }
 }
