@@ -204,9 +204,11 @@ impl<'a> Choice<'a> {
         let Some(limit) = limits.in_flight else { return Ok(None) };
         let gate = &self.live.gate;
         let late = match turn {
-            Turn::Again(permit) => return Ok(permit),
-            Turn::Granted(permit) if permit.is_of(gate) => return Ok(Some(permit)),
+            Turn::Granted(permit) | Turn::Again(Some(permit)) if permit.is_of(gate) => {
+                return Ok(Some(permit));
+            }
             Turn::First | Turn::Granted(_) => None,
+            Turn::Again(_) => Some(Reason::Overloaded),
             Turn::Late(reason) => Some(reason),
         };
         if let Some(permit) = gate.try_enter(limit.into()) {

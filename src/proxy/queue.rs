@@ -12,7 +12,7 @@ pub(super) enum Turn {
     Granted(Permit),
     /// It has waited in vain, or could not.
     Late(Reason),
-    /// Another attempt of a request that was let in.
+    /// Another attempt of a request that was let in, and that does not wait again.
     Again(Option<Permit>),
 }
 
