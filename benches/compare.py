@@ -19,10 +19,14 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from compare import counts, cpu, idle, proxies
 from compare.processes import LOAD_CORE, allow_files, compile_c, free_ports, start, stop, wait_for_port, which
 from compare.workloads import GET1K, WORKLOADS, Workload, verify
+
+T = TypeVar("T")
 
 PARTS = ["cpu", "instructions", "syscalls", "idle"]
 PEERS = ["nginx", "haproxy", "rawtcp"]
@@ -82,26 +86,26 @@ class Comparison:
 
     def instructions(self) -> None:
         title(f"User instructions per request (callgrind), {GET1K.name}")
-        for recipe in self.recipes:
-            try:
-                number = counts.instructions(recipe, self.stage, self.arguments.count_seconds)
-            except counts.TooBusy as problem:
-                print(f"{recipe.name:18}   (not measured: {problem})", flush=True)
-                continue
+        for recipe, number in self.counted(counts.instructions):
             print(f"{recipe.name:18}{number:10.0f}", flush=True)
             self.note(recipe, "instructions", number)
 
     def syscalls(self) -> None:
         title(f"System calls per request (strace), {GET1K.name}")
-        for recipe in self.recipes:
-            try:
-                calls = counts.system_calls(recipe, self.stage, self.arguments.count_seconds)
-            except counts.TooBusy as problem:
-                print(f"{recipe.name:18}   (not measured: {problem})", flush=True)
-                continue
+        for recipe, calls in self.counted(counts.system_calls):
             kinds = ", ".join(f"{name} {rate:.3f}" for name, rate in calls.items())
             print(f"{recipe.name:18}{sum(calls.values()):10.2f}   {kinds}", flush=True)
             self.note(recipe, "syscalls", sum(calls.values()))
+
+    def counted(self, count: Callable[..., T]) -> Iterator[tuple[proxies.Recipe, T]]:
+        """Each proxy with what `count` finds of it; says which of them were too busy."""
+        for recipe in self.recipes:
+            try:
+                found = count(recipe, self.stage, self.arguments.count_seconds)
+            except counts.TooBusy as problem:
+                print(f"{recipe.name:18}   (not measured: {problem})", flush=True)
+            else:
+                yield recipe, found
 
     def idle(self) -> None:
         # A proxy has one file for each client, and some for the backends; this program has one for each.

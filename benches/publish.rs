@@ -13,8 +13,8 @@ use crossfade::{
     live::{Kind, Outcome, Published, Snapshot},
     routing::{self, Host, RequestView, Salts},
     spec::{
-        Admin, Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pool, Route, Service,
-        Shutdown, Spec, Weight,
+        Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pool, Route, Service, Spec,
+        Weight,
     },
 };
 use std::{
@@ -110,7 +110,8 @@ fn decide(published: &Published, core: usize) {
     let request = RequestView::new("GET", host, "/part-0/item", None, &fields[..], client);
     let backend = published.read(|snapshot| {
         let route = snapshot.table.find(&request).expect("there is a route");
-        let backend = snapshot.services[route.service].pools[0].backends[0].clone();
+        let service = route.service().expect("it leads to one");
+        let backend = snapshot.services[service].pools[0].backends[0].clone();
         backend.begin(core);
         backend
     });
@@ -131,15 +132,9 @@ fn start(runtime: &Runtime, spec: Spec, cores: usize) -> Started {
 fn spec(routes: usize) -> Spec {
     let service = |number: usize| (name("service", number), service());
     Spec {
-        threads: None,
-        engine: Default::default(),
-        shutdown: Shutdown::default(),
-        startup_wait: Duration::ZERO,
-        listeners: Vec::new(),
-        admin: Admin::default(),
-        metrics_linger: Duration::ZERO,
         services: (0..routes.div_ceil(ROUTES_PER_SERVICE)).map(service).collect(),
         routes: (0..routes).map(route).collect(),
+        ..Spec::default()
     }
 }
 
@@ -151,6 +146,8 @@ fn service() -> Service {
             backends: [(address(port), Backend::default())].into(),
             slow_start: Duration::ZERO,
             drained: false,
+            proxy_protocol: None,
+            tls: None,
         };
         (name.into(), pool)
     });
@@ -163,15 +160,12 @@ fn address(port: u16) -> BackendAddress {
 
 fn route(number: usize) -> Route {
     let host = format!("host-{}.example.com", number / 10);
-    Route {
-        name: name("route", number),
-        matches: Match {
-            hosts: vec![HostPattern::Exact(host.into())],
-            path: PathMatch::Prefix(format!("/part-{}", number % 10).into()),
-            ..Match::default()
-        },
-        service: name("service", number / ROUTES_PER_SERVICE),
-    }
+    let matches = Match {
+        hosts: vec![HostPattern::Exact(host.into())],
+        path: PathMatch::Prefix(format!("/part-{}", number % 10).into()),
+        ..Match::default()
+    };
+    Route::new(name("route", number), matches, name("service", number / ROUTES_PER_SERVICE))
 }
 
 fn name(kind: &str, number: usize) -> Name {

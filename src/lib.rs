@@ -15,7 +15,7 @@
 //! | [`spec`] | the valid desired state, as plain data; the two bucket tables | |
 //! | [`routing`] | pure: which service, which pool, which backend | spec |
 //! | [`live`] | the only state that cores share: the snapshot, tickets, health, counters | spec, routing |
-//! | [`net`] | binding and dialling sockets | spec |
+//! | [`net`] | binding and dialling sockets, TLS on them | spec |
 //! | [`config`] | the file: one table of keys feeds reader, schema and reference | spec |
 //! | [`proxy`] | the data plane, one thread a core | spec, routing, live, net |
 //! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, live, net |
@@ -27,15 +27,17 @@
 //!
 //! # The path of a request
 //!
-//! All of it happens on the core that accepted the connection. `proxy/connection.rs` gives it to an engine,
+//! All of it happens on the core that accepted the connection. `proxy/connection.rs` gives it, with TLS after
+//! its handshake (`proxy/handshake.rs`), to an engine,
 //! which turns bytes into a head and back: `proxy/http1/` is crossfade's own for HTTP/1, `proxy/hyper/`
 //! speaks HTTP/2, and HTTP/1 for tests and measurement (`engine: hyper`). What a request means is written
 //! once and knows no engine: `proxy/head.rs` judges it, with `proxy/framing.rs` where its body ends;
 //! `proxy/decide.rs` borrows the snapshot once, in a closure that cannot cross an await, and comes back with
 //! a ticket (`proxy/flight.rs`): the backend knows of the request from then until its last byte.
-//! `proxy/headers.rs` says what becomes of its fields, `proxy/tries.rs` what is sent again and where to, be it to
-//! the pool that rescues, `proxy/record.rs` counts it once, in this core's own cells. Where a service has a limit,
-//! `live/gate.rs` lets requests in, and who must wait does so in `proxy/queue.rs`, and is decided anew.
+//! `proxy/headers.rs` says what becomes of its fields (`proxy/withheld.rs` keeps back what denied pins read),
+//! `proxy/tries.rs` what is sent again and where to, be it to the pool that rescues, `proxy/record.rs` counts it
+//! once, in this core's own cells. Where a service has a limit, `live/gate.rs` lets requests in, and who must wait
+//! does so in `proxy/queue.rs`, and is decided anew.
 //!
 //! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,
 //! `scan/` judges its bytes, `exchange.rs` decides and keeps the ticket, `relay.rs` moves both directions

@@ -30,16 +30,7 @@ fn two_pools(blue: &Backend, green: &Backend) -> Spec {
 
 /// A backend whose replies wait for a word, and one that has none to wait for.
 async fn slow_shop() -> (Arc<Notify>, Backend, Backend, Api) {
-    let word = Arc::new(Notify::new());
-    let waits = word.clone();
-    let blue = Backend::start(move |_| {
-        let waits = waits.clone();
-        async move {
-            waits.notified().await;
-            text("blue")
-        }
-    })
-    .await;
+    let (blue, word) = Backend::waiting("blue").await;
     let green = Backend::named("green").await;
     let mut spec = two_pools(&blue, &green);
     spec.services["shop"].pools["blue"].weight = crossfade::spec::Weight::ONE;
@@ -405,7 +396,7 @@ async fn pools_come_and_go() {
         let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
         let mut spec = two_pools(&blue, &green);
         let shop = &mut spec.services["shop"];
-        shop.pins.push(Pin { matches: Match::default(), pool: "green".into() });
+        shop.pins.push(Pin { matches: Match::default(), from: Vec::new(), pool: "green".into() });
         let api = Api::start(spec).await;
         (blue, green, api)
     };
@@ -665,14 +656,9 @@ async fn the_end_waits_for_answers() {
 async fn metrics_are_sound_and_tell_the_versions_apart() {
     let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
     let mut spec = two_pools(&blue, &green);
-    spec.routes = vec![Route {
-        name: "shop".into(),
-        matches: Match {
-            hosts: vec![HostPattern::Exact("shop.example.com".into())],
-            ..Match::default()
-        },
-        service: "shop".into(),
-    }];
+    let hosts = vec![HostPattern::Exact("shop.example.com".into())];
+    let matches = Match { hosts, ..Match::default() };
+    spec.routes = vec![Route::new("shop".into(), matches, "shop".into())];
     let api = Api::start(spec).await;
     let mut client = api.proxy.h1().await;
     for _ in 0..100 {

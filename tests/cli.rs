@@ -7,11 +7,9 @@ mod support;
 mod api;
 
 use api::Api;
-use crossfade::spec::Weight;
 use serde_json::Value;
-use std::{process::Command, sync::Arc};
+use std::process::Command;
 use support::*;
-use tokio::sync::Notify;
 
 struct Ran {
     code: i32,
@@ -101,7 +99,7 @@ fn check_tells_every_error_with_its_place() {
     assert_eq!(ran.code, 2);
     assert!(ran.out.is_empty());
     let places = ran.err.lines().filter(|line| line.starts_with(&format!("{mistakes}:"))).count();
-    assert_eq!(places, 32, "{}", ran.err);
+    assert_eq!(places, 45, "{}", ran.err);
 
     let missing = run(&["check", "/none/crossfade.yaml"]);
     assert_eq!(missing.code, 2);
@@ -222,22 +220,12 @@ async fn refused_is_1() {
 
 #[tokio::test]
 async fn a_wait_that_is_too_short_is_4() {
-    let word = Arc::new(Notify::new());
-    let waits = word.clone();
-    let blue = Backend::start(move |_| {
-        let waits = waits.clone();
-        async move {
-            waits.notified().await;
-            text("blue")
-        }
-    })
-    .await;
+    let (blue, word) = Backend::waiting("blue").await;
     let green = Backend::named("green").await;
-    let mut spec = spec(&[
+    let spec = spec(&[
         ("blue", pool("v1", 1, &[blue.spec_address()])),
         ("green", pool("v2", 0, &[green.spec_address()])),
     ]);
-    spec.services["shop"].pools["green"].weight = Weight::ZERO;
     let api = Api::start(spec).await;
     let mut client = api.proxy.h1().await;
     let slow = tokio::spawn(async move { client.get("/").await.text().to_owned() });

@@ -12,7 +12,8 @@ fn lines(problems: &[config::Problem]) -> String {
 #[test]
 fn every_mistake_is_reported_at_its_place() {
     let text = include_str!("config/mistakes.yaml");
-    let outcome = config::parse(text, Path::new("mistakes.yaml"), &|_| None);
+    let outcome =
+        config::parse(text, Path::new("mistakes.yaml"), config::Surroundings::of_clients());
     let found = lines(&outcome.errors);
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/config/mistakes.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -20,5 +21,5 @@ fn every_mistake_is_reported_at_its_place() {
     }
     assert!(outcome.spec.is_none());
     assert_eq!(found, std::fs::read_to_string(golden).unwrap());
-    assert_eq!(outcome.errors.len(), 32, "as many as the file numbers");
+    assert_eq!(outcome.errors.len(), 45, "as many as the file numbers");
 }

@@ -9,7 +9,7 @@ use crossfade::{
         Retired, Slot, Slots, Snapshot,
     },
     routing::RoutingTable,
-    spec::{Admin, Backend, Pool, Service, Shutdown, Spec, Weight},
+    spec::{Backend, Pool, Service, Spec, Weight},
 };
 use std::{
     sync::{
@@ -171,21 +171,16 @@ fn pool(version: String) -> Pool {
         backends: [(address, Backend::default())].into_iter().collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
+        tls: None,
     }
 }
 
 fn spec() -> Spec {
     let pools = [("blue".into(), pool("first".to_owned()))].into_iter().collect();
     Spec {
-        engine: Default::default(),
-        threads: None,
-        shutdown: Shutdown::default(),
-        startup_wait: Duration::ZERO,
-        listeners: Vec::new(),
-        admin: Admin::default(),
-        metrics_linger: Duration::ZERO,
         services: [("shop".into(), Service::new(pools))].into_iter().collect(),
-        routes: Vec::new(),
+        ..Spec::default()
     }
 }
 

@@ -34,7 +34,8 @@ async fn two(blue: u64, green: u64) -> (Backend, Backend, crossfade::spec::Spec)
 
 fn canary_pin() -> Pin {
     let canary = FieldMatch { name: "canary".into(), value: ValueMatch::Exact("true".into()) };
-    Pin { matches: Match { headers: vec![canary], ..Match::default() }, pool: "green".into() }
+    let matches = Match { headers: vec![canary], ..Match::default() };
+    Pin { matches, from: Vec::new(), pool: "green".into() }
 }
 
 #[tokio::test]

@@ -163,7 +163,8 @@ pub(super) async fn put_config(
     let mut errors = Errors::default();
     let conditions = asked.conditions(Common::default(), &mut errors);
     // Whoever may ask over the network must not read the environment of the process.
-    let outcome = config::parse(&text, Path::new("request body"), &|_| None);
+    let outcome =
+        config::parse(&text, Path::new("request body"), config::Surroundings::of_clients());
     errors.extend(outcome.errors.iter().map(ToString::to_string));
     errors.check()?;
     let spec = outcome.spec.ok_or_else(|| Problem::invalid(vec!["not a configuration".into()]))?;

@@ -5,7 +5,9 @@ use crate::{
     control::{Drain, View},
     live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
     routing::{PoolTable, ServiceTable},
+    spec::Certificate,
 };
+use jiff::Timestamp;
 use serde::Serialize;
 use std::{sync::Arc, time::Instant};
 use utoipa::ToSchema;
@@ -77,6 +79,18 @@ pub(super) struct ConfigView {
 pub(super) struct ListenerView {
     address: String,
     connections: Connections,
+    /// In the order of the configuration; none without TLS.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificates: Vec<CertificateView>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CertificateView {
+    /// Of the file.
+    cert: String,
+    /// Whom it is for.
+    names: Vec<String>,
+    not_after: String,
 }
 
 /// Open client connections by protocol.
@@ -325,7 +339,25 @@ impl ConfigView {
 impl ListenerView {
     fn of(listener: &LiveListener) -> Self {
         let (h1, h2) = listener.bound.connections();
-        Self { address: listener.bound.address.to_string(), connections: Connections { h1, h2 } }
+        let certificates = listener.spec.tls.iter().flat_map(|tls| &tls.certificates);
+        Self {
+            address: listener.bound.address.to_string(),
+            connections: Connections { h1, h2 },
+            certificates: certificates.map(CertificateView::of).collect(),
+        }
+    }
+}
+
+impl CertificateView {
+    fn of(certificate: &Certificate) -> Self {
+        let pair = &certificate.pair;
+        let not_after = Timestamp::from_second(pair.not_after);
+        Self {
+            cert: certificate.cert.display().to_string(),
+            names: pair.names.list().collect(),
+            // A certificate cannot be good for longer than the years that there are.
+            not_after: not_after.unwrap_or(Timestamp::MAX).to_string(),
+        }
     }
 }
 

@@ -41,7 +41,7 @@ struct Place {
     service: String,
     /// As named in the configuration
     pool: String,
-    /// HOST:PORT
+    /// HOST:PORT or unix:/PATH
     address: BackendAddress,
 }
 

@@ -60,7 +60,7 @@ async fn demo() -> Result<ExitCode, Box<dyn Error>> {
     let blue = backend(BLUE, "v1.0").await?;
     let green = backend(GREEN, "v2.0").await?;
     let text = configuration(free(PROXY).await?, free(ADMIN).await?, blue, green);
-    let outcome = config::parse(&text, Path::new("demo"), &|_| None);
+    let outcome = config::parse(&text, Path::new("demo"), config::Surroundings::of_clients());
     let spec = outcome.spec.ok_or_else(|| format!("{:?}", outcome.errors))?;
     let served = Served::start(spec, None).await?;
     let proxy = served.process.live.published.read(|s| s.listeners[0].bound.address);

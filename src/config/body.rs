@@ -7,6 +7,7 @@ use super::{
     problem::Problems,
     read,
     reader::{At, Kind, Reader},
+    surroundings::Surroundings,
     tree::Tree,
 };
 use crate::spec::{Backend, BackendAddress, Pool, Weight};
@@ -19,7 +20,7 @@ const BODY: &str = "request body";
 /// A whole configuration. Places are those in the value as indented JSON; where the text is at hand,
 /// [`parse`] tells the real ones. Variables are not replaced: the environment is not the client's.
 pub fn parse_value(value: &Value) -> Outcome {
-    parse(&format!("{value:#}"), Path::new(BODY), &no_variables)
+    parse(&format!("{value:#}"), Path::new(BODY), Surroundings::of_clients())
 }
 
 /// One pool in the keys of the file. `weight` is what it gets if it does not say.
@@ -60,17 +61,13 @@ fn read_body<T>(
     let file = Path::new(BODY);
     let (mut errors, mut warnings) = (Problems::new(file), Problems::new(file));
     let read = Tree::read(&format!("{value:#}"), &mut errors).and_then(|tree| {
-        let directory = Path::new("");
-        read(&mut Reader::new(&tree, &no_variables, directory, &mut errors, &mut warnings))
+        let (surroundings, directory) = (Surroundings::of_clients(), Path::new(""));
+        read(&mut Reader::new(&tree, surroundings, directory, &mut errors, &mut warnings))
     });
     match read {
         Some(value) if errors.is_empty() => Ok(value),
         _ => Err(errors.into_sorted()),
     }
-}
-
-fn no_variables(_: &str) -> Option<String> {
-    None
 }
 
 #[cfg(test)]
@@ -94,7 +91,7 @@ mod tests {
 
     #[test]
     fn each_problem_of_a_pool() {
-        let body = json!({ "wait": 1, "backends": ["a"], "tls": {}, "drained": "x" });
+        let body = json!({ "wait": 1, "backends": ["a"], "tls": [], "drained": "x" });
         let lines = lines(parse_pool(&body, "green", Weight::ZERO));
         assert_eq!(lines.len(), 4, "{lines:#?}");
         assert!(lines[0].starts_with("request body:2:3: wait: the key `wait` is unknown"));

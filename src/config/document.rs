@@ -1,16 +1,16 @@
 //! A spec in the keys of the file: what [`parse`](super::parse) reads as the same spec.
 
 mod matching;
+mod route;
 mod service;
+mod tls;
 
 use super::{
-    METRICS_LINGER, STARTUP_WAIT,
+    keys::ProxyProtocolKind,
     scalar::{format_duration, format_size},
     variables::escape,
 };
-use crate::spec::{
-    Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Shutdown, Spec,
-};
+use crate::spec::{Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Spec};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -35,23 +35,24 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
         Engine::Native => "native".into(),
         Engine::Hyper => "hyper".into(),
     });
-    let defaults = Shutdown::default();
+    let defaults = Spec::default();
     let mut shutdown = Keys::new(detail);
-    shutdown.duration("delay", spec.shutdown.delay, defaults.delay);
-    shutdown.duration("drain", spec.shutdown.drain, defaults.drain);
+    shutdown.duration("delay", spec.shutdown.delay, defaults.shutdown.delay);
+    shutdown.duration("drain", spec.shutdown.drain, defaults.shutdown.drain);
     keys.section("shutdown", shutdown);
     let mut startup = Keys::new(detail);
-    startup.duration("wait", spec.startup_wait, STARTUP_WAIT);
+    startup.duration("wait", spec.startup_wait, defaults.startup_wait);
     keys.section("startup", startup);
     keys.set("listeners", spec.listeners.iter().map(|l| listener(l, detail)).collect::<Vec<_>>());
     keys.section("admin", admin(&spec.admin, detail));
     let mut metrics = Keys::new(detail);
-    metrics.duration("linger", spec.metrics_linger, METRICS_LINGER);
+    metrics.duration("linger", spec.metrics_linger, defaults.metrics_linger);
     keys.section("metrics", metrics);
     let services =
         spec.services.iter().map(|(name, it)| (name.to_string(), service::service(it, detail)));
     keys.set("services", services.collect::<Map<_, _>>());
-    keys.set("routes", spec.routes.iter().map(matching::route).collect::<Vec<_>>());
+    let routes = spec.routes.iter().map(|it| route::route(it, detail));
+    keys.set("routes", routes.collect::<Vec<_>>());
     keys.into_value()
 }
 
@@ -69,6 +70,7 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     timeouts.duration("headers", value.headers, default.headers);
     timeouts.duration("body", value.body, default.body);
     timeouts.duration("keep_alive", value.keep_alive, default.keep_alive);
+    timeouts.duration("handshake", value.handshake, default.handshake);
     keys.section("timeouts", timeouts);
 
     let (value, default) = (&listener.limits, ListenerLimits::default());
@@ -82,6 +84,14 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     keys.other("trusted_proxies", &listener.trusted_proxies, &Vec::new(), |networks| {
         networks.iter().map(ToString::to_string).collect::<Vec<_>>().into()
     });
+    keys.other("proxy_protocol", &listener.proxy_protocol, &defaults.proxy_protocol, |it| {
+        ProxyProtocolKind::word(it).into()
+    });
+    keys.other("forwarded", &listener.forwarded, &defaults.forwarded, |it| (*it).into());
+    keys.other("via", &listener.via, &defaults.via, |it| (*it).into());
+    if let Some(tls) = &listener.tls {
+        keys.set("tls", tls::listener_tls(tls, detail));
+    }
     keys.into_value()
 }
 

@@ -1,7 +1,7 @@
 //! A file of this machine -> [`Loaded`].
 
 use super::{
-    Outcome, parse,
+    Outcome, Surroundings, parse,
     problem::{Place, Problems},
     tree::MOST_BYTES,
 };
@@ -70,7 +70,7 @@ pub(super) fn interpret(file: &Arc<Path>, content: Content) -> Loaded {
             "check the path and who may read it",
         ),
         Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => parse(&text, file, &|name| std::env::var(name).ok()),
+            Ok(text) => parse(&text, file, Surroundings::of_process()),
             Err(error) => {
                 let good = error.utf8_error().valid_up_to();
                 let place = place_after(&error.as_bytes()[..good]);
@@ -94,7 +94,8 @@ fn place_after(good: &[u8]) -> Place {
 fn failed(file: &Path, place: Place, message: String, fix: &str) -> Outcome {
     let mut errors = Problems::new(file);
     errors.add(place, String::new(), message, fix);
-    Outcome { spec: None, errors: errors.into_sorted(), warnings: Vec::new() }
+    let errors = errors.into_sorted();
+    Outcome { spec: None, errors, warnings: Vec::new(), files: Vec::new() }
 }
 
 /// The symbolic links on the way to a file, and where they end: when one of these changes, so may the file.
@@ -167,7 +168,8 @@ mod tests {
     fn a_good_file() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("c.yaml");
-        fs::write(&file, crate::config::tests::FULL).unwrap();
+        let text = "listeners: [{ address: 127.0.0.1:1 }]\nservices: { s: { pools: { p: { backends: [a:1] } } } }";
+        fs::write(&file, text).unwrap();
         let loaded = load(&file);
         assert!(loaded.outcome.spec.is_some());
         assert_eq!(loaded.text_hash, load(&file).text_hash);

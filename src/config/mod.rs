@@ -17,6 +17,7 @@ mod scalar;
 mod schema;
 mod shape;
 mod suggest;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -31,17 +32,14 @@ pub use problem::Problem;
 pub use reference::reference;
 pub use scalar::{format_duration, parse_duration};
 pub use schema::schema;
+pub use surroundings::{NamedFile, Surroundings};
 pub use watch::{Reloader, watch};
 
 use crate::spec::Spec;
 use problem::Problems;
 use reader::Reader;
-use std::{path::Path, time::Duration};
+use std::path::Path;
 use tree::Tree;
-
-/// When the file does not say otherwise.
-const STARTUP_WAIT: Duration = Duration::from_secs(10);
-const METRICS_LINGER: Duration = Duration::from_secs(60);
 
 /// What a text says. `spec` is there exactly if there are no errors.
 #[derive(Clone, Debug)]
@@ -50,21 +48,27 @@ pub struct Outcome {
     /// In the order of the file.
     pub errors: Vec<Problem>,
     pub warnings: Vec<Problem>,
+    /// Other files that it names, as they were read.
+    pub files: Vec<NamedFile>,
 }
 
-/// Reads a configuration. `file` is what problems name and what relative paths are relative to;
-/// `environment` gives the values of variables.
-pub fn parse(text: &str, file: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Outcome {
+/// Reads a configuration, and the certificates that it names. `file` is what problems name and what relative
+/// paths are relative to.
+pub fn parse(text: &str, file: &Path, surroundings: Surroundings) -> Outcome {
     let mut errors = Problems::new(file);
     let mut warnings = Problems::new(file);
     let directory = file.parent().unwrap_or(Path::new(""));
+    let mut files = Vec::new();
     let spec = Tree::read(text, &mut errors).and_then(|tree| {
-        let mut reader = Reader::new(&tree, environment, directory, &mut errors, &mut warnings);
-        read::spec(&mut reader)
+        let mut reader = Reader::new(&tree, surroundings, directory, &mut errors, &mut warnings);
+        let spec = read::spec(&mut reader);
+        files = reader.into_files();
+        spec
     });
     Outcome {
         spec: spec.filter(|_| errors.is_empty()),
         errors: errors.into_sorted(),
         warnings: warnings.into_sorted(),
+        files,
     }
 }

@@ -1,14 +1,21 @@
 //! Typed reading of the tree through the table of keys, with every problem collected.
 
 use super::{
+    load,
     problem::{Place, Problems, quote},
     shape::{Presence, Section, Shape, Status},
     suggest,
+    surroundings::{NamedFile, Surroundings},
     tree::{Data, Member, NodeId, Tree},
     variables,
 };
 use indexmap::IndexMap;
-use std::{borrow::Cow, collections::HashSet, path::Path, rc::Rc};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 /// How values of one kind are described and read.
 pub(super) trait Kind {
@@ -126,11 +133,12 @@ pub(super) struct Members<'a>(&'a IndexMap<Rc<str>, Member>);
 
 pub(super) struct Reader<'a> {
     tree: &'a Tree,
-    environment: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) surroundings: Surroundings,
     /// What relative paths are relative to.
     pub(super) directory: &'a Path,
     errors: &'a mut Problems,
     warnings: &'a mut Problems,
+    files: Vec<NamedFile>,
     /// Within a key that has no effect, whose inner keys need no warnings of their own.
     inert: bool,
     /// Keys of mappings that an unknown key beside them was probably meant to be.
@@ -140,12 +148,44 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(
         tree: &'a Tree,
-        environment: &'a dyn Fn(&str) -> Option<String>,
+        surroundings: Surroundings,
         directory: &'a Path,
         errors: &'a mut Problems,
         warnings: &'a mut Problems,
     ) -> Self {
-        Self { tree, environment, directory, errors, warnings, inert: false, meant: HashSet::new() }
+        Self {
+            tree,
+            surroundings,
+            directory,
+            errors,
+            warnings,
+            files: Vec::new(),
+            inert: false,
+            meant: HashSet::new(),
+        }
+    }
+
+    /// Where a file is that the configuration names, and what is in it.
+    pub(super) fn file(&mut self, path: &Path) -> (PathBuf, load::Content) {
+        let path = self.directory.join(path);
+        let content = (self.surroundings.file)(&path);
+        self.files.push(NamedFile { path: path.clone(), hash: load::hash(&content) });
+        (path, content)
+    }
+
+    /// The files that were read.
+    pub(super) fn into_files(self) -> Vec<NamedFile> {
+        self.files
+    }
+
+    /// Something that is not wrong, and not as it should be.
+    pub(super) fn warn(
+        &mut self,
+        node: NodeId,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.warnings.add(self.tree.place(node), self.tree.path(node), message, fix);
     }
 
     pub(super) fn problem(
@@ -225,7 +265,7 @@ impl<'a> Reader<'a> {
         let Data::Scalar { text, plain } = self.tree.data(node) else {
             return self.wrong_form(node, shape);
         };
-        match variables::replace(text, self.environment) {
+        match variables::replace(text, &self.surroundings.variable) {
             Ok(text) if *plain && is_null(&text) => self.no_value(node, shape),
             Ok(text) => Some(Scalar { text, plain: *plain }),
             Err((message, fix)) => {

@@ -1,4 +1,4 @@
-//! A stream of what a file says, whenever that changes.
+//! A stream of what a file says, whenever that or a file that it names (a certificate, a key) changes.
 //!
 //! Editors replace files, Kubernetes swaps a symbolic link above them, bind mounts show changes without
 //! any event: so each directory on the way to the file is watched for the names on that way, and the
@@ -7,7 +7,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::load::{Content, Loaded, hash, interpret, read, way_to};
+use super::{
+    NamedFile,
+    load::{Content, Loaded, hash, interpret, read, way_to},
+};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
@@ -52,7 +55,7 @@ impl Reloader {
     }
 }
 
-/// Watches the file of `loaded`. The stream has what differs from it, good or bad, one at a time; the
+/// Watches the file of `loaded` and those that it names. The stream has what differs from it, good or bad, one at a time; the
 /// watching ends when the stream is dropped. The content is compared each `poll`, which must be above
 /// zero, and when the file system says that something happened. Needs a tokio runtime.
 pub fn watch(loaded: &Loaded, poll: Duration) -> (Reloader, mpsc::Receiver<Loaded>) {
@@ -63,17 +66,30 @@ fn spawn(loaded: &Loaded, poll: Duration, places: Places) -> (Reloader, mpsc::Re
     let (stream, receiver) = mpsc::channel(1);
     let (requests, asked) = mpsc::channel(1);
     let file = Arc::clone(&loaded.file);
-    let task = Task { file: Arc::clone(&file), seen: loaded.text_hash, places, stream };
+    let task = Task { file: Arc::clone(&file), seen: Seen::of(loaded), places, stream };
     tokio::spawn(task.run(asked, poll));
     (Reloader { file, requests }, receiver)
 }
 
 struct Task {
     file: Arc<Path>,
-    /// The hash of what was handed out last.
-    seen: Option<u64>,
+    /// What was handed out last.
+    seen: Seen,
     places: Places,
     stream: mpsc::Sender<Loaded>,
+}
+
+/// By which it is known whether something has changed.
+#[derive(Clone, PartialEq)]
+struct Seen {
+    text: Option<u64>,
+    files: Vec<NamedFile>,
+}
+
+impl Seen {
+    fn of(loaded: &Loaded) -> Self {
+        Self { text: loaded.text_hash, files: loaded.outcome.files.clone() }
+    }
 }
 
 impl Task {
@@ -85,7 +101,8 @@ impl Task {
         let mut news = self.look().await;
         loop {
             if let Some(loaded) = news {
-                self.seen = loaded.text_hash;
+                self.seen = Seen::of(&loaded);
+                self.follow().await;
                 if self.stream.send(loaded).await.is_err() {
                     return;
                 }
@@ -120,30 +137,51 @@ impl Task {
     /// Gives the file to who asked. If they have gone, it belongs into the stream.
     async fn answer(&mut self, answer: oneshot::Sender<Loaded>) -> Option<Loaded> {
         let loaded = interpret_off_thread(&self.file, read_off_thread(&self.file).await).await;
-        let hash = loaded.text_hash;
+        let seen = Seen::of(&loaded);
         let unwanted = answer.send(loaded).err();
         if unwanted.is_none() {
-            self.seen = hash;
+            self.seen = seen;
         }
         unwanted
     }
 
     /// What the file says, if that is new and no longer being written.
     async fn look(&mut self) -> Option<Loaded> {
-        self.places.follow(&self.file).await;
-        let mut content = read_off_thread(&self.file).await;
+        self.follow().await;
+        let (mut content, mut seen) = self.read_all().await;
         for _ in 0..MOST_LOOKS {
-            if hash(&content) == self.seen {
+            if seen == self.seen {
                 return None;
             }
             sleep(SETTLED).await;
-            let later = read_off_thread(&self.file).await;
-            if later == content {
+            let later = self.read_all().await;
+            let is_settled = later.1 == seen;
+            (content, seen) = later;
+            if is_settled {
                 break;
             }
-            content = later;
         }
         Some(interpret_off_thread(&self.file, content).await)
+    }
+
+    /// Has itself told of changes of the file and those that it names.
+    async fn follow(&mut self) {
+        let named = self.seen.files.iter().map(|file| file.path.clone());
+        let files = [self.file.to_path_buf()].into_iter().chain(named).collect();
+        self.places.follow(files).await;
+    }
+
+    /// The file's content, and what is to be seen of it and of the files that it named when it was last read.
+    async fn read_all(&self) -> (Content, Seen) {
+        let (file, named) = (Arc::clone(&self.file), self.seen.files.clone());
+        let read_all = spawn_blocking(move || {
+            let content = read(&file);
+            let look = |file: NamedFile| NamedFile { hash: hash(&read(&file.path)), ..file };
+            let files = named.into_iter().map(look).collect();
+            let seen = Seen { text: hash(&content), files };
+            (content, seen)
+        });
+        read_all.await.unwrap_or_else(|error| (Err(error.to_string()), self.seen.clone()))
     }
 }
 
@@ -195,11 +233,11 @@ impl Places {
         Self { watcher, directories: HashSet::new(), names, happened }
     }
 
-    /// Watches the way that leads to `file` now.
-    async fn follow(&mut self, file: &Arc<Path>) {
+    /// Watches the ways that lead to `files` now.
+    async fn follow(&mut self, files: Vec<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
-        let file = Arc::clone(file);
-        let Ok(way) = spawn_blocking(move || way_to(&file)).await else { return };
+        let ways = move || files.iter().flat_map(|file| way_to(file)).collect::<Vec<_>>();
+        let Ok(way) = spawn_blocking(ways).await else { return };
         let parents = way.iter().filter_map(|path| path.parent());
         let directories: HashSet<PathBuf> = parents.map(Path::to_owned).collect();
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = way.into_iter().collect();

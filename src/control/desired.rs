@@ -57,6 +57,7 @@ impl Desired {
         match command {
             Command::Load { file } => {
                 spec = merge(self.file_base.as_deref(), file, &self.spec);
+                spec.renew_from(file);
                 file_base = Some(Arc::new(Spec::clone(file)));
                 waits = Some(needs_restart(file, &self.spec));
             }

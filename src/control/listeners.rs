@@ -1,11 +1,11 @@
-//! The sockets of the listeners.
+//! The sockets of the listeners, and what they speak TLS with.
 
 use crate::{
-    live::{Bound, LiveListener},
+    live::{Bound, Certificates, LiveListener, LiveTls},
     net,
     spec::{Engine, Listener},
 };
-use std::io;
+use std::{error::Error, io, sync::Arc};
 
 /// The listeners of the next snapshot: those whose address stays keep their sockets, new ones are bound.
 ///
@@ -23,17 +23,44 @@ pub(super) fn bind(
     for spec in wanted {
         // Each only once: port 0 may be listed several times.
         let same = kept.iter().position(|known| known.spec.address == spec.address);
-        let bound = match same {
-            Some(index) => Ok(kept.remove(index).bound.clone()),
+        let before = same.map(|index| kept.remove(index));
+        let bound = match before {
+            Some(known) => Ok(known.bound.clone()),
             None => net::listen(spec.address, cores)
                 .map(|(address, sockets)| Bound::new(address, sockets)),
         };
-        match bound {
-            Ok(bound) => listeners.push(LiveListener { spec: spec.clone(), engine, bound }),
-            Err(error) => problems.push(explain(spec, &error)),
+        let bound = bound.map_err(|error| explain(spec, &error));
+        let tls = tls(spec, before)
+            .map_err(|error| format!("the listener {} cannot speak TLS: {error}", spec.address));
+        match (bound, tls) {
+            (Ok(bound), Ok(tls)) => {
+                listeners.push(LiveListener { spec: spec.clone(), engine, bound, tls });
+            }
+            (bound, tls) => problems.extend(bound.err().into_iter().chain(tls.err())),
         }
     }
     if problems.is_empty() { Ok(listeners) } else { Err(problems) }
+}
+
+/// What was there before stays if nothing of it is to change; its sessions can be resumed in any case.
+fn tls(
+    spec: &Listener,
+    before: Option<&LiveListener>,
+) -> Result<Option<Arc<LiveTls>>, Box<dyn Error>> {
+    let Some(wanted) = &spec.tls else { return Ok(None) };
+    let before =
+        before.and_then(|known| Some((known, known.spec.tls.as_ref()?, known.tls.as_ref()?)));
+    if let Some((known, tls, live)) = before
+        && known.spec.protocols == spec.protocols
+        && tls == wanted
+        && tls.says_the_same(wanted)
+    {
+        return Ok(Some(live.clone()));
+    }
+    let certificates = Arc::new(Certificates::new(&wanted.certificates));
+    let before = before.map(|(_, tls, live)| (tls, &*live.config));
+    let config = net::server_config(wanted, spec.protocols, certificates.clone(), before)?;
+    Ok(Some(Arc::new(LiveTls { config: Arc::new(config), certificates })))
 }
 
 fn explain(spec: &Listener, error: &io::Error) -> String {

@@ -206,6 +206,12 @@ fn merge_pools(base: Option<&Pool>, file: &Pool, ours: &Pool) -> Pool {
         ),
         slow_start: pick(base.map(|b| &b.slow_start), &file.slow_start, &ours.slow_start),
         drained: merge_drained(base.map(|b| b.drained), file.drained, ours.drained),
+        proxy_protocol: pick(
+            base.map(|b| &b.proxy_protocol),
+            &file.proxy_protocol,
+            &ours.proxy_protocol,
+        ),
+        tls: pick(base.map(|b| &b.tls), &file.tls, &ours.tls),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! - `command`, `handle`: what others say to it and hear from it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
-//! - `parts`, `listeners`: from a spec to the live parts and sockets of its snapshot
+//! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
@@ -11,6 +11,7 @@
 //! - `task`: the loop that holds it all together
 
 mod command;
+mod connectors;
 mod desired;
 mod drain;
 mod edit;

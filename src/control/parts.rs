@@ -3,7 +3,7 @@
 
 use crate::{
     live::{Ejected, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
-    spec::{Backend, BackendAddress, Name, Pool, Service, Spec, Weight},
+    spec::{Backend, BackendAddress, Name, Pool, ProxyVersion, Service, Spec, Weight},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -53,6 +53,7 @@ pub(super) struct Placed {
     pub(super) settings: Backend,
     pub(super) pool_weight: Weight,
     pub(super) pool_drained: bool,
+    announces: Option<ProxyVersion>,
     /// The path of its health check.
     pub(super) checked: Option<Name>,
     /// It was removed and leaves as soon as another backend of its pool is proven, or then.
@@ -181,6 +182,7 @@ impl Parts {
         self.placed = plan.placed;
         self.places.clear();
         for (index, placed) in self.placed.iter().enumerate() {
+            placed.backend.set_announces(placed.announces);
             let place = (placed.service.clone(), placed.pool.clone());
             self.places.entry(place).or_insert(index..index).end = index + 1;
         }
@@ -261,6 +263,7 @@ impl Parts {
                 settings: *settings,
                 pool_weight: site.pool.weight,
                 pool_drained: site.pool.drained,
+                announces: site.pool.proxy_protocol,
                 checked: site.service.health_check.as_ref().map(|check| check.path.clone()),
                 lingers_until: None,
             }
@@ -299,6 +302,7 @@ impl Parts {
         let slot = self.backend_slots.take();
         let backend =
             LiveBackend::new(self.cores, address.clone(), live.clone(), state, since, slot);
+        backend.set_announces(site.pool.proxy_protocol);
         if known.is_some_and(|health| health.is_ejected_for(Ejected::Unreachable)) {
             backend.health.eject(Ejected::Unreachable);
         }
@@ -337,6 +341,7 @@ impl Site<'_> {
             lingers_until: p.lingers_until.or(Some(until)),
             pool_weight: self.pool.weight,
             pool_drained: false,
+            announces: self.pool.proxy_protocol,
             ..p.clone()
         };
         self.before.iter().filter(stays).map(linger).collect()

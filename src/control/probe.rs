@@ -1,8 +1,9 @@
 //! Asking a backend whether it is well: one request, one connection, the way a client's would go.
 
 use crate::{
-    net,
-    spec::{BackendAddress, HealthCheck},
+    live::{BackendTls, LiveBackend},
+    net::{self, DialError, Stream, proxy_protocol},
+    spec::HealthCheck,
 };
 use bytes::Bytes;
 use http::{Request, header};
@@ -10,6 +11,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rand::RngExt;
+use rustls_pki_types::ServerName;
 use std::{pin::pin, time::Duration};
 
 const USER_AGENT: &str = concat!("crossfade-probe/", env!("CARGO_PKG_VERSION"));
@@ -21,8 +23,8 @@ const RECONNECT: (Duration, Duration) = (Duration::from_millis(250), Duration::f
 ///
 /// # Errors
 /// Why it was bad.
-pub(super) async fn probe(address: &BackendAddress, check: &HealthCheck) -> Result<(), String> {
-    match tokio::time::timeout(check.timeout, ask(address, check)).await {
+pub(super) async fn probe(backend: &LiveBackend, check: &HealthCheck) -> Result<(), String> {
+    match tokio::time::timeout(check.timeout, ask(backend, check)).await {
         Ok(Ok(200..=399)) => Ok(()),
         Ok(Ok(status)) => Err(format!("it answered {status}")),
         Ok(Err(error)) => Err(error),
@@ -30,16 +32,15 @@ pub(super) async fn probe(address: &BackendAddress, check: &HealthCheck) -> Resu
     }
 }
 
-async fn ask(address: &BackendAddress, check: &HealthCheck) -> Result<u16, String> {
+async fn ask(backend: &LiveBackend, check: &HealthCheck) -> Result<u16, String> {
     let request = Request::get(&*check.path)
-        .header(header::HOST, address.to_string())
+        .header(header::HOST, host(backend))
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| format!("the request cannot be made: {error}"))?;
-    let stream = net::dial(address, check.timeout)
-        .await
-        .map_err(|error| format!("no connection: {error}"))?;
+    let stream =
+        dial(backend, check.timeout).await.map_err(|error| format!("no connection: {error}"))?;
     let no_http = |error: hyper::Error| format!("no HTTP response: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
     let mut connection = pin!(connection);
@@ -52,12 +53,27 @@ async fn ask(address: &BackendAddress, check: &HealthCheck) -> Result<u16, Strin
     response.map(|response| response.status().as_u16()).map_err(no_http)
 }
 
+/// The name that the backend proves, where that is told apart from its address: what it is asked for by TLS
+/// and by HTTP belongs together.
+fn host(backend: &LiveBackend) -> String {
+    match backend.tls().0.as_deref() {
+        Some(BackendTls { name: ServerName::DnsName(name), .. }) => name.as_ref().to_owned(),
+        _ => backend.address.authority().to_string(),
+    }
+}
+
+async fn dial(backend: &LiveBackend, timeout: Duration) -> Result<Stream, DialError> {
+    let first = backend.announces().map(proxy_protocol::of_its_own).unwrap_or_default();
+    let tls = backend.tls().0.map(|tls| (tls.config.clone(), tls.name.clone()));
+    net::dial(&backend.address, &first, tls, timeout).await
+}
+
 /// Returns when a connection to the backend can be opened again.
-pub(super) async fn reconnect(address: &BackendAddress, timeout: Duration) {
+pub(super) async fn reconnect(backend: &LiveBackend, timeout: Duration) {
     let (mut pause, longest) = RECONNECT;
     loop {
         tokio::time::sleep(jittered(pause)).await;
-        if net::dial(address, timeout).await.is_ok() {
+        if dial(backend, timeout).await.is_ok() {
             return;
         }
         pause = (pause * 2).min(longest);

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     live::{Ejected, HealthState, LiveBackend},
-    spec::{BackendAddress, HealthCheck, ServiceTimeouts, Spec},
+    spec::{HealthCheck, ServiceTimeouts, Spec},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
@@ -108,9 +108,9 @@ impl Prober {
         if watch.check.is_some() || watch.task.is_some() || !is_lost {
             return;
         }
-        let address = watch.backend.address.clone();
+        let backend = watch.backend.clone();
         watch.task = Some(self.spawn(key(&watch.backend), |report| async move {
-            reconnect(&address, connect).await;
+            reconnect(&backend, connect).await;
             report.send(Ok(())).await;
         }));
     }
@@ -119,15 +119,15 @@ impl Prober {
     /// their own.
     fn begin_probes(&mut self, watch: &Watch, check: &HealthCheck) -> Task {
         let newcomer = watch.backend.health.state() == HealthState::Unproven;
-        let (address, check) = (watch.backend.address.clone(), check.clone());
+        let (backend, check) = (watch.backend.clone(), check.clone());
         self.spawn(key(&watch.backend), move |report| async move {
             if newcomer {
-                prove(&report, &address, &check).await;
+                prove(&report, &backend, &check).await;
             }
             sleep(part_of(check.interval)).await;
             loop {
                 let next = Instant::now() + jittered(check.interval);
-                report.send(probe(&address, &check).await).await;
+                report.send(probe(&backend, &check).await).await;
                 sleep_until(next).await;
             }
         })
@@ -164,10 +164,10 @@ impl Reporter {
 }
 
 /// Asks a newcomer until it answers well, or until its turn comes as everybody's.
-async fn prove(report: &Reporter, address: &BackendAddress, check: &HealthCheck) {
+async fn prove(report: &Reporter, backend: &LiveBackend, check: &HealthCheck) {
     let mut pause = SOON;
     loop {
-        let result = probe(address, check).await;
+        let result = probe(backend, check).await;
         let is_done = result.is_ok() || pause >= check.interval;
         report.send(result).await;
         if is_done {

@@ -3,6 +3,7 @@
 use super::{
     Change, ChangeError, Command, FileStatus, Handle, LeftInFlight, Publishes, Receipt, Source,
     View,
+    connectors::Connectors,
     desired::{Applied, Desired},
     drain::{self, Drains},
     ejector::Ejector,
@@ -74,9 +75,11 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
     let desired = Desired::first(spec, from_file).map_err(StartError::Invalid)?;
     let listeners = listeners::bind(&[], &desired.spec.listeners, desired.spec.engine, cores)
         .map_err(StartError::Listen)?;
+    let connectors = Connectors::default().next(&desired.spec).map_err(StartError::Invalid)?;
     let now = Instant::now();
     let mut parts = Parts::new(cores);
     let plan = parts.plan(&desired.spec, std::iter::empty(), now, 0);
+    plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
     let live = Live::new(cores, snapshot(1, &plan, &desired.salts, &listeners));
     live.set_pools(parts.adopt(plan));
 
@@ -97,6 +100,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         desired,
         revision: 1,
         listeners,
+        connectors,
         parts,
         drains: Drains::default(),
         prober,
@@ -132,6 +136,7 @@ struct Control {
     desired: Desired,
     revision: u64,
     listeners: Vec<LiveListener>,
+    connectors: Connectors,
     parts: Parts,
     drains: Drains,
     prober: Prober,
@@ -318,16 +323,17 @@ impl Control {
             receipt.revision = None;
             return Ok(receipt);
         }
-        if unchanged {
+        let renewed = unchanged && applied.desired.spec.is_renewed(&self.desired.spec);
+        if unchanged && !renewed {
             self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
             receipt.leaving =
                 left_before(&change.command, self.parts.placed(), self.drains.backends());
+        } else if renewed {
+            let listeners = self.prepare(&applied.desired.spec)?;
+            self.publish(applied.desired, listeners, self.revision).await;
+            tracing::info!("certificates renewed");
         } else {
-            let listeners = {
-                let spec = &applied.desired.spec;
-                listeners::bind(&self.listeners, &spec.listeners, spec.engine, self.live.cores)
-            }
-            .map_err(ChangeError::Invalid)?;
+            let listeners = self.prepare(&applied.desired.spec)?;
             let before = self.desired.spec.clone();
             let published = self.publish(applied.desired, listeners, self.revision + 1).await;
             self.revision += 1;
@@ -349,6 +355,16 @@ impl Control {
             self.file.error = None;
         }
         Ok(receipt)
+    }
+
+    /// What can fail of a publish, done before it: the listeners of `spec`.
+    fn prepare(&mut self, spec: &Spec) -> Result<Vec<LiveListener>, ChangeError> {
+        let connectors = self.connectors.next(spec).map_err(ChangeError::Invalid)?;
+        let listeners =
+            listeners::bind(&self.listeners, &spec.listeners, spec.engine, self.live.cores)
+                .map_err(ChangeError::Invalid)?;
+        self.connectors = connectors;
+        Ok(listeners)
     }
 
     fn receipt(&self, change: &Change, applied: &Applied) -> Receipt {
@@ -407,9 +423,10 @@ impl Control {
             now,
             self.live.clock.at(now).millis(),
         );
+        plan.placed.iter().for_each(|placed| self.connectors.equip(&placed.backend));
         // Before the swap: no connection of what comes back may be closed after its first request.
         for placed in plan.placed.iter().filter(|placed| !placed.drained()) {
-            placed.backend.set_closing(false);
+            placed.backend.stay();
             self.drains.take_back(&placed.backend);
         }
         let next = snapshot(revision, &plan, &desired.salts, &listeners);
@@ -434,7 +451,7 @@ impl Control {
             let specs = [&*self.desired.spec, before];
             let service = specs.iter().find_map(|spec| spec.services.get(service));
             let timeout = service.map_or(Duration::ZERO, |service| service.timeouts.drain);
-            ids.push(self.drains.begin(left, timeout, now));
+            ids.push(self.drains.begin(left, timeout, now, self.live.clock));
         }
         ids
     }

@@ -2,8 +2,8 @@
 
 use super::{Change, Command, Source};
 use crate::spec::{
-    Admin, Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pin, Pool, Route, Service,
-    Shutdown, Spec, Weight,
+    Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pin, Pool, Route, Service, Spec,
+    Weight,
 };
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(super) fn pool(version: &str, share: u64, ports: &[u16]) -> Pool {
         backends: ports.iter().map(|&port| (address(port), Backend::default())).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
+        tls: None,
     }
 }
 
@@ -43,26 +45,20 @@ pub(super) fn shop() -> Service {
 
 pub(super) fn spec(services: &[(&str, Service)]) -> Spec {
     Spec {
-        threads: None,
-        engine: Default::default(),
-        shutdown: Shutdown::default(),
-        startup_wait: Duration::from_secs(10),
-        listeners: Vec::new(),
-        admin: Admin::default(),
-        metrics_linger: Duration::from_secs(60),
         services: services.iter().map(|(n, service)| (name(n), service.clone())).collect(),
         routes: services.iter().map(|(service, _)| route(service, service)).collect(),
+        ..Spec::default()
     }
 }
 
 pub(super) fn route(route: &str, service: &str) -> Route {
     let host = HostPattern::Exact(format!("{route}.example.com").into());
     let matches = Match { hosts: vec![host], path: PathMatch::Any, ..Match::default() };
-    Route { name: name(route), matches, service: name(service) }
+    Route::new(name(route), matches, name(service))
 }
 
 pub(super) fn pin(pool: &str) -> Pin {
-    Pin { matches: Match::default(), pool: name(pool) }
+    Pin { matches: Match::default(), from: Vec::new(), pool: name(pool) }
 }
 
 pub(super) fn change(command: Command) -> Change {

@@ -10,11 +10,11 @@ pub(super) fn problems(spec: &Spec) -> Vec<String> {
         service_problems(name, service, &mut problems);
     }
     for route in &spec.routes {
-        if !spec.services.contains_key(&route.service) {
+        let Some(service) = route.service() else { continue };
+        if !spec.services.contains_key(service) {
             problems.push(format!(
-                "route `{}` leads to service `{}`, which does not exist; {}",
+                "route `{}` leads to service `{service}`, which does not exist; {}",
                 route.name,
-                route.service,
                 known("services", spec.services.keys())
             ));
         }

@@ -1,8 +1,10 @@
 use super::{Counter, Health, HealthState, LivePool, PerCore, Slot};
-use crate::spec::BackendAddress;
+use crate::spec::{BackendAddress, ProxyVersion};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// One address of a pool while anything of it is left: a place in the table, a request in flight, an
@@ -14,11 +16,26 @@ pub struct LiveBackend {
     pub health: Health,
     /// Where each core keeps its connections to it.
     pub slot: Slot,
+    /// The version of the PROXY header that connections begin with; 0: none.
+    announces: AtomicU8,
+    tls: Mutex<Option<Arc<BackendTls>>>,
+    /// Goes up when `tls` changes.
+    tls_epoch: AtomicU32,
     /// It has left: idle connections are closed, none is kept.
     closing: AtomicBool,
+    leaves_from: AtomicU64,
+    leaves_until: AtomicU64,
     /// The drain's deadline has passed: what is still in flight is cancelled.
     cut: AtomicBool,
     cells: PerCore<Cell>,
+}
+
+/// How connections to a backend are made that speak TLS.
+#[derive(Debug)]
+pub struct BackendTls {
+    pub config: Arc<ClientConfig>,
+    /// What the backend must prove.
+    pub name: ServerName<'static>,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +108,12 @@ impl LiveBackend {
             pool,
             health: Health::new(state, now_millis),
             slot,
+            announces: AtomicU8::new(0),
+            tls: Mutex::default(),
+            tls_epoch: AtomicU32::new(0),
             closing: AtomicBool::new(false),
+            leaves_from: AtomicU64::new(0),
+            leaves_until: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             cells: PerCore::new(cores),
         });
@@ -211,13 +233,73 @@ impl LiveBackend {
         }
     }
 
+    /// The PROXY header that connections begin with.
+    pub fn announces(&self) -> Option<ProxyVersion> {
+        match self.announces.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(ProxyVersion::V1),
+            _ => Some(ProxyVersion::V2),
+        }
+    }
+
+    /// For the control plane: connections begin so from now on.
+    pub fn set_announces(&self, version: Option<ProxyVersion>) {
+        let number = match version {
+            None => 0,
+            Some(ProxyVersion::V1) => 1,
+            Some(ProxyVersion::V2) => 2,
+        };
+        self.announces.store(number, Ordering::Relaxed);
+    }
+
+    /// How new connections are made, with the epoch that they belong to; `None`: in the clear.
+    pub fn tls(&self) -> (Option<Arc<BackendTls>>, u32) {
+        let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        (tls.clone(), self.tls_epoch.load(Ordering::Relaxed))
+    }
+
+    /// Connections of other epochs are not to be used any more.
+    pub fn tls_epoch(&self) -> u32 {
+        self.tls_epoch.load(Ordering::Relaxed)
+    }
+
+    /// For the control plane: connections are made this way from now on.
+    pub fn set_tls(&self, tls: Option<Arc<BackendTls>>) {
+        let mut current = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = match (&*current, &tls) {
+            (None, None) => true,
+            (Some(one), Some(other)) => {
+                Arc::ptr_eq(&one.config, &other.config) && one.name == other.name
+            }
+            _ => false,
+        };
+        if !same {
+            *current = tls;
+            self.tls_epoch.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// From now on idle connections are closed (`true`), or kept again (`false`, an undrain).
-    pub fn set_closing(&self, closing: bool) {
-        self.closing.store(closing, Ordering::Release);
+    /// It drains from now on: idle connections are closed, and tunnels end one after the other. `from` and
+    /// `until` are the milliseconds of the process's clock in between which that is.
+    pub fn leave(&self, from: u64, until: u64) {
+        self.leaves_from.store(from, Ordering::Relaxed);
+        self.leaves_until.store(until, Ordering::Relaxed);
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Idle connections are kept again (an undrain).
+    pub fn stay(&self) {
+        self.closing.store(false, Ordering::Release);
+    }
+
+    /// From when until when it drains, if it does.
+    pub fn leaves(&self) -> Option<(u64, u64)> {
+        let time = |at: &AtomicU64| at.load(Ordering::Relaxed);
+        self.is_closing().then(|| (time(&self.leaves_from), time(&self.leaves_until)))
     }
 
     pub fn is_cut(&self) -> bool {

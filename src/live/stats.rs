@@ -91,10 +91,14 @@ pub enum Reason {
     TargetTooLong,
     Expectation,
     HeadersTooLarge,
+    /// What was asked for by TLS is not for this host.
+    Misdirected,
     NotSupported,
     ConnectFailed,
     UpstreamReset,
     BadResponse,
+    /// No agreement on TLS with the backend.
+    TlsFailed,
     NoBackend,
     Overloaded,
     /// As many as may wait for a place among those in flight.
@@ -124,7 +128,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -132,10 +136,12 @@ impl Reason {
         Self::TargetTooLong,
         Self::Expectation,
         Self::HeadersTooLarge,
+        Self::Misdirected,
         Self::NotSupported,
         Self::ConnectFailed,
         Self::UpstreamReset,
         Self::BadResponse,
+        Self::TlsFailed,
         Self::NoBackend,
         Self::Overloaded,
         Self::QueueFull,
@@ -156,10 +162,12 @@ impl Reason {
             Self::TargetTooLong => "target_too_long",
             Self::Expectation => "expectation",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::Misdirected => "misdirected",
             Self::NotSupported => "not_supported",
             Self::ConnectFailed => "connect_failed",
             Self::UpstreamReset => "upstream_reset",
             Self::BadResponse => "bad_response",
+            Self::TlsFailed => "tls_failed",
             Self::NoBackend => "no_backend",
             Self::Overloaded => "overloaded",
             Self::QueueFull => "queue_full",
@@ -181,11 +189,14 @@ impl Reason {
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::Expectation => 417,
+            Self::Misdirected => 421,
             Self::HeadersTooLarge => 431,
             Self::NotSupported => 501,
-            Self::ConnectFailed | Self::UpstreamReset | Self::BadResponse | Self::ServerError => {
-                502
-            }
+            Self::ConnectFailed
+            | Self::UpstreamReset
+            | Self::BadResponse
+            | Self::ServerError
+            | Self::TlsFailed => 502,
             Self::NoBackend | Self::Overloaded | Self::QueueFull | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,
@@ -241,6 +252,7 @@ struct Cell {
     retries: Counter,
     rescued: Counter,
     drain_cut: Counter,
+    pins_denied: Counter,
 }
 
 impl Default for Cell {
@@ -255,6 +267,7 @@ impl Default for Cell {
             retries: Counter::default(),
             rescued: Counter::default(),
             drain_cut: Counter::default(),
+            pins_denied: Counter::default(),
         }
     }
 }
@@ -281,6 +294,8 @@ pub struct PoolTotals {
     pub rescued: u64,
     /// Requests cancelled at the deadline of a drain.
     pub drain_cut: u64,
+    /// Requests that a pin to the pool would have held for, had they come from another network.
+    pub pins_denied: u64,
 }
 
 impl PoolStats {
@@ -325,6 +340,11 @@ impl PoolStats {
         self.cells.of(core).drain_cut.add(1);
     }
 
+    /// A pin to the pool was denied to a client of another network.
+    pub fn record_pin_denied(&self, core: usize) {
+        self.cells.of(core).pins_denied.add(1);
+    }
+
     pub fn totals(&self) -> Box<PoolTotals> {
         let mut totals = Box::new(PoolTotals {
             requests: [[0; CODES.len()]; METHODS.len()],
@@ -336,6 +356,7 @@ impl PoolStats {
             retries: 0,
             rescued: 0,
             drain_cut: 0,
+            pins_denied: 0,
         });
         for cell in self.cells.iter() {
             add_all(&mut totals.requests, &cell.requests);
@@ -351,6 +372,7 @@ impl PoolStats {
             totals.retries += cell.retries.get();
             totals.rescued += cell.rescued.get();
             totals.drain_cut += cell.drain_cut.get();
+            totals.pins_denied += cell.pins_denied.get();
         }
         totals
     }

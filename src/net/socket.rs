@@ -12,7 +12,7 @@ use tokio::{io::Interest, net::TcpStream};
 ///
 /// # Errors
 /// What the system says.
-pub fn poll_read(
+pub(super) fn poll_read(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     into: &mut [u8],
@@ -41,7 +41,7 @@ pub fn poll_read(
 ///
 /// # Errors
 /// What the system says.
-pub fn poll_write(
+pub(super) fn poll_write(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     bytes: &[u8],
@@ -53,7 +53,7 @@ pub fn poll_write(
 ///
 /// # Errors
 /// What the system says.
-pub fn poll_write_vectored(
+pub(super) fn poll_write_vectored(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     pieces: &[IoSlice<'_>],

@@ -1,9 +1,33 @@
 //! A client connection that was accepted: who it is from, what it counts as, which engine serves it.
 
-use super::{core::Core, headers::Client, http1, hyper};
-use crate::{live::LiveListener, spec::Engine};
-use std::{cell::Cell, net::SocketAddr, rc::Rc, time::Duration};
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch, task::spawn_local, time::timeout};
+use super::{
+    core::Core, failure::fault_of, handshake, headers::Client, http1, hyper, secured::Secured,
+    upstream::Upstream,
+};
+use crate::{
+    live::{LiveBackend, LiveListener, Reason},
+    net::{
+        Stream,
+        proxy_protocol::{self, Announced},
+    },
+    routing::Host,
+    spec::{Engine, Protocols, ProxyProtocol, ProxyVersion},
+};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::watch,
+    task::spawn_local,
+    time::{sleep, timeout},
+};
 
 /// When its listener has left or the process drains, an HTTP/1 connection that has been quiet for this long
 /// is closed; one that is in use learns from its next answer. Closing at once would meet requests on their
@@ -15,11 +39,32 @@ pub(super) struct ClientConnection {
     pub(super) core: Rc<Core>,
     pub(super) listener: Rc<LiveListener>,
     pub(super) client: Client,
+    /// What it may speak: with TLS that has been agreed on.
+    pub(super) protocols: Protocols,
+    secured: Option<Box<Secured>>,
+    /// From where and to where, as backends that want a PROXY header are told.
+    ends: Ends,
+    /// Upstreams of its own, for those backends.
+    own: RefCell<Vec<Own>>,
     /// True when its listener has left or the process drains.
     pub(super) stopped: watch::Receiver<bool>,
     /// A tunnel holds the connection, and so is counted, longer than HTTP does.
     open: Open,
 }
+
+#[derive(Clone, Copy)]
+struct Ends {
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
+struct Own {
+    version: ProxyVersion,
+    upstream: Rc<Upstream>,
+}
+
+/// Backends that one client connection has connections of its own to; more are forgotten, the oldest first.
+const MOST_OWN: usize = 16;
 
 /// Serves a connection, in a task of its own, until it ends.
 pub(super) fn start(
@@ -34,21 +79,138 @@ pub(super) fn start(
         return;
     }
     if over_the_limit(&listener) {
-        spawn_local(refuse(stream, open));
+        // A word in the clear would be none to who expects TLS, and a handshake is what there is no room for.
+        if listener.tls.is_none() {
+            spawn_local(refuse(stream, open));
+        }
         return;
     }
-    let peer = peer.ip().to_canonical();
-    let trusted = listener.spec.trusted_proxies.iter().any(|network| network.contains(&peer));
-    let client = Client::new(peer, trusted);
-    let connection =
-        Rc::new(ClientConnection { core: core.clone(), listener, client, stopped, open });
-    // A task is as large as the largest thing it may become: each engine has its own.
-    match connection.listener.engine {
-        Engine::Native if connection.listener.spec.protocols.h1 => {
-            spawn_local(http1::serve(connection, stream));
+    let Ok(destination) = local_address(&listener, &stream) else { return };
+    let source = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let ends = Ends { source, destination };
+    let trusted = listener.spec.trusts(source.ip());
+    let header = listener.spec.proxy_protocol;
+    let arrival = Arrival { open, listener, stopped, stream };
+    match (header, trusted) {
+        (ProxyProtocol::Off, _) | (ProxyProtocol::Accept, false) => arrival.serve(ends, trusted),
+        (ProxyProtocol::Require, false) => arrival.turn_away(Reason::BadRequest),
+        (ProxyProtocol::Accept | ProxyProtocol::Require, true) => {
+            spawn_local(arrival.announced(ends));
         }
-        _ => {
-            spawn_local(hyper::serve(connection, stream));
+    }
+}
+
+/// What the client has connected to. The system is asked only where the listener does not know.
+fn local_address(listener: &LiveListener, stream: &TcpStream) -> io::Result<SocketAddr> {
+    let bound = listener.bound.address;
+    if bound.ip().is_unspecified() { stream.local_addr() } else { Ok(bound) }
+}
+
+/// A connection before its first byte of HTTP.
+struct Arrival {
+    open: Open,
+    listener: Rc<LiveListener>,
+    stopped: watch::Receiver<bool>,
+    stream: TcpStream,
+}
+
+impl Arrival {
+    fn serve(self, ends: Ends, trusted: bool) {
+        let Self { open, listener, stopped, stream } = self;
+        let tls = listener.tls.clone();
+        let admitted = Admitted { open, listener, stopped, ends, trusted };
+        match tls {
+            None => {
+                let protocols = admitted.listener.spec.protocols;
+                admitted.serve(stream.into(), protocols, None);
+            }
+            Some(tls) => drop(spawn_local(handshake::run(admitted, tls, stream))),
+        }
+    }
+
+    /// Lets the trusted peer say by a PROXY header who its client is, then serves that one.
+    async fn announced(mut self, ends: Ends) {
+        let mut stopped = self.stopped.clone();
+        let left = async {
+            // A worker that ends takes the connection with it.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+            sleep(QUIET_BEFORE_CLOSE).await;
+        };
+        let patience = self.listener.spec.timeouts.headers;
+        let header = tokio::select! {
+            biased;
+            header = timeout(patience, proxy_protocol::read(&mut self.stream)) => header,
+            () = left => return,
+        };
+        match header {
+            Ok(Ok(Some(Announced::Client { source, destination }))) => {
+                let source = SocketAddr::new(source.ip().to_canonical(), source.port());
+                let trusted = self.listener.spec.trusts(source.ip());
+                self.serve(Ends { source, destination }, trusted);
+            }
+            Ok(Ok(Some(Announced::Peer))) => self.serve(ends, true),
+            Ok(Ok(None)) if self.listener.spec.proxy_protocol == ProxyProtocol::Accept => {
+                self.serve(ends, true);
+            }
+            Ok(Ok(None)) => self.turn_away(Reason::BadRequest),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                self.turn_away(Reason::BadRequest);
+            }
+            // A load balancer that looks whether anybody listens.
+            Ok(Err(_)) => {}
+            Err(_) => self.turn_away(Reason::RequestTimeout),
+        }
+    }
+
+    /// Closes it without a word: whoever is there may not speak HTTP yet.
+    fn turn_away(self, reason: Reason) {
+        let core = &self.open.core;
+        core.live.unrouted.stats.record_failure(core.index, fault_of(reason), reason);
+    }
+}
+
+/// A connection whose client is known, before its first byte of HTTP.
+pub(super) struct Admitted {
+    open: Open,
+    listener: Rc<LiveListener>,
+    stopped: watch::Receiver<bool>,
+    ends: Ends,
+    /// Its `X-Forwarded-*` are believed.
+    trusted: bool,
+}
+
+impl Admitted {
+    pub(super) fn core(&self) -> &Core {
+        &self.open.core
+    }
+
+    pub(super) fn listener(&self) -> &LiveListener {
+        &self.listener
+    }
+
+    /// Serves it, in a task of its own, until it ends.
+    pub(super) fn serve(self, stream: Stream, protocols: Protocols, secured: Option<Secured>) {
+        let Self { open, listener, stopped, ends, trusted } = self;
+        let client = Client::new(ends.source.ip(), trusted, &listener.spec, secured.as_ref());
+        let connection = Rc::new(ClientConnection {
+            core: open.core.clone(),
+            listener,
+            client,
+            protocols,
+            secured: secured.map(Box::new),
+            ends,
+            own: RefCell::default(),
+            stopped,
+            open,
+        });
+        // A task is as large as the largest thing it may become: each engine has its own.
+        match connection.listener.engine {
+            Engine::Native if protocols.h1 => {
+                spawn_local(http1::serve(connection, stream));
+            }
+            _ => {
+                spawn_local(hyper::serve(connection, stream));
+            }
         }
     }
 }
@@ -59,9 +221,42 @@ impl ClientConnection {
     pub(super) fn detached(core: &Rc<Core>, listener: LiveListener) -> Rc<Self> {
         let listener = Rc::new(listener);
         let open = Open::count(core, &listener);
-        let client = Client::new([192, 0, 2, 1].into(), false);
+        let source = SocketAddr::from(([192, 0, 2, 1], 80));
+        let ends = Ends { source, destination: source };
+        let client = Client::new(source.ip(), false, &listener.spec, None);
         let stopped = watch::channel(false).1;
-        Rc::new(Self { core: core.clone(), listener, client, stopped, open })
+        let own = RefCell::default();
+        let (core, protocols) = (core.clone(), listener.spec.protocols);
+        let secured = None;
+        Rc::new(Self { core, listener, client, protocols, secured, ends, own, stopped, open })
+    }
+
+    /// The client has shown by the name that it asked TLS for that it takes this listener for another one's.
+    pub(super) fn is_misdirected(&self, host: Option<&Host<'_>>) -> bool {
+        self.secured.as_ref().is_some_and(|secured| !secured.is_for(host))
+    }
+
+    /// Its own connections to a backend that wants a PROXY header of this version.
+    pub(super) fn upstream(
+        &self,
+        backend: &Arc<LiveBackend>,
+        version: ProxyVersion,
+    ) -> Rc<Upstream> {
+        let mut own = self.own.borrow_mut();
+        let is_same =
+            |it: &&Own| it.version == version && Arc::ptr_eq(&it.upstream.backend, backend);
+        if let Some(known) = own.iter().find(is_same) {
+            return known.upstream.clone();
+        }
+        let Ends { source, destination } = self.ends;
+        let header = proxy_protocol::announcing(version, source, destination);
+        let upstream = Upstream::announcing(backend.clone(), header.into());
+        self.core.watch(&upstream);
+        if own.len() == MOST_OWN {
+            own.remove(0);
+        }
+        own.push(Own { version, upstream: upstream.clone() });
+        upstream
     }
 
     /// Its listener has left or the process drains: the client should connect elsewhere.

@@ -15,7 +15,7 @@ use http::HeaderValue;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Core {
     pub(super) connections: Cell<usize>,
     /// By the backends' slots.
     upstreams: RefCell<Vec<Option<Rc<Upstream>>>>,
+    /// Those that are for one client connection each.
+    private: RefCell<Vec<Weak<Upstream>>>,
     /// By the services' slots.
     services: RefCell<Vec<ServiceState>>,
     pub(super) dice: RefCell<SmallRng>,
@@ -42,19 +44,31 @@ pub(super) struct ServiceState {
     /// By the pool's place in the service.
     pub(super) balance: Vec<BalanceState>,
     pub(super) budget: Budget,
-    policy: Option<CorePolicy>,
+    /// By their numbers.
+    policies: Vec<CorePolicy>,
 }
 
-/// A service's policy. Counting its holders in one place for all cores would cost them more than copying it.
+/// A route's policy. Counting its holders in one place for all cores would cost them more than copying it.
 pub(super) type CorePolicy = Rc<Arc<Policy>>;
 
 impl ServiceState {
-    /// This core's hold on the policy that is in force.
-    pub(super) fn policy(&mut self, current: &Arc<Policy>) -> CorePolicy {
-        match &self.policy {
+    /// This core's hold on the policy that is in force, of this number among those of the service.
+    pub(super) fn policy(&mut self, current: &Arc<Policy>, number: usize) -> CorePolicy {
+        match self.policies.get(number) {
             Some(known) if Arc::ptr_eq(known, current) => known.clone(),
-            _ => self.policy.insert(Rc::new(current.clone())).clone(),
+            _ => self.take_over(current, number),
         }
+    }
+
+    #[cold]
+    fn take_over(&mut self, current: &Arc<Policy>, number: usize) -> CorePolicy {
+        let policy = Rc::new(current.clone());
+        match self.policies.get_mut(number) {
+            Some(place) => *place = policy.clone(),
+            // Those of lower numbers that were not asked for yet are replaced when they are.
+            None => self.policies.resize(number + 1, policy.clone()),
+        }
+        policy
     }
 }
 
@@ -79,6 +93,7 @@ impl Core {
             flights: Rc::default(),
             connections: Cell::new(0),
             upstreams: RefCell::default(),
+            private: RefCell::default(),
             services: RefCell::default(),
             desk: Desk::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
@@ -104,6 +119,11 @@ impl Core {
                 upstream
             }
         }
+    }
+
+    /// Looks after an upstream that is for one client connection.
+    pub(super) fn watch(&self, upstream: &Rc<Upstream>) {
+        self.private.borrow_mut().push(Rc::downgrade(upstream));
     }
 
     /// This core's state of the service in `slot`.
@@ -179,6 +199,10 @@ impl Core {
     pub(super) fn tidy(&self) {
         let now = self.live.clock.now();
         self.flights.tidy();
+        self.private.borrow_mut().retain(|upstream| {
+            let upstream = upstream.upgrade();
+            upstream.inspect(|upstream| upstream.tidy(now)).is_some()
+        });
         for place in self.upstreams.borrow_mut().iter_mut() {
             if let Some(upstream) = place {
                 upstream.tidy(now);

@@ -2,22 +2,24 @@
 //! snapshot: nothing can hold it across an await, and who has decided has its ticket.
 
 use super::{
+    connection::ClientConnection,
     core::{Core, CorePolicy, ServiceState},
-    failure::fault_of,
+    failure::{Redirected, fault_of},
     fields::{Known, Lines, connection_options},
     flight::Ticket,
     head::{self, Facts, Head},
     queue::{Turn, Waiting},
     retry::Again,
     upstream::Upstream,
+    withheld::Withheld,
 };
 use crate::{
     live::{LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, CompiledRoute, FULL, Fields, Host, Key, Policy, PoolSet, PoolTable,
+        Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet, PoolTable,
         RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
-    spec::{Balance, StickyKey, UnhealthyPool},
+    spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
 use http::HeaderValue;
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
@@ -32,6 +34,8 @@ pub(super) struct Assignment {
     pub(super) rescuable: bool,
     /// The sticky cookie that the client is given.
     pub(super) issued: Option<Issued>,
+    /// What the backend must not see.
+    pub(super) withheld: Option<Box<Withheld>>,
 }
 
 /// A sticky key that the proxy has made up.
@@ -41,22 +45,28 @@ pub(super) struct Issued {
     pub(super) cookie: HeaderValue,
 }
 
-/// Why a request goes nowhere, and which pool would have had to answer it.
-pub(super) struct Refusal {
-    pub(super) reason: Reason,
-    pub(super) pool: Option<Arc<LivePool>>,
+/// Why a request goes to no backend.
+pub(super) enum Refusal {
+    Failed {
+        reason: Reason,
+        /// Which would have had to answer it.
+        pool: Option<Arc<LivePool>>,
+    },
     /// It may come to be decided again.
-    pub(super) waiting: Option<Waiting>,
+    Waits(Waiting),
+    /// Its route sends clients elsewhere.
+    Redirected(Redirected),
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self { reason, pool: None, waiting: None }
+        Self::Failed { reason, pool: None }
     }
 }
 
 /// What is known when it is decided.
 pub(super) struct Query<'a, L> {
+    pub(super) connection: &'a ClientConnection,
     pub(super) head: &'a Head<'a, L>,
     pub(super) facts: &'a Facts,
     pub(super) host: Option<Host<'a>>,
@@ -81,7 +91,8 @@ pub(super) struct Earlier<'a> {
 }
 
 /// # Errors
-/// `BadRequest`, `NoRoute`, or of the pool that the request was for `NoBackend`, `Overloaded` or `QueueFull`.
+/// A redirect, that it waits, `BadRequest`, `NoRoute`, or of the pool that the request was for `NoBackend`,
+/// `Overloaded` or `QueueFull`.
 pub(super) fn decide<L: Lines>(
     core: &Rc<Core>,
     query: &Query<'_, L>,
@@ -107,8 +118,15 @@ fn decide_on<L: Lines>(
         return Err(Reason::BadRequest.into());
     }
     let route = found.ok_or(Reason::NoRoute)?;
-    let service = &snapshot.table.services[route.service];
-    let live = &snapshot.services[route.service];
+    let (number, policy, policy_number) = match &route.destination {
+        Destination::Service { service, policy, number } => (*service, policy, *number),
+        Destination::Elsewhere(redirect) => return Err(redirected(redirect, &view)),
+    };
+    if policy.rewrite.as_ref().is_some_and(|rewrite| rewrite.is_unsafe(view.path)) {
+        return Err(Reason::BadRequest.into());
+    }
+    let service = &snapshot.table.services[number];
+    let live = &snapshot.services[number];
     let choice = Choice { service, live, core, now: query.now };
     let pools = service.pools.len();
     let (chosen, policy, permit) = core.service(live.slot.index(), &live.name, pools, |state| {
@@ -117,13 +135,27 @@ fn decide_on<L: Lines>(
         }
         let permit = choice.enter(turn, &view, query, state)?;
         let chosen = choice.make(&view, query, state)?;
-        Ok::<_, Refusal>((chosen, state.policy(&service.policy), permit))
+        Ok::<_, Refusal>((chosen, state.policy(policy, policy_number), permit))
     })?;
-    let upstream = core.upstream(chosen.backend);
+    let upstream = match chosen.backend.announces() {
+        None => core.upstream(chosen.backend),
+        Some(version) => query.connection.upstream(chosen.backend, version),
+    };
     let ticket = core.flights.begin(core.index, upstream, permit);
     let service_slot = live.slot.index();
     let rescuable = policy.rescue.is_some_and(|rescue| rescue.to != chosen.pool);
-    Ok(Assignment { ticket, policy, service_slot, rescuable, issued: chosen.issued })
+    let withheld = choice.withheld(&view, query.earlier.is_none());
+    Ok(Assignment { ticket, policy, service_slot, rescuable, issued: chosen.issued, withheld })
+}
+
+fn redirected(redirect: &Redirect, view: &RequestView<'_, impl Fields>) -> Refusal {
+    let host = view.host().and_then(|host| std::str::from_utf8(host).ok());
+    match redirect.url.of(host, view.path, view.query) {
+        Some(location) => {
+            Refusal::Redirected(Redirected { code: redirect.code.status(), location })
+        }
+        None => Reason::BadRequest.into(),
+    }
 }
 
 /// The pool that rescues for the service in `slot` can take requests.
@@ -158,8 +190,8 @@ fn leads_elsewhere<L: Lines>(
     match (found, snapshot.table.find(&lax)) {
         (None, None) => false,
         (Some(raw), Some(lax_route)) if std::ptr::eq(raw, lax_route) => {
-            let service = &snapshot.table.services[raw.service];
-            service.pin(view) != service.pin(&lax)
+            let service = raw.service().map(|number| &snapshot.table.services[number]);
+            service.is_some_and(|service| service.pin(view) != service.pin(&lax))
         }
         _ => true,
     }
@@ -222,12 +254,12 @@ impl<'a> Choice<'a> {
                 queue: limits.queue as usize,
                 timeout: limits.queue_timeout,
             };
-            return Err(Refusal { waiting: Some(waiting), ..reason.into() });
+            return Err(Refusal::Waits(waiting));
         }
         let (key, _) = self.key(view, query);
         let pool = self.pool(view, None, key, state)?;
         let pool = Some(self.live.pools[pool].pool.clone());
-        Err(Refusal { pool, ..reason.into() })
+        Err(Refusal::Failed { reason, pool })
     }
 
     fn make<L: Lines>(
@@ -264,7 +296,7 @@ impl<'a> Choice<'a> {
             return Ok(Chosen { pool: rescuer, backend, issued });
         }
         let pool = Some(self.live.pools[pool].pool.clone());
-        Err(Refusal { pool, ..reason.into() })
+        Err(Refusal::Failed { reason, pool })
     }
 
     /// A backend of the pool that rescues what finds none in `pool`, and the place of that pool.
@@ -286,6 +318,20 @@ impl<'a> Choice<'a> {
         stats.record_failure(core, fault_of(Reason::NoBackend), Reason::NoBackend);
         stats.record_rescue(core);
         Some((rescue.to, backend))
+    }
+
+    /// What the backend must not see because pins are denied to the client; counted if it is the `first`
+    /// decision about the request.
+    fn withheld(&self, view: &RequestView<'_, impl Fields>, first: bool) -> Option<Box<Withheld>> {
+        let mut withheld: Option<Box<Withheld>> = None;
+        for pin in self.service.denied(view) {
+            withheld.get_or_insert_default().add(pin);
+            if first {
+                let stats = &self.live.pools[pin.pool].pool.stats;
+                stats.record_pin_denied(self.core.index);
+            }
+        }
+        withheld
     }
 
     fn key<L: Lines>(

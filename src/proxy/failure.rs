@@ -23,8 +23,9 @@ impl Failure {
     }
 
     /// What is left of such a request is not worth reading, or cannot be told from the next one.
-    pub(super) fn muddles(&self) -> bool {
-        fault_of(self.reason) == Fault::Downstream && self.reason != Reason::NoRoute
+    fn muddles(&self) -> bool {
+        let is_whole = matches!(self.reason, Reason::NoRoute | Reason::Misdirected);
+        fault_of(self.reason) == Fault::Downstream && !is_whole
     }
 }
 
@@ -34,13 +35,63 @@ impl From<Reason> for Failure {
     }
 }
 
+/// The place that a client is sent to.
+#[derive(Debug)]
+pub(super) struct Redirected {
+    pub(super) code: u16,
+    pub(super) location: String,
+}
+
+/// What the proxy itself answers.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Failure(Failure),
+    Redirect(Redirected),
+}
+
+impl Reply {
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::Failure(failure) => failure.reason.status(),
+            Self::Redirect(redirected) => redirected.code,
+        }
+    }
+
+    pub(super) fn page(&self) -> String {
+        match self {
+            Self::Failure(failure) => page(failure.reason),
+            Self::Redirect(_) => String::new(),
+        }
+    }
+
+    pub(super) fn fields(&self, sink: &mut impl Sink) {
+        match self {
+            Self::Failure(failure) => fields(failure.reason, sink),
+            Self::Redirect(redirected) => {
+                sink.line(b"location", redirected.location.as_bytes());
+            }
+        }
+    }
+
+    /// What is left of such a request is not worth reading, or cannot be told from the next one.
+    pub(super) fn muddles(&self) -> bool {
+        matches!(self, Self::Failure(failure) if failure.muddles())
+    }
+}
+
+impl<T: Into<Failure>> From<T> for Reply {
+    fn from(failure: T) -> Self {
+        Self::Failure(failure.into())
+    }
+}
+
 /// What a client is told.
-pub(super) fn page(reason: Reason) -> String {
+fn page(reason: Reason) -> String {
     format!("{}: {}\n", reason.as_str(), explain(reason))
 }
 
 /// The fields of a reply. Seconds of `Retry-After` with every 503.
-pub(super) fn fields(reason: Reason, sink: &mut impl Sink) {
+fn fields(reason: Reason, sink: &mut impl Sink) {
     sink.line(b"content-type", b"text/plain; charset=utf-8");
     sink.line(X_CROSSFADE_ERROR.as_bytes(), reason.as_str().as_bytes());
     if reason.status() == 503 {
@@ -57,10 +108,12 @@ fn explain(reason: Reason) -> &'static str {
         Reason::TargetTooLong => "the request target is longer than allowed",
         Reason::Expectation => "only the expectation 100-continue can be met",
         Reason::HeadersTooLarge => "the header fields are larger than allowed",
+        Reason::Misdirected => "the name asked for by TLS is not for this host",
         Reason::NotSupported => "this is not supported here",
         Reason::ConnectFailed => "the backend could not be connected to",
         Reason::UpstreamReset => "the backend closed the connection before it answered",
         Reason::BadResponse => "the backend's answer is not valid HTTP",
+        Reason::TlsFailed => "no TLS connection to the backend",
         Reason::NoBackend => "no healthy backend",
         Reason::Overloaded => "too many connections or requests at once",
         Reason::QueueFull => "too many requests wait already",
@@ -83,11 +136,13 @@ pub(super) fn fault_of(reason: Reason) -> Fault {
         | Reason::TargetTooLong
         | Reason::Expectation
         | Reason::HeadersTooLarge
+        | Reason::Misdirected
         | Reason::NotSupported
         | Reason::ClientClosed => Fault::Downstream,
         Reason::ConnectFailed
         | Reason::UpstreamReset
         | Reason::BadResponse
+        | Reason::TlsFailed
         | Reason::NoBackend
         | Reason::IdleTimeout
         | Reason::ServerError

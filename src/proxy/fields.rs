@@ -7,6 +7,8 @@ use http::HeaderMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     Other,
+    /// `Proxy-Authorization` too.
+    Authorization,
     Connection,
     ContentLength,
     Cookie,
@@ -22,8 +24,11 @@ pub(super) enum Known {
     Trailer,
     TransferEncoding,
     Upgrade,
+    XForwardedClientCert,
     XForwardedFor,
     XForwardedHost,
+    /// Whatever else begins with `X-Forwarded-`.
+    XForwardedOther,
     XForwardedProto,
     XRequestId,
 }
@@ -43,6 +48,7 @@ impl Known {
             10 if is(name, b"keep-alive") => Self::KeepAlive,
             12 if is(name, b"x-request-id") => Self::XRequestId,
             12 if is_alias(name, b"x-request-id") => Self::ForwardedAlias,
+            13 if is(name, b"authorization") => Self::Authorization,
             14 if is(name, b"content-length") => Self::ContentLength,
             14 if is(name, b"http2-settings") => Self::Http2Settings,
             15 if is(name, b"x-forwarded-for") => Self::XForwardedFor,
@@ -53,12 +59,16 @@ impl Known {
             17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
             17 if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
             17 if is_alias(name, b"x-forwarded-proto") => Self::ForwardedAlias,
+            19 if is(name, b"proxy-authorization") => Self::Authorization,
+            23 if is(name, b"x-forwarded-client-cert") => Self::XForwardedClientCert,
+            _ if begins_as_forwarded(name) => match name.contains(&b'_') {
+                true => Self::ForwardedAlias,
+                false => Self::XForwardedOther,
+            },
             _ => Self::Other,
         }
     }
-}
 
-impl Known {
     /// May stand behind a body (RFC 9110 section 6.5.1): nothing that frames, routes or says who asks.
     pub(super) fn may_trail(self) -> bool {
         self == Self::Other
@@ -91,6 +101,14 @@ fn is_alias(name: &[u8], known: &[u8]) -> bool {
         byte.eq_ignore_ascii_case(known) || (*byte == b'_' && *known == b'-')
     };
     name.len() == known.len() && name.iter().zip(known).all(is_same)
+}
+
+/// The same for the beginning that the fields have in common by which proxies tell of clients.
+fn begins_as_forwarded(name: &[u8]) -> bool {
+    const START: &[u8] = b"x-forwarded-";
+    // Most names are told apart by their first byte.
+    name.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'x'))
+        && name.get(..START.len()).is_some_and(|start| is_alias(start, START))
 }
 
 /// The lines of a header section, wherever an engine keeps them.
@@ -141,7 +159,7 @@ pub(super) fn is_named(lines: &impl Lines, name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, Known); 17] = [
+    const NAMES: [(&str, Known); 20] = [
         ("te", Known::Te),
         ("host", Known::Host),
         ("cookie", Known::Cookie),
@@ -152,6 +170,7 @@ mod tests {
         ("connection", Known::Connection),
         ("keep-alive", Known::KeepAlive),
         ("x-request-id", Known::XRequestId),
+        ("authorization", Known::Authorization),
         ("content-length", Known::ContentLength),
         ("http2-settings", Known::Http2Settings),
         ("x-forwarded-for", Known::XForwardedFor),
@@ -159,6 +178,8 @@ mod tests {
         ("proxy-connection", Known::ProxyConnection),
         ("transfer-encoding", Known::TransferEncoding),
         ("x-forwarded-proto", Known::XForwardedProto),
+        ("proxy-authorization", Known::Authorization),
+        ("x-forwarded-client-cert", Known::XForwardedClientCert),
     ];
 
     #[test]
@@ -187,11 +208,23 @@ mod tests {
 
     #[test]
     fn aliases_are_known_however_many_dashes_they_change() {
-        for alias in ["x_forwarded_for", "X-Forwarded_Host", "x_forwarded-PROTO", "X_Request_Id"] {
+        for alias in [
+            "x_forwarded_for",
+            "X-Forwarded_Host",
+            "x_forwarded-PROTO",
+            "X_Request_Id",
+            "x-forwarded-client_cert",
+        ] {
             assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
         }
-        for other in ["x_forwarded_fox", "x-forwarded+for", "x_request.id"] {
+        for alias in ["x_forwarded_fox", "x-forwarded_port", "x-forwarded-client_cert"] {
+            assert_eq!(Known::of(alias.as_bytes()), Known::ForwardedAlias, "{alias}");
+        }
+        for other in ["x-forwarded+for", "x_request.id", "x_forwarded", "x-forwarder-for"] {
             assert_eq!(Known::of(other.as_bytes()), Known::Other, "{other}");
+        }
+        for told in ["X-Forwarded-Port", "x-forwarded-", "x-forwarded-prefix-of-a-path"] {
+            assert_eq!(Known::of(told.as_bytes()), Known::XForwardedOther, "{told}");
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) const LONGEST_TARGET: usize = 32 << 10;
 
 /// Fields that belong to the message or that the proxy adds: no `Connection` can have them removed. (Those
 /// that routes, pins and sticky keys read are seen to by the decision, which knows them.)
-const PROTECTED: [&[u8]; 9] = [
+const PROTECTED: [&[u8]; 10] = [
     b"host",
     b"content-length",
     b"expect",
@@ -60,6 +60,7 @@ const PROTECTED: [&[u8]; 9] = [
     b"x-forwarded-for",
     b"x-forwarded-proto",
     b"x-forwarded-host",
+    b"x-forwarded-client-cert",
 ];
 
 /// Options of `Connection` that are no names of fields, or of fields that never pass.
@@ -99,15 +100,17 @@ impl Facts {
                 }
                 Known::XRequestId => facts.has_request_id = true,
                 Known::Cookie => facts.cookies += 1,
-                Known::Trailer | Known::Other => {}
+                Known::Authorization | Known::Trailer | Known::Other => {}
                 Known::Forwarded
                 | Known::ForwardedAlias
                 | Known::Http2Settings
                 | Known::KeepAlive
                 | Known::ProxyConnection
                 | Known::Upgrade
+                | Known::XForwardedClientCert
                 | Known::XForwardedFor
                 | Known::XForwardedHost
+                | Known::XForwardedOther
                 | Known::XForwardedProto => facts.passes = false,
             }
         }
@@ -170,6 +173,16 @@ pub(super) fn upgrade<'a, L: Lines>(head: &Head<'a, L>) -> Option<&'a [u8]> {
             || !protocol.iter().all(is_name)
     };
     (!protocol.is_empty() && !protocols.any(hides_http)).then_some(protocol)
+}
+
+/// Whether all that the backend switches to (`answer`) is among what the client `asked` for (RFC 9110 section
+/// 7.8).
+pub(super) fn is_agreed(asked: &[u8], answer: &[u8]) -> bool {
+    answer.split(|byte| *byte == b',').all(|protocol| listed(asked, protocol.trim_ascii()))
+}
+
+pub(super) fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
 }
 
 /// What the request is for: the authority of the target counts before `Host` (RFC 9112 section 3.2.2).

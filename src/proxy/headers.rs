@@ -5,9 +5,15 @@ use super::{
     fields::{Known, Lines, first, is_named},
     framing::Framing,
     head::{self, Facts, Head, Version},
+    secured::Secured,
+    withheld::Withheld,
+};
+use crate::{
+    routing::{FieldEdits, PathRewrite, Policy},
+    spec::Listener,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub(super) const X_CROSSFADE_ERROR: &str = "x-crossfade-error";
 const X_CROSSFADE_VERSION: &[u8] = b"x-crossfade-version";
@@ -52,38 +58,76 @@ pub(super) struct Client {
     pub(super) peer: IpAddr,
     /// The same, as `x-forwarded-for` says it.
     text: Box<str>,
+    /// What it speaks itself.
+    proto: &'static str,
+    /// Who it is by the certificate that it showed.
+    identity: Option<Box<str>>,
     /// The lines that a stranger's request gets, as they are written.
     block: Box<[u8]>,
     /// Its `X-Forwarded-*` are believed.
     pub(super) trusted: bool,
+    /// Backends are told of it by `Forwarded` too.
+    forwarded: bool,
+    via: bool,
 }
 
 impl Client {
-    pub(super) fn new(peer: IpAddr, trusted: bool) -> Self {
+    pub(super) fn new(
+        peer: IpAddr,
+        trusted: bool,
+        listener: &Listener,
+        secured: Option<&Secured>,
+    ) -> Self {
         let text = peer.to_string();
-        let block = format!("x-forwarded-for: {text}\r\nx-forwarded-proto: http\r\n");
-        Self { peer, text: text.into(), block: block.into_bytes().into(), trusted }
+        let proto = if secured.is_some() { "https" } else { "http" };
+        let mut block = format!("x-forwarded-for: {text}\r\nx-forwarded-proto: {proto}\r\n");
+        let identity = secured.and_then(|secured| secured.identity.clone());
+        if let Some(identity) = &identity {
+            block.push_str(&format!("x-forwarded-client-cert: {identity}\r\n"));
+        }
+        let Listener { forwarded, via, .. } = *listener;
+        let (text, block) = (text.into(), block.into_bytes().into());
+        Self { peer, text, proto, identity, block, trusted, forwarded, via }
     }
 
-    /// The user's address: behind trusted proxies the last one that they tell.
-    pub(super) fn address(&self, lines: &impl Lines) -> IpAddr {
+    /// The user's address: of those that proxies tell the last one that is no trusted proxy itself, since what
+    /// is told before it is anybody's word.
+    pub(super) fn address(&self, lines: &impl Lines, listener: &Listener) -> IpAddr {
         if !self.trusted {
             return self.peer;
         }
-        lines
-            .values("x-forwarded-for")
-            .last()
-            .and_then(|line| {
-                let last = line.rsplit(|byte| *byte == b',').next()?;
-                std::str::from_utf8(last).ok()?.trim().parse().ok()
-            })
-            .unwrap_or(self.peer)
+        let told: Vec<&[u8]> = lines.values("x-forwarded-for").collect();
+        let hops = told.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
+        let mut address = self.peer;
+        for hop in hops {
+            // Whoever is not named by an address stands behind the one that told of it.
+            let Some(known) = address_of(hop) else { break };
+            address = known;
+            if !listener.trusts(address) {
+                break;
+            }
+        }
+        address
     }
 
     /// The user speaks https, if only to a trusted proxy before this one.
     pub(super) fn is_secure(&self, lines: &impl Lines) -> bool {
-        self.trusted && first(lines, Known::XForwardedProto).is_some_and(|proto| proto == b"https")
+        let told = if self.trusted { first(lines, Known::XForwardedProto) } else { None };
+        told.unwrap_or(self.proto.as_bytes()) == b"https"
     }
+}
+
+/// An IP address as proxies tell it; some add the port.
+fn address_of(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?.trim();
+    let address = match text.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) => match text.parse::<SocketAddr>() {
+            Ok(address) => address.ip(),
+            Err(_) => text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?,
+        },
+    };
+    Some(address.to_canonical())
 }
 
 /// What the proxy says of its own in a request.
@@ -93,6 +137,41 @@ pub(super) struct Added<'a> {
     pub(super) request_id: &'a [u8],
     /// `Host` for a request of HTTP/1.0 without one: HTTP/1.1 does not know such requests.
     pub(super) backend: &'a [u8],
+    pub(super) changes: Changes<'a>,
+}
+
+/// What is changed in a request because of its route or because of pins.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Changes<'a> {
+    pub(super) rewrite: Option<&'a PathRewrite>,
+    pub(super) edits: Option<&'a FieldEdits>,
+    pub(super) withheld: Option<&'a Withheld>,
+}
+
+impl<'a> Changes<'a> {
+    pub(super) fn of(policy: &'a Policy, withheld: Option<&'a Withheld>) -> Self {
+        let (rewrite, edits) = (policy.rewrite.as_ref(), policy.request.as_ref());
+        Self { rewrite, edits, withheld }
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        self.rewrite.is_none() && !self.edit_fields()
+    }
+
+    pub(super) fn edit_fields(&self) -> bool {
+        self.edits.is_some() || self.withheld.is_some()
+    }
+
+    /// A field of this name stays behind.
+    fn remove(&self, name: &[u8]) -> bool {
+        self.edits.is_some_and(|edits| edits.removes(name))
+            || self.withheld.is_some_and(|withheld| withheld.has_header(name))
+    }
+
+    /// The cookies that pass, if there are any that do not.
+    fn cookies(&self) -> Option<&'a Withheld> {
+        self.withheld.filter(|withheld| withheld.has_cookies())
+    }
 }
 
 /// The request's fields as the backend gets them, except those that frame its body otherwise than by
@@ -118,11 +197,14 @@ pub(super) fn to_backend<L: Lines>(
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             _ if facts.names_fields && is_named(head.lines, name) => {}
-            Known::Other | Known::XRequestId | Known::Trailer => pass(),
+            Known::Other | Known::Authorization | Known::Cookie if added.changes.remove(name) => {}
+            Known::Other | Known::Authorization | Known::XRequestId | Known::Trailer => pass(),
+            Known::Cookie if added.changes.cookies().is_some() => {}
             Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => pass(),
             Known::Expect if facts.expects_continue => pass(),
             // Backends that prefer it (RFC 7239) would believe a stranger.
-            Known::Forwarded if client.trusted => pass(),
+            Known::Forwarded if client.trusted && !client.forwarded => pass(),
+            Known::XForwardedOther if client.trusted => pass(),
             // What trusted proxies say is kept; what others say is replaced.
             Known::XForwardedProto if client.trusted => {
                 has_proto = true;
@@ -141,7 +223,13 @@ pub(super) fn to_backend<L: Lines>(
     {
         sink.line(b"content-length", Decimal::new(length).as_bytes());
     }
-    if facts.cookies > 1 && head.version == Version::Http2 {
+    let passes_cookies = !added.changes.remove(b"cookie");
+    if let (Some(withheld), true) = (added.changes.cookies(), passes_cookies) {
+        let crumbs: Vec<&[u8]> = head.lines.values("cookie").collect();
+        if let Some(rest) = withheld.rest_of_cookies(&crumbs.join(&b"; "[..])) {
+            sink.line(b"cookie", &rest);
+        }
+    } else if facts.cookies > 1 && head.version == Version::Http2 && passes_cookies {
         // HTTP/1 servers expect one field (RFC 9113 section 8.2.3).
         let crumbs: Vec<&[u8]> = head.lines.values("cookie").collect();
         sink.line(b"cookie", &crumbs.join(&b"; "[..]));
@@ -180,12 +268,20 @@ fn add<L: Lines>(
     if client.trusted {
         forwarded_for(head.lines, client, sink);
         if !told.proto {
-            sink.line(b"x-forwarded-proto", b"http");
+            sink.line(b"x-forwarded-proto", client.proto.as_bytes());
+        }
+        if let Some(identity) = &client.identity {
+            sink.line(b"x-forwarded-client-cert", identity.as_bytes());
         }
     } else {
-        let lines: [(&[u8], &[u8]); 2] =
-            [(b"x-forwarded-for", client.text.as_bytes()), (b"x-forwarded-proto", b"http")];
-        sink.block(&client.block, &lines);
+        let identity = client.identity.as_deref();
+        let lines: [(&[u8], &[u8]); 3] = [
+            (b"x-forwarded-for", client.text.as_bytes()),
+            (b"x-forwarded-proto", client.proto.as_bytes()),
+            (b"x-forwarded-client-cert", identity.unwrap_or_default().as_bytes()),
+        ];
+        let told = if identity.is_some() { &lines[..] } else { &lines[..2] };
+        sink.block(&client.block, told);
     }
     if !told.host
         && let Some(host) = host
@@ -194,6 +290,17 @@ fn add<L: Lines>(
     }
     if !facts.has_request_id {
         sink.line(b"x-request-id", added.request_id);
+    }
+    if client.forwarded {
+        forwarded(head.lines, client, host, sink);
+    }
+    if client.via {
+        let via: &[u8] = match head.version {
+            Version::Http10 => b"1.0 crossfade",
+            Version::Http11 => b"1.1 crossfade",
+            Version::Http2 => b"2.0 crossfade",
+        };
+        sink.line(b"via", via);
     }
     let upgrade = if facts.upgrades { head::upgrade(head) } else { None };
     // Both fields concern the connection, which must say so (RFC 9110 sections 7.8 and 10.1.4).
@@ -209,6 +316,16 @@ fn add<L: Lines>(
     if facts.wants_trailers {
         sink.line(b"te", b"trailers");
     }
+    if let Some(edits) = added.changes.edits {
+        put_in(edits, sink);
+    }
+}
+
+/// What a route sets and adds.
+fn put_in(edits: &FieldEdits, sink: &mut impl Sink) {
+    for (name, value) in &edits.added {
+        sink.line(name.as_bytes(), value.as_bytes());
+    }
 }
 
 fn forwarded_for(lines: &impl Lines, client: &Client, sink: &mut impl Sink) {
@@ -222,9 +339,34 @@ fn forwarded_for(lines: &impl Lines, client: &Client, sink: &mut impl Sink) {
     }
 }
 
-/// What the proxy says of its own in a response.
+/// RFC 7239 section 4, behind what trusted proxies have told.
+fn forwarded(lines: &impl Lines, client: &Client, host: Option<&[u8]>, sink: &mut impl Sink) {
+    let mut elements: Vec<&[u8]> = Vec::new();
+    if client.trusted {
+        elements.extend(lines.values("forwarded"));
+    }
+    let mut element = match client.peer {
+        IpAddr::V4(_) => format!("for={}", client.text),
+        // Sections 4 and 6: colons and brackets are not of tokens.
+        IpAddr::V6(_) => format!("for=\"[{}]\"", client.text),
+    }
+    .into_bytes();
+    // A host that was judged has neither quotes nor backslashes.
+    if let Some(host) = host {
+        element.extend_from_slice(b";host=\"");
+        element.extend_from_slice(host);
+        element.push(b'"');
+    }
+    element.extend_from_slice(b";proto=");
+    element.extend_from_slice(client.proto.as_bytes());
+    elements.push(&element);
+    sink.line(b"forwarded", &elements.join(&b", "[..]));
+}
+
+/// What the proxy says of its own in a response, and what its route changes there.
 #[derive(Default)]
 pub(super) struct Marks<'a> {
+    pub(super) edits: Option<&'a FieldEdits>,
     /// The sticky cookie that the client is given.
     pub(super) cookie: Option<&'a HeaderValue>,
     /// What `x-crossfade-version` says.
@@ -269,6 +411,7 @@ pub(super) fn to_client(
             | Known::TransferEncoding
             | Known::Upgrade => {}
             _ if names_fields && is_named(lines, name) => {}
+            _ if marks.edits.is_some_and(|edits| edits.removes(name)) => {}
             _ => pass(lines, place, name, value, sink),
         }
     }
@@ -280,6 +423,9 @@ pub(super) fn to_client(
 
 /// Only what the proxy says of its own in a response.
 pub(super) fn mark(marks: &Marks<'_>, sink: &mut impl Sink) {
+    if let Some(edits) = marks.edits {
+        put_in(edits, sink);
+    }
     if let Some(cookie) = marks.cookie {
         sink.line(b"set-cookie", cookie.as_bytes());
     }
@@ -328,7 +474,13 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn client(trusted: bool) -> Client {
-        Client::new(Ipv4Addr::new(192, 0, 2, 1).into(), trusted)
+        Client::new(Ipv4Addr::new(192, 0, 2, 1).into(), trusted, &listener(), None)
+    }
+
+    fn listener() -> Listener {
+        let mut listener = Listener::new("127.0.0.1:80".parse().unwrap());
+        listener.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        listener
     }
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
@@ -343,7 +495,8 @@ mod tests {
         let head = Head { method: "GET", version, authority: None, path: "/", query: None, lines };
         let (facts, _) = Facts::of(&head).unwrap();
         let mut sent = HeaderMap::new();
-        let added = Added { client, request_id: b"id", backend: b"10.0.0.1:80" };
+        let changes = Changes::default();
+        let added = Added { client, request_id: b"id", backend: b"10.0.0.1:80", changes };
         to_backend(&head, &facts, &added, &mut sent);
         sent
     }
@@ -389,7 +542,7 @@ mod tests {
         ];
         let lines = map(&fields);
         let stranger = client(false);
-        assert_eq!(stranger.address(&lines), stranger.peer);
+        assert_eq!(stranger.address(&lines, &listener()), stranger.peer);
         let from_a_stranger = sent(&fields, &stranger);
         assert_eq!(from_a_stranger["x-forwarded-for"], "192.0.2.1");
         assert_eq!(from_a_stranger["x-forwarded-proto"], "http");
@@ -399,12 +552,79 @@ mod tests {
 
         let proxy = client(true);
         assert!(proxy.is_secure(&lines));
-        assert_eq!(proxy.address(&lines).to_string(), "203.0.113.9");
+        assert_eq!(proxy.address(&lines, &listener()).to_string(), "203.0.113.9");
         let sent = sent(&fields, &proxy);
         assert_eq!(sent["x-forwarded-for"], "203.0.113.9, 192.0.2.1");
         assert_eq!(sent["x-forwarded-proto"], "https");
         assert_eq!(sent["x-forwarded-host"], "b");
         assert_eq!(sent["forwarded"], "for=203.0.113.9");
+    }
+
+    #[test]
+    fn the_user_is_the_last_who_is_no_trusted_proxy() {
+        let address = |told: &[&str]| {
+            let fields: Vec<(&str, &str)> =
+                told.iter().map(|line| ("x-forwarded-for", *line)).collect();
+            client(true).address(&map(&fields), &listener()).to_string()
+        };
+        for (told, user) in [
+            (&[][..], "192.0.2.1"),
+            (&["203.0.113.9"], "203.0.113.9"),
+            (&["203.0.113.9, 10.0.0.2 ,10.0.0.1"], "203.0.113.9"),
+            (&["1.1.1.1, 203.0.113.9", "10.0.0.2"], "203.0.113.9"),
+            (&["10.0.0.9, 203.0.113.9"], "203.0.113.9"),
+            (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            (&["1.1.1.1, unknown, 10.0.0.2"], "10.0.0.2"),
+            (&["1.1.1.1,"], "192.0.2.1"),
+            (&["203.0.113.9:4711"], "203.0.113.9"),
+            (&["[2001:db8::1]:4711"], "2001:db8::1"),
+            (&["[2001:db8::1]"], "2001:db8::1"),
+            (&["2001:db8::1"], "2001:db8::1"),
+            (&["203.0.113.9, ::ffff:10.0.0.2"], "203.0.113.9"),
+        ] {
+            assert_eq!(address(told), user, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn all_of_x_forwarded_is_the_word_of_trusted_proxies_alone() {
+        let fields = [
+            ("host", "a"),
+            ("x-forwarded-port", "443"),
+            ("X-Forwarded-Prefix", "/x"),
+            ("x_forwarded_prefix", "/y"),
+            ("x-forwarder", "kept"),
+        ];
+        let from_a_stranger = sent(&fields, &client(false));
+        assert!(!from_a_stranger.contains_key("x-forwarded-port"));
+        assert!(!from_a_stranger.contains_key("x-forwarded-prefix"));
+        assert_eq!(from_a_stranger["x-forwarder"], "kept");
+        let from_a_proxy = sent(&fields, &client(true));
+        assert_eq!(from_a_proxy["x-forwarded-port"], "443");
+        assert_eq!(from_a_proxy["x-forwarded-prefix"], "/x");
+        for sent in [from_a_stranger, from_a_proxy] {
+            assert!(!sent.contains_key("x_forwarded_prefix"));
+        }
+    }
+
+    #[test]
+    fn forwarded_and_via_are_there_if_they_are_asked_for() {
+        let mut listener = listener();
+        (listener.forwarded, listener.via) = (true, true);
+        let v6 = "2001:db8::1".parse().unwrap();
+        let fields =
+            [("host", "a:80"), ("forwarded", "for=x"), ("forwarded", "for=y"), ("via", "1.0 z")];
+        let from_a_stranger = sent(&fields, &Client::new(v6, false, &listener, None));
+        assert_eq!(from_a_stranger["forwarded"], "for=\"[2001:db8::1]\";host=\"a:80\";proto=http");
+        let vias: Vec<_> = from_a_stranger.get_all("via").iter().collect();
+        assert_eq!(vias, ["1.0 z", "1.1 crossfade"]);
+        let v4 = "192.0.2.1".parse().unwrap();
+        let from_a_proxy = sent(&fields, &Client::new(v4, true, &listener, None));
+        let all: Vec<_> = from_a_proxy.get_all("forwarded").iter().collect();
+        assert_eq!(all, ["for=x, for=y, for=192.0.2.1;host=\"a:80\";proto=http"]);
+        let plain = sent(&fields, &client(false));
+        assert!(!plain.contains_key("forwarded"));
+        assert_eq!(plain["via"], "1.0 z", "what others have said is passed on");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod failure;
 mod fields;
 mod flight;
 mod framing;
+mod handshake;
 mod head;
 mod headers;
 mod http1;
@@ -15,9 +16,12 @@ mod hyper;
 mod queue;
 mod record;
 mod retry;
+mod secured;
 mod tries;
 mod tunnel;
 mod upstream;
+mod websocket;
+mod withheld;
 mod worker;
 
 #[cfg(fuzzing)]

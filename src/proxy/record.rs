@@ -3,7 +3,7 @@
 use super::{
     core::Core,
     decide::Refusal,
-    failure::{Failure, fault_of},
+    failure::{Failure, Reply, fault_of},
     upstream::Upstream,
 };
 use crate::live::{Fault, LivePool, Moment, Reason};
@@ -57,19 +57,26 @@ impl Recorder {
         self.failure = Some((fault, reason));
     }
 
-    /// It goes nowhere; says why.
-    pub(super) fn note_refusal(&mut self, refusal: Refusal) -> Failure {
-        if let Some(pool) = refusal.pool {
-            self.answerer = Answerer::Pool(pool);
+    /// It goes to no backend; says what it is answered.
+    pub(super) fn note_refusal(&mut self, refusal: Refusal) -> Reply {
+        match refusal {
+            Refusal::Failed { reason, pool } => {
+                if let Some(pool) = pool {
+                    self.answerer = Answerer::Pool(pool);
+                }
+                reason.into()
+            }
+            // Who does not wait is told as much.
+            Refusal::Waits(_) => Reason::Overloaded.into(),
+            Refusal::Redirected(redirected) => Reply::Redirect(redirected),
         }
-        refusal.reason.into()
     }
 
     /// The proxy answers it.
-    pub(super) fn refuse(&mut self, failure: Failure) {
-        self.code = failure.reason.status();
-        if !failure.counted {
-            self.fail(fault_of(failure.reason), failure.reason);
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        self.code = reply.status();
+        if let Reply::Failure(Failure { reason, counted: false }) = reply {
+            self.fail(fault_of(*reason), *reason);
         }
     }
 

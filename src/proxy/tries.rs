@@ -1,6 +1,7 @@
 //! What is sent again, where to, and what never is.
 
 use super::{
+    connection::ClientConnection,
     core::Core,
     decide::{Assignment, Earlier, Issued, Query, decide, has_rescuer},
     failure::{Failure, fault_of},
@@ -87,12 +88,13 @@ impl Tries {
     pub(super) fn after<L: Lines>(
         &mut self,
         miss: Miss,
-        core: &Rc<Core>,
+        connection: &ClientConnection,
         head: &Head<'_, L>,
         facts: &Facts,
         assignment: Assignment,
         recorder: &mut Recorder,
     ) -> Result<Next, Failure> {
+        let core = &connection.core;
         let policy = assignment.policy.clone();
         let (reason, repeatable, again) = match miss {
             Miss::Silent { reused, written, whole } => {
@@ -104,7 +106,8 @@ impl Tries {
                 }
                 (Reason::UpstreamReset, repeatable, policy.retries.on.reset && repeatable)
             }
-            Miss::Failed { reason: reason @ Reason::ConnectFailed, whole } => {
+            // Nothing of the request has been sent.
+            Miss::Failed { reason: reason @ (Reason::ConnectFailed | Reason::TlsFailed), whole } => {
                 (reason, whole, policy.retries.on.connect)
             }
             Miss::Failed { reason, whole } => (reason, whole && self.idempotent, false),
@@ -131,7 +134,7 @@ impl Tries {
             self.tries += 1;
             self.tried.push(failed.backend.slot.index());
             let earlier = self.earlier(&failed, issued.clone());
-            if let Some(next) = self.decide(core, head, facts, earlier, permit.take()) {
+            if let Some(next) = self.decide(connection, head, facts, earlier, permit.take()) {
                 stats.record_retry(core.index);
                 return Ok(next.noted(recorder));
             }
@@ -146,7 +149,7 @@ impl Tries {
         {
             self.rescued = true;
             let earlier = self.earlier(&failed, issued);
-            if let Some(next) = self.decide(core, head, facts, earlier, permit) {
+            if let Some(next) = self.decide(connection, head, facts, earlier, permit) {
                 stats.record_rescue(core.index);
                 return Ok(next.noted(recorder));
             }
@@ -161,13 +164,15 @@ impl Tries {
     /// Decides anew. A request that was let in need not wait again.
     fn decide<L: Lines>(
         &self,
-        core: &Rc<Core>,
+        connection: &ClientConnection,
         head: &Head<'_, L>,
         facts: &Facts,
         earlier: Earlier<'_>,
         permit: Option<Permit>,
     ) -> Option<Next> {
+        let core = &connection.core;
         let query = Query {
+            connection,
             head,
             facts,
             // It was good before.

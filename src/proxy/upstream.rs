@@ -3,7 +3,7 @@
 use super::{core::Core, flight::Flight, http1, hyper};
 use crate::{
     live::{LiveBackend, Moment, Reason},
-    net,
+    net::{self, DialError, Stream},
     routing::Policy,
 };
 use http::HeaderValue;
@@ -16,7 +16,6 @@ use std::{
     task::Poll,
     time::Duration,
 };
-use tokio::net::TcpStream;
 
 /// Idle connections that a core keeps to one backend.
 const MAX_IDLE: usize = 1024;
@@ -30,6 +29,8 @@ pub(super) struct Upstream {
     pub(super) version: HeaderValue,
     /// `Host` of a request that has none.
     pub(super) authority: Box<str>,
+    /// What connections begin with.
+    first: Box<[u8]>,
     pub(super) native: Idle<http1::Conn>,
     pub(super) hyper: Idle<hyper::Conn>,
 }
@@ -60,18 +61,23 @@ impl<C> Idle<C> {
         Some(waiting.pop()?.conn)
     }
 
-    fn tidy(&self, now: Moment, mut is_open: impl FnMut(&C) -> bool) {
-        self.0.borrow_mut().retain(|waiting| waiting.until > now && is_open(&waiting.conn));
+    fn tidy(&self, now: Moment, mut is_open: impl FnMut(&mut C) -> bool) {
+        self.0.borrow_mut().retain_mut(|waiting| waiting.until > now && is_open(&mut waiting.conn));
     }
 }
 
 impl Upstream {
     pub(super) fn new(backend: Arc<LiveBackend>) -> Rc<Self> {
+        Self::announcing(backend, Box::default())
+    }
+
+    /// Its connections begin with the PROXY header `first`, so they are for one client alone.
+    pub(super) fn announcing(backend: Arc<LiveBackend>, first: Box<[u8]>) -> Rc<Self> {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
-        let authority = backend.address.to_string().into();
+        let authority = backend.address.authority().into();
         let (native, hyper) = Default::default();
-        Rc::new(Self { backend, version, authority, native, hyper })
+        Rc::new(Self { backend, version, authority, first, native, hyper })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
@@ -100,34 +106,42 @@ impl Upstream {
             self.native.0.borrow_mut().clear();
             self.hyper.0.borrow_mut().clear();
         } else {
-            self.native.tidy(now, http1::Conn::is_quiet);
-            self.hyper.tidy(now, hyper::Conn::is_open);
+            let epoch = self.backend.tls_epoch();
+            self.native.tidy(now, |conn| conn.is_fit(epoch));
+            self.hyper.tidy(now, |conn| conn.is_fit(epoch));
         }
     }
 }
 
-/// Opens a connection for a request in flight.
+/// Opens a connection for a request in flight, of the epoch that comes with it.
 ///
 /// # Errors
-/// `ConnectFailed`, or the flight's verdict.
+/// `ConnectFailed`, `TlsFailed`, or the flight's verdict.
 pub(super) async fn connect(
     core: &Core,
     flight: &Flight,
     policy: &Policy,
-) -> Result<TcpStream, Reason> {
+) -> Result<(Stream, u32), Reason> {
     let backend = &flight.upstream.backend;
     let began = core.live.clock.now();
-    match unless_judged(flight, net::dial(&backend.address, policy.timeouts.connect)).await? {
+    let (tls, epoch) = backend.tls();
+    let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));
+    let first = &flight.upstream.first;
+    let dialling = net::dial(&backend.address, first, tls, policy.timeouts.connect);
+    match unless_judged(flight, dialling).await? {
         Ok(stream) => {
             let taken = core.live.clock.now().since(began);
             backend.pool.stats.record_upstream_connect(core.index, taken);
             backend.connect_succeeded(core.index);
-            Ok(stream)
+            Ok((stream, epoch))
         }
         Err(error) => {
             tracing::debug!(backend = %backend.address, %error, "connect failed");
             core.connect_failed(backend, policy.ejection.consecutive);
-            Err(Reason::ConnectFailed)
+            Err(match error {
+                DialError::Connect(_) => Reason::ConnectFailed,
+                DialError::Tls(_) => Reason::TlsFailed,
+            })
         }
     }
 }

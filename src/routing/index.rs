@@ -234,16 +234,18 @@ mod tests {
     use super::*;
     use crate::{
         routing::{
+            Destination,
             matcher::{host_holds, path_holds, rest_holds},
             testing::host_of,
         },
-        spec::{FieldMatch, Match, ValueMatch},
+        spec::{FieldMatch, Match, Redirect, RedirectCode, RedirectUrl, ValueMatch},
     };
     use proptest::{prelude::*, sample::select};
     use std::net::Ipv4Addr;
 
     fn route(matches: Match) -> CompiledRoute {
-        CompiledRoute { name: "".into(), matches, service: 0 }
+        let redirect = Redirect { url: RedirectUrl::new("/").unwrap(), code: RedirectCode::Found };
+        CompiledRoute { name: "".into(), matches, destination: Destination::Elsewhere(redirect) }
     }
 
     fn find(routes: &[Match], host: Option<&str>, path: &str) -> Option<usize> {

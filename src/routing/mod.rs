@@ -3,6 +3,7 @@
 
 mod apportion;
 mod balance;
+mod changes;
 mod hash;
 mod host;
 mod index;
@@ -18,11 +19,13 @@ mod testing;
 mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
+pub use changes::{FieldEdits, PathRewrite, is_same_field};
 pub use host::{Host, NotAHost};
 pub use request::{Fields, RequestView, folded_path};
 pub use split::{PoolSet, Sequence, Split};
 pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};
 pub use table::{
-    BackendTable, CompiledPin, CompiledRoute, Policy, PoolTable, RescuePolicy, RoutingTable,
+    BackendTable, CompiledPin, CompiledRoute, Destination, Policy, PoolTable, RescuePolicy,
+    RoutingTable,
     ServiceTable, compile,
 };

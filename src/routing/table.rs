@@ -1,12 +1,13 @@
 use super::{
-    Fields, PoolSet, RequestView, Salts, Split, StickyTable, derive_salt, hash::KeyedHash,
-    index::Index, matcher::holds,
+    FieldEdits, Fields, PathRewrite, PoolSet, RequestView, Salts, Split, StickyTable, derive_salt,
+    hash::KeyedHash, index::Index, matcher::holds,
 };
 use crate::spec::{
-    BackendAddress, Balance, Ejection, Match, Name, Pool, RescueOn, Retries, Service,
-    ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
+    Action, BackendAddress, Balance, Ejection, Forward, Match, Name, Pool, Redirect, RescueOn,
+    Retries, Service, ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use ipnet::IpNet;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 /// A spec, compiled for looking up. Immutable.
 #[derive(Debug, Default)]
@@ -24,8 +25,20 @@ pub struct RoutingTable {
 pub struct CompiledRoute {
     pub name: Name,
     pub matches: Match,
-    /// An index into the table's services.
-    pub service: usize,
+    pub destination: Destination,
+}
+
+/// Where the requests of a route go.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    Service {
+        /// An index into the table's services.
+        service: usize,
+        policy: Arc<Policy>,
+        /// A number of the policy among those of the service, 0 for the service's own.
+        number: usize,
+    },
+    Elsewhere(Redirect),
 }
 
 #[derive(Clone, Debug)]
@@ -41,17 +54,21 @@ pub struct ServiceTable {
     pub policy: Arc<Policy>,
     /// The pools that are not drained.
     undrained: PoolSet,
+    /// Some pin is for clients of some networks only.
+    denies: bool,
 }
 
 #[derive(Clone, Debug)]
 pub struct CompiledPin {
     pub matches: Match,
+    /// Only for clients of these networks; empty: for anybody.
+    from: Vec<IpNet>,
     /// An index into the service's pools.
     pub pool: usize,
 }
 
-/// How the requests of a service are treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the requests of a service, or of one of its routes, are treated.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub balance: Balance,
     pub timeouts: ServiceTimeouts,
@@ -62,6 +79,12 @@ pub struct Policy {
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
     pub expose_version: bool,
+    /// What the path becomes.
+    pub rewrite: Option<PathRewrite>,
+    /// What becomes of a request's fields.
+    pub request: Option<FieldEdits>,
+    /// What becomes of the fields of a backend's response.
+    pub response: Option<FieldEdits>,
 }
 
 /// Where a request is sent once more that failed on another pool.
@@ -101,20 +124,34 @@ pub struct BackendTable {
 
 /// Compiles a valid spec. `salts` has those of its services; a service without one gets its derived salt.
 pub fn compile(spec: &Spec, salts: &Salts) -> RoutingTable {
-    let routes: Vec<CompiledRoute> = spec
-        .routes
-        .iter()
+    let services: Vec<ServiceTable> = (spec.services.iter())
+        .map(|(name, service)| ServiceTable::new(name, service, salts))
+        .collect();
+    let mut policies = vec![0; services.len()];
+    let routes: Vec<CompiledRoute> = (spec.routes.iter())
         .map(|route| CompiledRoute {
             name: route.name.clone(),
             matches: route.matches.clone(),
-            service: (spec.services.get_index_of(&route.service))
-                .expect("a valid spec has the services its routes name"),
+            destination: match &route.action {
+                Action::Redirect(redirect) => Destination::Elsewhere(redirect.clone()),
+                Action::Forward(forward) => {
+                    let service = (spec.services.get_index_of(&forward.service))
+                        .expect("a valid spec has the services its routes name");
+                    let own = &services[service].policy;
+                    let changed = own.for_route(&route.matches, forward);
+                    if changed == **own {
+                        Destination::Service { service, policy: own.clone(), number: 0 }
+                    } else {
+                        policies[service] += 1;
+                        let (policy, number) = (Arc::new(changed), policies[service]);
+                        Destination::Service { service, policy, number }
+                    }
+                }
+            },
         })
         .collect();
-    let services =
-        spec.services.iter().map(|(name, service)| ServiceTable::new(name, service, salts));
     let index = Index::new(&routes);
-    RoutingTable { index, routes, services: services.collect(), header_names: header_names(spec) }
+    RoutingTable { index, routes, services, header_names: header_names(spec) }
 }
 
 impl RoutingTable {
@@ -130,6 +167,7 @@ impl ServiceTable {
         let salt = salts.get(name).cloned().unwrap_or_else(|| derive_salt(name, versions));
         let pin = |pin: &crate::spec::Pin| CompiledPin {
             matches: pin.matches.clone(),
+            from: pin.from.clone(),
             pool: (service.pools.get_index_of(&pin.pool))
                 .expect("a valid spec has the pools its pins name"),
         };
@@ -143,6 +181,7 @@ impl ServiceTable {
             name: name.clone(),
             pools: service.pools.iter().map(|(name, pool)| PoolTable::new(name, pool)).collect(),
             pins: service.pins.iter().map(pin).collect(),
+            denies: service.pins.iter().any(|pin| !pin.from.is_empty()),
             undrained: (service.pools.values().enumerate())
                 .filter(|(_, pool)| !pool.drained)
                 .map(|(index, _)| index)
@@ -158,18 +197,66 @@ impl ServiceTable {
                 ejection: service.ejection,
                 unhealthy_pool: service.unhealthy_pool,
                 expose_version: service.expose_version,
+                rewrite: None,
+                request: None,
+                response: None,
             }),
         }
     }
 
     /// The pool that a pin names for this request, whatever its weight.
     pub fn pin<F: Fields + ?Sized>(&self, view: &RequestView<'_, F>) -> Option<usize> {
-        self.pins.iter().find(|pin| holds(&pin.matches, view)).map(|pin| pin.pool)
+        let pin = self.pins.iter().find(|pin| pin.admits(view.client) && holds(&pin.matches, view));
+        pin.map(|pin| pin.pool)
+    }
+
+    /// The pins that would hold for this request if it came from another network, by what it says in its
+    /// headers or cookies.
+    pub fn denied<'a, F: Fields + ?Sized>(
+        &'a self,
+        view: &'a RequestView<'_, F>,
+    ) -> impl Iterator<Item = &'a CompiledPin> {
+        let pins = if self.denies { &self.pins[..] } else { &[] };
+        pins.iter().filter(|pin| {
+            let Match { headers, cookies, .. } = &pin.matches;
+            let is_claimed = !headers.is_empty() || !cookies.is_empty();
+            is_claimed && !pin.admits(view.client) && holds(&pin.matches, view)
+        })
     }
 
     /// The pools that are not drained.
     pub fn undrained(&self) -> PoolSet {
         self.undrained
+    }
+}
+
+impl CompiledRoute {
+    /// An index into the table's services; `None`: it leads to none.
+    pub fn service(&self) -> Option<usize> {
+        match self.destination {
+            Destination::Service { service, .. } => Some(service),
+            Destination::Elsewhere(_) => None,
+        }
+    }
+}
+
+impl CompiledPin {
+    fn admits(&self, client: IpAddr) -> bool {
+        self.from.is_empty() || self.from.iter().any(|network| network.contains(&client))
+    }
+}
+
+impl Policy {
+    /// The same for a route, with what it has of its own.
+    fn for_route(&self, matches: &Match, forward: &Forward) -> Self {
+        Self {
+            timeouts: forward.timeouts.over(self.timeouts),
+            limits: forward.limits.over(self.limits),
+            rewrite: PathRewrite::new(matches, forward),
+            request: FieldEdits::new(&forward.request_headers),
+            response: FieldEdits::new(&forward.response_headers),
+            ..self.clone()
+        }
     }
 }
 
@@ -219,7 +306,7 @@ mod tests {
     use super::*;
     use crate::{
         routing::testing::{host_of, pool, service, spec, sticky},
-        spec::{FieldMatch, HostPattern, Pin, Route, ValueMatch},
+        spec::{FieldMatch, HostPattern, Pin, RedirectCode, RedirectUrl, Route, ValueMatch},
     };
     use std::net::Ipv4Addr;
 
@@ -248,16 +335,16 @@ mod tests {
         shop.pools.insert("blue".into(), pool("v1", 95, &[1, 2]));
         shop.pools.insert("green".into(), Pool { drained: true, ..pool("v2", 5, &[1]) });
         shop.expose_version = true;
-        let routes = [("other", "z.com"), ("shop", "a.com")].map(|(service, host)| Route {
-            name: host.into(),
-            matches: Match { hosts: vec![HostPattern::Exact(host.into())], ..Match::default() },
-            service: service.into(),
+        let routes = [("other", "z.com"), ("shop", "a.com")].map(|(service, host)| {
+            let hosts = vec![HostPattern::Exact(host.into())];
+            Route::new(host.into(), Match { hosts, ..Match::default() }, service.into())
         });
         let spec = spec(vec![("shop", shop), ("other", service(&[("a", "1", 1)]))], routes.into());
         let table = compile(&spec, &Salts::default());
 
         let route = table.find(&view(Some("z.com"), &[])).unwrap();
-        assert_eq!((&*route.name, route.service), ("z.com", 1));
+        assert_eq!(&*route.name, "z.com");
+        assert!(matches!(route.destination, Destination::Service { service: 1, number: 0, .. }));
         assert!(table.find(&view(Some("y.com"), &[])).is_none());
         assert!(RoutingTable::default().find(&view(None, &[])).is_none());
 
@@ -277,7 +364,7 @@ mod tests {
         let mut shop = service(&[("blue", "v1", 100), ("green", "v2", 0), ("red", "v3", 0)]);
         for (matches, pool) in [(header("canary", "true"), "green"), (header("x-red", "1"), "red")]
         {
-            shop.pins.push(Pin { matches, pool: pool.into() });
+            shop.pins.push(Pin { matches, from: Vec::new(), pool: pool.into() });
         }
         let table = compile(&spec(vec![("shop", shop)], Vec::new()), &Salts::default());
         let pin = |fields: &[(&str, &str)]| table.services[0].pin(&view(None, fields));
@@ -288,13 +375,73 @@ mod tests {
     }
 
     #[test]
+    fn a_limited_pin_is_denied_to_clients_of_other_networks() {
+        let mut shop = service(&[("blue", "v1", 100), ("green", "v2", 0), ("red", "v3", 0)]);
+        for (from, pool) in [(&["10.0.0.0/8", "fd00::/8"][..], "green"), (&[], "red")] {
+            let from = from.iter().map(|network| network.parse().unwrap()).collect();
+            shop.pins.push(Pin { matches: header("canary", "true"), from, pool: pool.into() });
+        }
+        let table = compile(&spec(vec![("shop", shop)], Vec::new()), &Salts::default());
+        let shop = &table.services[0];
+        let asked = |client: &str, value: &str| {
+            let fields = [("canary", value)];
+            let client = client.parse().unwrap();
+            let view = RequestView::new("GET", None, "/", None, &fields[..], client);
+            (shop.pin(&view), shop.denied(&view).map(|pin| pin.pool).collect::<Vec<_>>())
+        };
+        assert_eq!(asked("10.1.2.3", "true"), (Some(1), vec![]));
+        assert_eq!(asked("fd00::1", "true"), (Some(1), vec![]));
+        assert_eq!(asked("192.0.2.1", "true"), (Some(2), vec![1]), "the next one may hold");
+        assert_eq!(asked("192.0.2.1", "false"), (None, vec![]));
+    }
+
+    #[test]
+    fn a_route_overrides_its_service_and_shares_what_it_does_not() {
+        let mut forward = Forward::to("shop".into());
+        forward.timeouts.response = Some(Duration::from_secs(1));
+        forward.limits.body_bytes = Some(7);
+        let route = |name: &str, forward: &Forward| Route {
+            name: name.into(),
+            matches: header("x-route", name),
+            action: Action::Forward(forward.clone()),
+        };
+        let plain = Forward::to("shop".into());
+        let url = RedirectUrl::new("/new").unwrap();
+        let redirect = Redirect { url, code: RedirectCode::Found };
+        let away = Route { action: Action::Redirect(redirect.clone()), ..route("away", &plain) };
+        let routes = vec![route("a", &forward), route("b", &plain), away, route("c", &forward)];
+        let spec = spec(vec![("shop", service(&[("blue", "v1", 1)]))], routes);
+        let table = compile(&spec, &Salts::default());
+        let own = &table.services[0].policy;
+        let policies: Vec<_> = (table.routes.iter())
+            .filter_map(|route| match &route.destination {
+                Destination::Service { policy, number, .. } => Some((policy, *number)),
+                Destination::Elsewhere(to) => {
+                    assert_eq!(*to, redirect);
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(policies.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [1, 0, 2]);
+        assert!(Arc::ptr_eq(policies[1].0, own));
+        let changed = policies[0].0;
+        assert_eq!(changed.timeouts.response, Duration::from_secs(1));
+        assert_eq!(changed.timeouts.connect, own.timeouts.connect);
+        assert_eq!(changed.limits.body_bytes, 7);
+        assert!(changed.rewrite.is_none() && changed.request.is_none());
+    }
+
+    #[test]
     fn the_names_of_all_headers_that_are_read_are_known() {
         let mut shop = service(&[("blue", "v1", 1)]);
         shop.sticky = Some(sticky(StickyKey::Header("x-user".into())));
-        shop.pins.push(Pin { matches: header("canary", "1"), pool: "blue".into() });
+        shop.pins.push(Pin {
+            matches: header("canary", "1"),
+            from: vec!["10.0.0.0/8".parse().unwrap()],
+            pool: "blue".into(),
+        });
         let mut other = service(&[("a", "1", 1)]);
-        let route =
-            Route { name: "r".into(), matches: header("x-tenant", "1"), service: "shop".into() };
+        let route = Route::new("r".into(), header("x-tenant", "1"), "shop".into());
         let names = |spec: &Spec| {
             let names = compile(spec, &Salts::default()).header_names;
             names.iter().map(ToString::to_string).collect::<Vec<_>>()

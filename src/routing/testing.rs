@@ -2,8 +2,7 @@
 
 use super::Host;
 use crate::spec::{
-    Admin, Backend, BackendAddress, Name, Pool, Route, Service, Shutdown, Spec, Sticky, StickyKey,
-    Weight,
+    Backend, BackendAddress, Name, Pool, Route, Service, Spec, Sticky, StickyKey, Weight,
 };
 use indexmap::IndexMap;
 use std::time::Duration;
@@ -33,6 +32,8 @@ pub(super) fn pool(version: &str, weight: u32, backends: &[u32]) -> Pool {
         backends: (9000..).zip(backends).map(backend).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
+        tls: None,
     }
 }
 
@@ -47,15 +48,5 @@ pub(super) fn sticky(key: StickyKey) -> Sticky {
 pub(super) fn spec(services: Vec<(&str, Service)>, routes: Vec<Route>) -> Spec {
     let services: IndexMap<Name, Service> =
         services.into_iter().map(|(name, service)| (name.into(), service)).collect();
-    Spec {
-        threads: None,
-        engine: Default::default(),
-        shutdown: Shutdown::default(),
-        startup_wait: Duration::ZERO,
-        listeners: Vec::new(),
-        admin: Admin::default(),
-        metrics_linger: Duration::ZERO,
-        services,
-        routes,
-    }
+    Spec { services, routes, ..Spec::default() }
 }

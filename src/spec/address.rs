@@ -15,7 +15,23 @@ pub enum BackendAddress {
         host: Arc<str>,
         port: u16,
     },
+    /// The absolute path of a unix socket.
+    Unix(Arc<str>),
 }
+
+impl BackendAddress {
+    /// `Host` of a request that is for no other one (RFC 9110 section 7.2).
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Socket(_) | Self::Host { .. } => self.to_string(),
+            // A path is no authority.
+            Self::Unix(_) => "localhost".into(),
+        }
+    }
+}
+
+/// The longest path of a unix socket: `sun_path` in unix(7) has 108 bytes with the NUL at its end.
+pub const LONGEST_SOCKET_PATH: usize = 107;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminAddress {
@@ -40,6 +56,7 @@ impl fmt::Display for BackendAddress {
         match self {
             Self::Socket(address) => address.fmt(f),
             Self::Host { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
         }
     }
 }
@@ -48,7 +65,10 @@ impl FromStr for BackendAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        for scheme in ["unix:", "dns:", "srv:"] {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return socket_path(path);
+        }
+        for scheme in ["dns:", "srv:"] {
             if text.starts_with(scheme) {
                 return Err(AddressError(format!(
                     "`{scheme}` backends are not supported by this version; use HOST:PORT"
@@ -84,6 +104,24 @@ impl FromStr for BackendAddress {
     }
 }
 
+fn socket_path(path: &str) -> Result<BackendAddress, AddressError> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err(AddressError(
+            "use the absolute path of a socket, such as `unix:/run/a.sock`".into(),
+        ));
+    }
+    if path.chars().any(char::is_control) {
+        return Err(AddressError("a path has no control characters here".into()));
+    }
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(AddressError(format!(
+            "the path has {} bytes; a socket's has at most {LONGEST_SOCKET_PATH}",
+            path.len()
+        )));
+    }
+    Ok(BackendAddress::Unix(path.into()))
+}
+
 /// RFC 1123 section 2.1, with the underscore that container networks use.
 fn is_host_name(host: &str) -> bool {
     !host.is_empty()
@@ -113,9 +151,19 @@ mod tests {
 
     #[test]
     fn backend_addresses() {
-        for good in ["127.0.0.1:80", "[::1]:80", "localhost:8080", "blue_1.internal:1"] {
-            assert_eq!(good.parse::<BackendAddress>().unwrap().to_string(), good);
+        for (good, authority) in [
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("localhost:8080", "localhost:8080"),
+            ("blue_1.internal:1", "blue_1.internal:1"),
+            ("unix:/run/a b:1.sock", "localhost"),
+        ] {
+            let address = good.parse::<BackendAddress>().unwrap();
+            assert_eq!((&*address.to_string(), &*address.authority()), (good, authority));
         }
+        assert!(format!("unix:/{}", "x".repeat(106)).parse::<BackendAddress>().is_ok());
+        let long = format!("unix:/{}", "x".repeat(107)).parse::<BackendAddress>().unwrap_err();
+        assert!(long.0.contains("at most 107"), "{long}");
         for (bad, says) in [
             ("127.0.0.1", "port is missing"),
             ("::1", "[ADDRESS]:PORT"),
@@ -124,7 +172,12 @@ mod tests {
             ("300.1.1.1:80", "not a host name"),
             ("http://localhost:80", "no scheme"),
             ("-x:80", "not a host name"),
-            ("unix:/a", "not supported"),
+            ("unix:", "absolute path"),
+            ("unix:a.sock", "absolute path"),
+            ("unix:/run/", "absolute path"),
+            ("unix:/a\n", "control characters"),
+            ("unix:/a\0", "control characters"),
+            ("dns:a:1", "not supported"),
             (":80", "not a host name"),
             ("", "port is missing"),
         ] {

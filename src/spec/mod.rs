@@ -5,20 +5,35 @@
 
 mod address;
 mod buckets;
+mod certificate;
 mod matching;
+mod redirect;
+mod route;
 mod service;
+mod tls;
 
-pub use address::{AddressError, AdminAddress, BackendAddress};
+pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
-pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
-pub use service::{
-    Backend, Balance, Ejection, HealthCheck, Pin, Pool, Rescue, RescueOn, Retries, RetryOn,
-    Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
+pub use certificate::{
+    Authority, Certificate, CertificateError, CertificateNames, KeyPair, crypto_provider,
 };
+pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
+pub use redirect::{Redirect, RedirectCode, RedirectUrl};
+pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
+pub use service::{
+    Backend, Balance, Ejection, HealthCheck, Pin, Pool, ProxyVersion, Rescue, RescueOn, Retries,
+    RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
+};
+pub use tls::{ClientAuth, ListenerTls, PoolTls, TlsVersion};
 
 use indexmap::IndexMap;
 use ipnet::IpNet;
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
 
 /// A name from the configuration: of a service, a pool, a route, a version.
 pub type Name = Arc<str>;
@@ -39,6 +54,23 @@ pub struct Spec {
     pub services: IndexMap<Name, Service>,
     /// In file order, which breaks ties between equally specific matches.
     pub routes: Vec<Route>,
+}
+
+/// No listener, service or route, and what the configuration takes for every other key that is absent.
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            engine: Engine::default(),
+            shutdown: Shutdown::default(),
+            startup_wait: Duration::from_secs(10),
+            listeners: Vec::new(),
+            admin: Admin::default(),
+            metrics_linger: Duration::from_secs(60),
+            services: IndexMap::new(),
+            routes: Vec::new(),
+        }
+    }
 }
 
 /// What speaks HTTP/1 with clients and backends.
@@ -71,8 +103,15 @@ pub struct Listener {
     pub protocols: Protocols,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
-    /// Peers whose `X-Forwarded-*` are believed.
+    /// Peers whose `X-Forwarded-*` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    pub proxy_protocol: ProxyProtocol,
+    /// Backends are told of clients by `Forwarded` (RFC 7239) too.
+    pub forwarded: bool,
+    /// Requests say in `Via` that they came through a proxy (RFC 9110 section 7.6.3).
+    pub via: bool,
+    /// `None`: in the clear.
+    pub tls: Option<ListenerTls>,
 }
 
 impl Listener {
@@ -83,8 +122,28 @@ impl Listener {
             timeouts: ListenerTimeouts::default(),
             limits: ListenerLimits::default(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::default(),
+            forwarded: false,
+            via: false,
+            tls: None,
         }
     }
+
+    /// What this peer says of its clients is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&peer))
+    }
+}
+
+/// Whether connections begin with a PROXY header, which only trusted proxies may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    #[default]
+    Off,
+    /// If they like.
+    Accept,
+    /// Each must, so that nobody else is served.
+    Require,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +160,8 @@ pub struct ListenerTimeouts {
     pub body: Duration,
     /// How long a connection may idle between requests.
     pub keep_alive: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
 }
 
 impl Default for ListenerTimeouts {
@@ -109,6 +170,7 @@ impl Default for ListenerTimeouts {
             headers: Duration::from_secs(10),
             body: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
+            handshake: Duration::from_secs(5),
         }
     }
 }
@@ -143,11 +205,4 @@ impl Default for Admin {
             hosts: Vec::new(),
         }
     }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Route {
-    pub name: Name,
-    pub matches: Match,
-    pub service: Name,
 }

@@ -1,5 +1,6 @@
-use super::{BackendAddress, Match, Name};
+use super::{BackendAddress, Match, Name, PoolTls};
 use indexmap::IndexMap;
+use ipnet::IpNet;
 use std::time::Duration;
 
 /// What clients ask for. Owns its pools and how traffic is shared among them.
@@ -59,6 +60,17 @@ pub struct Pool {
     pub slow_start: Duration,
     /// No new requests, by an operator's wish.
     pub drained: bool,
+    /// Connections begin with a PROXY header of this version.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// `None`: in the clear.
+    pub tls: Option<PoolTls>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +110,8 @@ impl Weight {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pin {
     pub matches: Match,
+    /// Only for clients of these networks; empty: for anybody.
+    pub from: Vec<IpNet>,
     pub pool: Name,
 }
 

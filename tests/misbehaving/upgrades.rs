@@ -183,6 +183,22 @@ fn tunnels() -> Vec<Case> {
             .gets(vec![switches().lacks("content-length"), bad_response()])
             .or_fails(BadResponse)
             .leaves(),
+        case(
+            "tunnel: a 101 with a length that is none",
+            "what is malformed is refused, used or not",
+        )
+        .backend([
+            Ask,
+            say(SWITCHES.replace("upgrade: echo", "upgrade: echo\r\ncontent-length: x")),
+            Gone,
+        ])
+        .sends(ASKS)
+        .gets(bad_response())
+        .fails(BadResponse)
+        .leaves()
+        .on_hyper("looks at no length of a 101", |case| {
+            case.gets_instead(switches().lacks("content-length")).succeeds()
+        }),
     ]
 }
 

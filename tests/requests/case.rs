@@ -4,6 +4,7 @@ use crate::wire;
 use crossfade::spec::Engine;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+#[derive(Clone)]
 pub struct Case {
     /// `file:line`.
     pub place: String,
@@ -157,6 +158,30 @@ impl Case {
     }
 
     /// The same with what is sent cut in four: near its beginning, near its end and in between.
+    pub fn over_tls(&self) -> Option<Self> {
+        // There nothing turns into HTTP/2.
+        let is_preface = |act: &Act| matches!(act, Act::Send(bytes) if bytes.starts_with(b"PRI"));
+        if self.script.iter().any(is_preface) {
+            return None;
+        }
+        let secure = |expected: &Expectation| {
+            let mut expected = expected.clone();
+            for message in &mut expected.messages {
+                let name = "x-forwarded-proto";
+                message.fields.retain(|field| !field.is(name));
+                message.fields.push(wire::Field { name: name.into(), value: "https".into() });
+            }
+            expected
+        };
+        Some(Self {
+            name: format!("{}, over TLS", self.name),
+            native: secure(&self.native),
+            // What hyper refuses and what it waits for depends on how the bytes fall, here into records.
+            hyper: None,
+            ..self.clone()
+        })
+    }
+
     pub fn in_pieces(&self) -> Option<Self> {
         // Tiny timeouts are not to be tried further.
         if self.pieces != Pieces::Whole || self.listener == Listener::Slow {

@@ -3,15 +3,12 @@
 use crate::{
     backend::{Backend, FENCE},
     case::{Act, End, Expectation},
+    transport::{Line, Reading, Writing},
     wire::{self, Message, Read},
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
     sync::watch,
     time::timeout,
 };
@@ -39,23 +36,24 @@ struct Inbox {
 
 struct Client<'a> {
     inbox: Arc<watch::Sender<Inbox>>,
-    write: Option<OwnedWriteHalf>,
+    write: Option<Writing>,
+    socket: socket2::Socket,
     reading: tokio::task::JoinHandle<()>,
     expected: &'a Expectation,
 }
 
 /// A connection that asks how far the proxy is.
-pub struct Fence(TcpStream);
+pub struct Fence(Line);
 
 impl Fence {
-    pub async fn new(proxy: SocketAddr) -> Self {
-        Self(connect(proxy).await)
+    pub fn new(line: Line) -> Self {
+        Self(line)
     }
 
     /// Returns when the proxy has answered, and so has seen everything that was sent before: it has one
     /// thread, which takes up what came in the order in which it came.
     pub async fn pass(&mut self) -> Result<(), String> {
-        self.0.write_all(fence().as_bytes()).await.map_err(|error| error.to_string())?;
+        self.0.write.write_all(fence().as_bytes()).await.map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
         loop {
             match wire::response(&bytes, false) {
@@ -65,7 +63,7 @@ impl Fence {
                 Read::Partial => {}
                 _ => return Err(format!("a good request was answered {}", bytes.escape_ascii())),
             }
-            match timeout(PATIENCE, self.0.read_buf(&mut bytes)).await {
+            match timeout(PATIENCE, self.0.read.read_buf(&mut bytes)).await {
                 Ok(Ok(read)) if read > 0 => {}
                 other => return Err(format!("a good request was not answered: {other:?}")),
             }
@@ -81,24 +79,18 @@ fn is_fence(reply: &Message) -> bool {
     reply.status() == 200 && reply.body == FENCE.as_bytes()
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
-}
-
 /// Plays `script`; `expected` says how long to wait for what.
 pub async fn play(
-    address: SocketAddr,
+    line: Line,
     script: &[Act],
     expected: &Expectation,
     fence: &mut Fence,
     backend: &Backend,
 ) -> Result<Outcome, String> {
-    let (read, write) = connect(address).await.into_split();
+    let Line { read, write, socket } = line;
     let inbox = Arc::new(watch::Sender::new(Inbox::default()));
     let reading = tokio::spawn(receive(read, inbox.clone()));
-    let mut client = Client { inbox, write: Some(write), reading, expected };
+    let mut client = Client { inbox, write: Some(write), socket, reading, expected };
     let mut awaited = 0;
     for act in script {
         match act {
@@ -132,7 +124,7 @@ pub async fn play(
     client.finish().await
 }
 
-async fn receive(mut read: OwnedReadHalf, inbox: Arc<watch::Sender<Inbox>>) {
+async fn receive(mut read: Reading, inbox: Arc<watch::Sender<Inbox>>) {
     let mut buffer = vec![0; 16384];
     loop {
         match read.read(&mut buffer).await {
@@ -162,13 +154,16 @@ impl Client<'_> {
         self.until(|replies| replies.len() >= count).await
     }
 
+    /// Patience counts from the last bytes: many replies may take long on a busy machine.
     async fn until(&self, is_enough: impl Fn(&[Message]) -> bool) -> Result<(), String> {
         let mut inbox = self.inbox.subscribe();
-        let come = inbox.wait_for(|inbox| inbox.ended || is_enough(&self.parse(inbox).0));
-        match timeout(PATIENCE, come).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(format!("no reply and no end came; {}", self.so_far())),
+        let is_over = |inbox: &Inbox| inbox.ended || is_enough(&self.parse(inbox).0);
+        while !is_over(&inbox.borrow_and_update()) {
+            if timeout(PATIENCE, inbox.changed()).await.is_err() {
+                return Err(format!("no reply and no end came; {}", self.so_far()));
+            }
         }
+        Ok(())
     }
 
     async fn finish(mut self) -> Result<Outcome, String> {
@@ -205,7 +200,7 @@ impl Client<'_> {
         if let Some(write) = self.write.take() {
             if reset {
                 // No time to linger: RFC 9293's RST instead of its FIN.
-                drop(socket2::SockRef::from(write.as_ref()).set_linger(Some(Duration::ZERO)));
+                drop(self.socket.set_linger(Some(Duration::ZERO)));
             }
             drop(write);
         }

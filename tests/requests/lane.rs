@@ -7,6 +7,7 @@ use crate::{
     client::{Fence, PATIENCE, play},
     support::{Proxy, pool, spec},
     text::show,
+    transport::Transport,
     verdict::{self, Counts},
 };
 use crossfade::spec::{
@@ -18,6 +19,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::time::timeout;
 
 pub struct Lane {
+    transport: Transport,
     engine: Engine,
     proxy: Proxy,
     backend: Backend,
@@ -25,11 +27,13 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub async fn start(engine: Engine) -> Self {
+    pub async fn start(transport: Transport, engine: Engine) -> Self {
         let backend = Backend::start().await;
-        let proxy = Proxy::start(desired(engine, &backend)).await;
-        let fence = Fence::new(proxy.address).await;
-        Self { engine, proxy, backend, fence }
+        let mut spec = desired(engine, &backend);
+        spec.listeners.iter_mut().for_each(|listener| transport.equip(listener));
+        let proxy = Proxy::start(spec).await;
+        let fence = Fence::new(transport.connect(proxy.address).await);
+        Self { transport, engine, proxy, backend, fence }
     }
 
     /// What went otherwise than the case says.
@@ -55,8 +59,8 @@ impl Lane {
         expected: &Expectation,
     ) -> Vec<String> {
         let before = Counts::of(&self.proxy);
-        let address = self.address(listener);
-        let played = play(address, script, expected, &mut self.fence, &self.backend).await;
+        let wire = self.transport.connect(self.address(listener)).await;
+        let played = play(wire, script, expected, &mut self.fence, &self.backend).await;
         let outcome = match played {
             Ok(outcome) => outcome,
             Err(why) => {
@@ -119,6 +123,7 @@ fn desired(engine: Engine, backend: &Backend) -> Spec {
     let canary = FieldMatch { name: "canary".into(), value: ValueMatch::Exact("true".into()) };
     shop.pins = vec![Pin {
         matches: Match { headers: vec![canary], ..Match::default() },
+        from: Vec::new(),
         pool: "green".into(),
     }];
     let key = StickyKey::Header("x-user".into());
@@ -142,7 +147,7 @@ fn desired(engine: Engine, backend: &Backend) -> Spec {
     }
     let below = |path: &str| Match { path: PathMatch::Prefix(path.into()), ..Match::default() };
     let host = vec![HostPattern::Exact("inner.test".into())];
-    let route = |name: &str, matches| Route { name: name.into(), matches, service: name.into() };
+    let route = |name: &str, matches| Route::new(name.into(), matches, name.into());
     spec.routes.extend([
         route("small", below("/small")),
         route("closed", below("/closed")),

@@ -1,7 +1,7 @@
 //! The corpus of raw requests: what a client's bytes become, at the client and at the backend.
 //!
 //! The cases are the text files in `cases/`; README.md says how to read and add one. Each case goes through
-//! both engines, on a proxy that it has to itself while it runs.
+//! both engines, and over TLS, on a proxy that it has to itself while it runs.
 
 #![allow(unreachable_pub)]
 
@@ -13,6 +13,7 @@ mod read;
 #[path = "../support/mod.rs"]
 mod support;
 mod text;
+mod transport;
 mod verdict;
 mod wire;
 
@@ -26,6 +27,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+use transport::Transport;
 
 /// Proxies that work off the cases of one engine side by side.
 const LANES: usize = 12;
@@ -48,6 +50,10 @@ fn behind_another() -> Vec<Case> {
 
 /// What went otherwise than the cases say, one line each.
 async fn run(engine: Engine, cases: Vec<Case>) -> Vec<String> {
+    run_over(Transport::Clear, engine, cases).await
+}
+
+async fn run_over(transport: Transport, engine: Engine, cases: Vec<Case>) -> Vec<String> {
     // A few cases, to look at them: CROSSFADE_CASE=part-of-the-name cargo test --test requests
     let only = std::env::var("CROSSFADE_CASE").unwrap_or_default();
     let cases: Arc<Vec<Case>> =
@@ -57,7 +63,7 @@ async fn run(engine: Engine, cases: Vec<Case>) -> Vec<String> {
         .map(|_| {
             let (cases, next) = (cases.clone(), next.clone());
             tokio::spawn(async move {
-                let mut lane = Lane::start(engine).await;
+                let mut lane = Lane::start(transport, engine).await;
                 let mut complaints = Vec::new();
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let found = lane.run(case).await;
@@ -65,7 +71,7 @@ async fn run(engine: Engine, cases: Vec<Case>) -> Vec<String> {
                     complaints.extend(told(case, &found));
                     if is_bad {
                         // What it may have left behind is not the next case's fault.
-                        lane = Lane::start(engine).await;
+                        lane = Lane::start(transport, engine).await;
                     }
                 }
                 complaints
@@ -105,6 +111,15 @@ async fn every_case_on_the_native_engine() {
 #[tokio::test]
 async fn every_case_on_hyper() {
     assert_none(&run(Engine::Hyper, corpus()).await);
+}
+
+fn over_tls() -> Vec<Case> {
+    corpus().iter().filter_map(Case::over_tls).collect()
+}
+
+#[tokio::test]
+async fn every_case_over_tls_on_the_native_engine() {
+    assert_none(&run_over(Transport::Tls, Engine::Native, over_tls()).await);
 }
 
 /// hyper's parser judges pieces as they fall, so what it refuses and what it waits for depends on them.

@@ -35,7 +35,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::timeout,
 };
 
@@ -96,6 +96,21 @@ impl Backend {
     /// Answers every request with its name.
     pub async fn named(name: &'static str) -> Self {
         Self::start(move |_| async move { text(name) }).await
+    }
+
+    /// Answers with its name too, but each request waits for a word before.
+    pub async fn waiting(name: &'static str) -> (Self, Arc<Notify>) {
+        let word = Arc::new(Notify::new());
+        let waits = word.clone();
+        let backend = Self::start(move |_| {
+            let waits = waits.clone();
+            async move {
+                waits.notified().await;
+                text(name)
+            }
+        })
+        .await;
+        (backend, word)
     }
 
     /// Does with each connection what `serve` does.
@@ -164,6 +179,8 @@ pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {
         backends: backends.iter().map(|a| (a.clone(), BackendSpec::default())).collect(),
         slow_start: Duration::ZERO,
         drained: false,
+        proxy_protocol: None,
+        tls: None,
     }
 }
 
@@ -173,18 +190,10 @@ pub fn spec(pools: &[(&str, Pool)]) -> Spec {
         pools.iter().map(|(name, pool)| ((*name).into(), pool.clone())).collect();
     Spec {
         threads: std::num::NonZeroUsize::new(1),
-        engine: Default::default(),
-        shutdown: Default::default(),
-        startup_wait: Duration::from_secs(10),
         listeners: vec![Listener::new("127.0.0.1:0".parse().unwrap())],
-        admin: Default::default(),
-        metrics_linger: Duration::from_secs(60),
         services: IndexMap::from([("shop".into(), Service::new(pools))]),
-        routes: vec![Route {
-            name: "all".into(),
-            matches: Match::default(),
-            service: "shop".into(),
-        }],
+        routes: vec![Route::new("all".into(), Match::default(), "shop".into())],
+        ..Spec::default()
     }
 }
 
@@ -267,7 +276,14 @@ impl Proxy {
     }
 
     pub async fn h2(&self) -> Client {
-        let io = TokioIo::new(self.connect().await);
+        self.h2_behind(b"").await
+    }
+
+    /// The same on a connection that begins with these bytes.
+    pub async fn h2_behind(&self, start: &[u8]) -> Client {
+        let mut stream = self.connect().await;
+        stream.write_all(start).await.unwrap();
+        let io = TokioIo::new(stream);
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);

@@ -4,9 +4,12 @@ use super::text::{Family, Page, Type};
 use crate::{
     admin::{Admin, views},
     control::View,
-    live::{CLASSES, CODES, Fault, HistogramTotals, LivePool, METHODS, PoolTotals, Reason},
+    live::{
+        CLASSES, CODES, Fault, HandshakeFailure, HistogramTotals, LiveListener, LivePool, METHODS,
+        PoolTotals, Reason,
+    },
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A pool with its counters, read once for the whole page.
 struct Counted {
@@ -28,7 +31,10 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     health(page, admin);
     ejections(page, admin, &pools);
     drains(page, &pools, &view);
-    connections(page, admin);
+    let listeners = admin.live.published.read(|snapshot| snapshot.listeners.clone());
+    connections(page, &listeners);
+    handshakes(page, &listeners);
+    certificates(page, &listeners);
     control(page, &view);
 }
 
@@ -129,6 +135,11 @@ fn failures(page: &mut Page, pools: &[Counted]) {
     for Counted { pool, totals, .. } in routed(pools) {
         family.sample(&labels(pool), totals.rescued);
     }
+    let help = "Requests that a pin to the pool was denied to, because of their client's network.";
+    let mut family = page.family("crossfade_pins_denied_total", Type::Counter, help);
+    for Counted { pool, totals, .. } in routed(pools) {
+        family.sample(&labels(pool), totals.pins_denied);
+    }
 }
 
 fn in_flight(page: &mut Page, pools: &[Counted]) {
@@ -205,14 +216,56 @@ fn drains(page: &mut Page, pools: &[Counted], view: &View) {
     }
 }
 
-fn connections(page: &mut Page, admin: &Admin) {
+fn connections(page: &mut Page, listeners: &[LiveListener]) {
     let help = "Open client connections; h1 has those that have not said their protocol yet.";
     let mut family = page.family("crossfade_open_connections", Type::Gauge, help);
-    for listener in admin.live.published.read(|snapshot| snapshot.listeners.clone()) {
+    for listener in listeners {
         let address = listener.bound.address.to_string();
         let (h1, h2) = listener.bound.connections();
         for (protocol, count) in [("h1", h1), ("h2", h2)] {
             family.sample(&[("listener", &address), ("protocol", protocol)], count);
+        }
+    }
+}
+
+fn handshakes(page: &mut Page, listeners: &[LiveListener]) {
+    let secure = || listeners.iter().filter(|listener| listener.tls.is_some());
+    let help = "TLS handshakes with clients, by whether a session was resumed.";
+    let mut family = page.family("crossfade_tls_handshakes_total", Type::Counter, help);
+    for listener in secure() {
+        let address = listener.bound.address.to_string();
+        let (whole, resumed) = listener.bound.handshakes();
+        for (label, count) in [("false", whole), ("true", resumed)] {
+            family.sample(&[("listener", &address), ("resumed", label)], count);
+        }
+    }
+    let help = "TLS handshakes with clients that failed, by why.";
+    let mut family = page.family("crossfade_tls_handshake_failures_total", Type::Counter, help);
+    for listener in secure() {
+        let address = listener.bound.address.to_string();
+        for (why, count) in HandshakeFailure::ALL.iter().zip(listener.bound.failed_handshakes()) {
+            family.sample(&[("listener", &address), ("reason", why.as_str())], count);
+        }
+    }
+}
+
+fn certificates(page: &mut Page, listeners: &[LiveListener]) {
+    let name = "crossfade_certificate_expiry_timestamp_seconds";
+    let help = "When a listener's certificate for this name (the first that it has) expires, in seconds \
+                since 1970; the soonest where several are for it.";
+    let mut family = page.family(name, Type::Gauge, help);
+    for listener in listeners {
+        let address = listener.bound.address.to_string();
+        let mut soonest = BTreeMap::new();
+        for certificate in listener.spec.tls.iter().flat_map(|tls| &tls.certificates) {
+            let pair = &certificate.pair;
+            let expiry = soonest
+                .entry(pair.names.list().next().unwrap_or_default())
+                .or_insert(pair.not_after);
+            *expiry = pair.not_after.min(*expiry);
+        }
+        for (name, expiry) in &soonest {
+            family.sample(&[("listener", &address), ("name", name)], expiry);
         }
     }
 }

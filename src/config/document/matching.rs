@@ -1,25 +1,18 @@
 use super::text;
-use crate::spec::{FieldMatch, HostPattern, Match, PathMatch, Pin, Route, ValueMatch};
+use crate::spec::{FieldMatch, HostPattern, Match, PathMatch, Pin, ValueMatch};
 use serde_json::{Map, Value, json};
-
-pub(super) fn route(route: &Route) -> Value {
-    let mut keys = Map::new();
-    keys.insert("name".into(), text(&route.name));
-    let conditions = conditions(&route.matches);
-    if !conditions.is_empty() {
-        keys.insert("match".into(), conditions.into());
-    }
-    keys.insert("service".into(), text(&route.service));
-    keys.into()
-}
 
 pub(super) fn pin(pin: &Pin) -> Value {
     let mut keys = conditions(&pin.matches);
+    if !pin.from.is_empty() {
+        let networks: Vec<Value> = pin.from.iter().map(|it| it.to_string().into()).collect();
+        keys.insert("from".into(), networks.into());
+    }
     keys.insert("pool".into(), text(&pin.pool));
     keys.into()
 }
 
-fn conditions(matches: &Match) -> Map<String, Value> {
+pub(super) fn conditions(matches: &Match) -> Map<String, Value> {
     let mut keys = Map::new();
     if !matches.hosts.is_empty() {
         let hosts: Vec<Value> = matches.hosts.iter().map(host).collect();

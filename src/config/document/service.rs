@@ -1,6 +1,6 @@
-use super::{Detail, Keys, matching, text};
+use super::{Detail, Keys, matching, text, tls};
 use crate::{
-    config::keys::{BalanceKind, UnhealthyPoolKind},
+    config::keys::{BalanceKind, ProxyVersionKind, UnhealthyPoolKind},
     spec::{
         Backend, BackendAddress, Ejection, HealthCheck, Name, Pool, Rescue, Retries, Service,
         ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
@@ -48,6 +48,12 @@ fn pool(name: &Name, pool: &Pool, detail: Detail) -> Value {
     keys.set("backends", backends.collect::<Vec<_>>());
     keys.duration("slow_start", pool.slow_start, Duration::ZERO);
     keys.other("drained", &pool.drained, &false, |drained| (*drained).into());
+    if let Some(version) = &pool.proxy_protocol {
+        keys.set("proxy_protocol", ProxyVersionKind::word(version));
+    }
+    if let Some(it) = &pool.tls {
+        keys.set("tls", tls::pool_tls(it));
+    }
     keys.into_value()
 }
 

@@ -1,6 +1,9 @@
 use super::section;
-use crate::config::kinds::{
-    Anything, Bytes, Count, ListOf, ListenAddress, Network, SetOf, Span, choice,
+use crate::{
+    config::kinds::{
+        Anything, Bytes, Count, FilePath, Flag, ListOf, ListenAddress, Network, SetOf, Span, choice,
+    },
+    spec::{ProxyProtocol, TlsVersion},
 };
 
 section! {
@@ -15,11 +18,20 @@ section! {
         limits: ListenerLimits, Absent("the defaults below"), example "{ connections: 1000 }",
             "How much clients may ask for.";
         trusted_proxies: ListOf<Network, 0>, Default("[]"), example "[10.0.0.0/8]",
-            "Peers whose `X-Forwarded-*` headers count; by default nobody's.";
+            "Peers whose `X-Forwarded-*` and PROXY headers count; by default nobody's.";
+        proxy_protocol: ProxyProtocolKind, Default("off"), example "require",
+            "The PROXY header (version 1 or 2) before a connection, from `trusted_proxies` alone: `accept` \
+             takes it, `require` closes connections without one. With TLS it comes before the handshake.";
+        forwarded: Flag, Default("false"), example "true",
+            "Backends are told of clients by `Forwarded` (RFC 7239) too, not only by `X-Forwarded-*`.";
+        via: Flag, Default("false"), example "true",
+            "Requests say by `Via` that they came through a proxy (RFC 9110). Some servers do not compress \
+             what they answer then.";
+        tls: ListenerTls, Absent("in the clear"),
+            example "{ certificates: [{ cert: shop.crt, key: shop.key }] }",
+            "Speaks TLS. See docs/tls.md.";
     }
     planned {
-        "tls": Anything, Refused, "Certificates, chosen by the name the client asks for.";
-        "proxy_protocol": Anything, Refused, "The PROXY header before a connection.";
         "redirect_https": Anything, Refused, "Sends clients to HTTPS.";
     }
 }
@@ -33,10 +45,43 @@ section! {
             "The longest wait for more bytes of a request body.";
         keep_alive: Span<false>, Default("75s"), example "10s",
             "How long a connection may idle between requests.";
+        handshake: Span<false>, Default("5s"), example "2s",
+            "How long a TLS handshake may take, from the start of the connection.";
     }
-    planned {
-        "handshake": Span<false>, Inert, "How long a TLS handshake may take.";
+    planned {}
+}
+
+section! {
+    ListenerTls, "How TLS is spoken. The files that are named here are read again when they change.",
+    {
+        certificates: ListOf<CertificateSection, 1>, Required,
+            example "[{ cert: shop.crt, key: shop.key }]",
+            "Chosen by the name that the client asks for (SNI). The first is for clients that ask for none, \
+             or for one that no certificate has.";
+        client_ca: FilePath, Absent("clients show no certificate"), example "clients.crt",
+            "PEM file of the authorities that vouch for clients, who must show a certificate. What they \
+             showed is told to the backend in `x-forwarded-client-cert`.";
+        client_auth: ClientAuthKind, Default("required"), example "optional",
+            "With `client_ca`: whether a client without a certificate is refused (`required`) or served \
+             (`optional`). A bad certificate is always refused.";
+        min_version: TlsVersionKind, Default("\"1.2\""), example "\"1.3\"",
+            "The oldest version of TLS that is spoken. The newest is 1.3.";
+        resumption: Flag, Default("true"), example "false",
+            "Clients that come back may resume their session, on any thread and after a reload, which \
+             saves most of a handshake.";
     }
+    planned {}
+}
+
+section! {
+    CertificateSection, "A certificate and its key.",
+    {
+        cert: FilePath, Required, example "shop.crt",
+            "PEM file: the certificate, then its intermediates. Relative to this file.";
+        key: FilePath, Required, example "shop.key",
+            "PEM file: the private key (PKCS #8, PKCS #1 or SEC1), not encrypted.";
+    }
+    planned {}
 }
 
 section! {
@@ -60,4 +105,27 @@ pub(in crate::config) enum Protocol {
     H2,
 }
 
+choice! {
+    ProxyProtocolKind -> ProxyProtocol {
+        "off" => ProxyProtocol::Off,
+        "accept" => ProxyProtocol::Accept,
+        "require" => ProxyProtocol::Require,
+    }
+}
+
 choice! { ProtocolKind -> Protocol { "h1" => Protocol::H1, "h2" => Protocol::H2 } }
+
+choice! { TlsVersionKind -> TlsVersion { "1.2" => TlsVersion::V12, "1.3" => TlsVersion::V13 } }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum ClientAuth {
+    Required,
+    Optional,
+}
+
+choice! {
+    ClientAuthKind -> ClientAuth {
+        "required" => ClientAuth::Required,
+        "optional" => ClientAuth::Optional,
+    }
+}

@@ -6,16 +6,20 @@
 //! To support a planned key, move its line up, give it a presence and an example, and use the field.
 
 mod listener;
+mod route;
 mod service;
 mod top;
 
-pub(super) use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
-pub(super) use service::{
-    BackendSection, BalanceKind, Conditions, Ejection, HealthCheck, Pin, Pool, Rescue, RescueCause,
-    Retries, RetryCause, Service, ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind,
-    ValueMatchSection,
+pub(super) use listener::{
+    ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Protocol,
+    ProxyProtocolKind, TlsVersionKind,
 };
-pub(super) use top::{Admin, File, Route};
+pub(super) use route::{RewriteSection, Route, RouteTimeouts};
+pub(super) use service::{
+    BackendSection, BalanceKind, Conditions, Ejection, HealthCheck, Pin, Pool, PoolTls, ProxyVersionKind, Rescue, RescueCause,
+    Retries, RetryCause, Service, ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+};
+pub(super) use top::{Admin, File};
 
 /// A raw identifier without its `r#`.
 const fn bare(identifier: &'static str) -> &'static str {
@@ -97,3 +101,4 @@ macro_rules! section {
     };
 }
 use section;
+use service::matching_section;

@@ -2,14 +2,15 @@ use super::section;
 use crate::{
     config::{
         kinds::{
-            Anything, BackendAddressKind, Bytes, CookieName, Count, Flag, HeaderName, Label,
-            ListOf, MapOf, NameKind, Named, Percent, Regex, SetOf, Span, Target, Weighting, choice,
+            AdminHost, Anything, BackendAddressKind, Bytes, CookieName, Count, FilePath, Flag,
+            HeaderName, Label, ListOf, MapOf, NameKind, Named, Network, Percent, Regex, SetOf,
+            Span, Target, Weighting, choice,
         },
         reader::{Field, Kind, Reader, Scalar, ScalarKind, Wrong},
         shape::Shape,
         tree::{Data, NodeId},
     },
-    spec::{Balance, HostPattern, Pattern, UnhealthyPool, ValueMatch},
+    spec::{Balance, HostPattern, Pattern, ProxyVersion, UnhealthyPool, ValueMatch},
 };
 use std::sync::Arc;
 
@@ -62,18 +63,37 @@ section! {
             "No new requests go to the pool.";
         protocol: PoolProtocol, Default("h1"), example "h1",
             "What the backends speak: HTTP/1.1. `h2` is not supported by this version.";
+        proxy_protocol: ProxyVersionKind, Absent("none is sent"), example "v2",
+            "Each connection begins with a PROXY header that tells the client's address and port. So the clients \
+             share none: each client connection has connections to the backends of its own.";
+        tls: PoolTls, Absent("in the clear"), example "{ ca: backends.crt }",
+            "Speaks TLS with the backends, who must prove who they are. `{}`: with the defaults.";
     }
     planned {
-        "tls": Anything, Refused, "Encrypts connections to the backends.";
-        "proxy_protocol": Anything, Refused, "Sends a PROXY header to the backends.";
     }
+}
+
+section! {
+    PoolTls, "How TLS is spoken with backends. The files that are named here are read again when they change.",
+    {
+        ca: FilePath, Absent("whom the system trusts"), example "backends.crt",
+            "PEM file of the authorities that vouch for the backends.";
+        server_name: AdminHost, Absent("the host of the backend's address"), example "shop.internal",
+            "The name that the backends must prove, and that they are asked for (SNI).";
+        cert: FilePath, Absent("no certificate is shown"), example "proxy.crt",
+            "PEM file: the certificate that is shown to backends that ask for one. Only with `key`.";
+        key: FilePath, Absent("no certificate is shown"), example "proxy.key",
+            "PEM file: the private key of `cert`, not encrypted.";
+    }
+    planned {}
 }
 
 section! {
     BackendSection, "One address of a pool.",
     {
         address: BackendAddressKind, Required, example "127.0.0.1:9001",
-            "HOST:PORT. A name is resolved each time a connection is opened.";
+            "HOST:PORT, or `unix:` and the absolute path of a socket. A name is resolved each time a connection \
+             is opened.";
         weight: Weighting, Default("1"), example "2",
             "The backend's share, relative to the others of its pool.";
         drained: Flag, Default("false"), example "true",
@@ -189,10 +209,11 @@ matching_section! {
     Pin, "A match that names a pool outright. At least one condition is required.",
     {
         pool: NameKind, Required, example "blue", "Where such requests go.";
+        from: ListOf<Network, 1>, Absent("anybody's"), example "[10.0.0.0/8]",
+            "Only requests of clients in these networks. Of others that would match otherwise the headers and \
+             cookies that the pin names are removed before the backend, and it is counted.";
     }
-    planned {
-        "from": Anything, Refused, "Only for clients of these networks.";
-    }
+    planned {}
 }
 
 section! {
@@ -320,6 +341,8 @@ section! {
     }
     planned {}
 }
+
+choice! { ProxyVersionKind -> ProxyVersion { "v1" => ProxyVersion::V1, "v2" => ProxyVersion::V2 } }
 
 choice! {
     BalanceKind -> Balance {

@@ -1,6 +1,4 @@
-use super::{
-    Listener, Service, ServiceLimits, ServiceTimeouts, section, service::matching_section,
-};
+use super::{Listener, Route, Service, section};
 use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Count, Flag, ListOf, MapOf, NameKind, SetOf, Span,
     choice,
@@ -87,30 +85,6 @@ section! {
         "client_ca": Anything, Refused, "Clients must show a certificate of this authority.";
         "unix_roles": Anything, Refused, "Roles of the users of a unix socket.";
     }
-}
-
-section! {
-    Route, "Match rules that lead to one service.",
-    {
-        name: NameKind, Absent("`route-` and its position, from 1"), example "shop",
-            "Unique.";
-        r#match: RouteMatch, Absent("every request"), example "{ hosts: [shop.example.com] }",
-            "What a request must look like.";
-        service: NameKind, Required, example "shop",
-            "The service such requests are for.";
-    }
-    planned {
-        "timeouts": ServiceTimeouts, Inert, "The service's timeouts, otherwise for this route.";
-        "limits": ServiceLimits, Inert, "The service's limits, otherwise for this route.";
-        "rewrite": Anything, Refused, "Changes the path.";
-        "redirect": Anything, Refused, "Answers with a redirect.";
-        "request_headers": Anything, Refused, "Sets, adds and removes headers of the request.";
-        "response_headers": Anything, Refused, "Sets, adds and removes headers of the response.";
-    }
-}
-
-matching_section! {
-    RouteMatch, "What a request must look like: everything that is named must hold.", {} planned {}
 }
 
 section! {

@@ -60,7 +60,7 @@ impl ScalarKind for BackendAddressKind {
     type Value = BackendAddress;
     const FORM: Shape = Shape::Text {
         what: "the address of a backend",
-        hint: "use HOST:PORT, such as `127.0.0.1:9001`, `shop.internal:80` or `[::1]:80`",
+        hint: "use HOST:PORT, such as `127.0.0.1:9001`, `shop.internal:80` or `[::1]:80`, or `unix:/PATH`",
     };
 
     fn parse(scalar: &Scalar<'_>) -> Result<BackendAddress, Wrong> {

@@ -3,6 +3,7 @@
 mod address;
 mod matching;
 mod number;
+mod route;
 mod several;
 mod text;
 
@@ -11,8 +12,11 @@ pub(super) use matching::{
     CookieName, HeaderName, Host, Method, ParameterName, Regex, UrlPath, ValuePattern,
 };
 pub(super) use number::{Bytes, Count, Flag, Percent, Span, Weighting};
+pub(super) use route::{
+    FieldValue, RedirectCodeKind, RedirectUrlKind, RequestField, ResponseField, RewritePath,
+};
 pub(super) use several::{ListOf, MapOf, Named, SetOf};
-pub(super) use text::{Anything, Label, NameKind, Target};
+pub(super) use text::{Anything, FilePath, Label, NameKind, Target};
 
 /// A kind of a few words, each with the value it means.
 macro_rules! choice {

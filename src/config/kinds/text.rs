@@ -4,7 +4,7 @@ use super::super::{
     shape::Shape,
     tree::NodeId,
 };
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 /// The name of a service, pool or route: also a metric label and a part of URLs.
 pub(in crate::config) struct NameKind;
@@ -64,6 +64,22 @@ impl ScalarKind for Target {
         }
         let sendable = text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
         if text.starts_with('/') && sendable { Ok(text.into()) } else { Err(Wrong::Kind) }
+    }
+}
+
+/// The path of a file, relative to the configuration.
+pub(in crate::config) struct FilePath;
+
+impl ScalarKind for FilePath {
+    type Value = PathBuf;
+    const FORM: Shape = Shape::Text {
+        what: "the path of a file",
+        hint: "use a path such as `tls/shop.crt`; a relative one begins at the folder of this file",
+    };
+
+    fn parse(scalar: &Scalar<'_>) -> Result<PathBuf, Wrong> {
+        let text = &*scalar.text;
+        if text.is_empty() || text.contains('\0') { Err(Wrong::Kind) } else { Ok(text.into()) }
     }
 }
 

@@ -1,7 +1,9 @@
 //! From the sections of the file to the spec, with the checks that need more than one value.
 
 mod matching;
+mod route;
 mod service;
+mod tls;
 
 use super::{
     keys::{self, File},
@@ -11,8 +13,8 @@ use super::{
     tree::{NodeId, Tree},
 };
 use crate::spec::{
-    Admin, AdminAddress, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, Route,
-    Shutdown, Spec,
+    Admin, AdminAddress, LONGEST_SOCKET_PATH, Listener, ListenerLimits, ListenerTimeouts, Match,
+    Name, Protocols, ProxyProtocol, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{
@@ -39,26 +41,26 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
         .collect();
     let routes = routes(reader, file.routes, service_names.as_ref());
     let shutdown = file.shutdown.value();
-    let defaults = Shutdown::default();
+    let defaults = Spec::default();
     Some(Spec {
         threads: file.threads.value().and_then(|n| NonZeroUsize::new(n as usize)),
         engine: file.engine.value().unwrap_or_default(),
-        shutdown: shutdown.map_or(defaults, |keys| Shutdown {
-            delay: keys.delay.or(defaults.delay),
-            drain: keys.drain.or(defaults.drain),
+        shutdown: shutdown.map_or(defaults.shutdown, |keys| Shutdown {
+            delay: keys.delay.or(defaults.shutdown.delay),
+            drain: keys.drain.or(defaults.shutdown.drain),
         }),
         startup_wait: file
             .startup
             .value()
             .and_then(|keys| keys.wait.value())
-            .unwrap_or(super::STARTUP_WAIT),
+            .unwrap_or(defaults.startup_wait),
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         admin,
         metrics_linger: file
             .metrics
             .value()
             .and_then(|keys| keys.linger.value())
-            .unwrap_or(super::METRICS_LINGER),
+            .unwrap_or(defaults.metrics_linger),
         services,
         routes,
     })
@@ -83,8 +85,26 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         }
         listener.timeouts = listener_timeouts(value.timeouts);
         listener.limits = listener_limits(value.limits);
+        let trusts_nobody = match &value.trusted_proxies {
+            Field::Absent => !reader.is_misspelt(node, "trusted_proxies"),
+            Field::Bad(_) => false,
+            Field::Good(networks) => networks.value.is_empty(),
+        };
         listener.trusted_proxies =
             value.trusted_proxies.or(Vec::new()).into_iter().map(|at| at.value).collect();
+        if let Field::Good(protocol) = value.proxy_protocol {
+            if protocol.value != ProxyProtocol::Off && trusts_nobody {
+                reader.problem(
+                    protocol.node,
+                    "nobody may send a PROXY header: `trusted_proxies` is empty",
+                    "list those who do, such as `trusted_proxies: [10.0.0.0/8]`",
+                );
+            }
+            listener.proxy_protocol = protocol.value;
+        }
+        listener.forwarded = value.forwarded.or(false);
+        listener.via = value.via.or(false);
+        listener.tls = value.tls.good().and_then(|at| tls::listener_tls(reader, at));
         all.push(At { value: listener, node });
     }
     all
@@ -96,6 +116,7 @@ fn listener_timeouts(field: Field<keys::ListenerTimeouts>) -> ListenerTimeouts {
         headers: keys.headers.or(defaults.headers),
         body: keys.body.or(defaults.body),
         keep_alive: keys.keep_alive.or(defaults.keep_alive),
+        handshake: keys.handshake.or(defaults.handshake),
     })
 }
 
@@ -153,13 +174,13 @@ fn admin(
     admin
 }
 
-/// Relative to the file, and short enough for a socket (`sun_path` in unix(7) has 108 bytes with NUL).
+/// Relative to the file, and short enough for a socket.
 fn unix_path(reader: &mut Reader<'_>, node: NodeId, path: &Path) -> PathBuf {
     let path = reader.directory.join(path);
     let length = path.as_os_str().len();
-    if length > 107 {
+    if length > LONGEST_SOCKET_PATH {
         let message = format!("{} has {length} bytes", quote(&path.display().to_string()));
-        reader.problem(node, message, "a socket's path has at most 107");
+        reader.problem(node, message, format!("a socket's path has at most {LONGEST_SOCKET_PATH}"));
     }
     path
 }
@@ -175,21 +196,15 @@ fn routes(
     let mut names: HashMap<Name, NodeId> = HashMap::new();
     let mut all = Vec::new();
     // The position in the file, which is that among the good ones unless there are errors anyway.
-    for (index, At { value, node: place }) in field.or(Vec::new()).into_iter().enumerate() {
+    for (index, At { mut value, node: place }) in field.or(Vec::new()).into_iter().enumerate() {
         let name_place = value.name.node().unwrap_or(place);
-        let name = value.name.or(format!("route-{}", index + 1).into());
+        let name = std::mem::take(&mut value.name).or(format!("route-{}", index + 1).into());
         if let Some(first) = names.insert(name.clone(), name_place) {
             let message = format!("{} is the name of two routes", quote(&name));
             let fix = format!("give another name; the first is on line {}", reader.line(first));
             reader.problem(name_place, message, fix);
         }
-        let matches = match value.r#match {
-            Field::Good(mut at) => matching::matching(reader, at.node, at.value.conditions()),
-            Field::Absent | Field::Bad(_) => Match::default(),
-        };
-        let Field::Good(service) = value.service else { continue };
-        check_reference(reader, &service, services, "service");
-        all.push(Route { name, matches, service: service.value });
+        all.extend(route::route(reader, name, At { value, node: place }, services));
     }
     all
 }
@@ -210,11 +225,8 @@ fn no_routes(reader: &mut Reader<'_>, services: &IndexSet<&str>) -> Vec<Route> {
         );
         return Vec::new();
     }
-    let everything = |service: &&str| Route {
-        name: "route-1".into(),
-        matches: Match::default(),
-        service: (*service).into(),
-    };
+    let everything =
+        |service: &&str| Route::new("route-1".into(), Match::default(), (*service).into());
     services.iter().map(everything).collect()
 }
 

@@ -6,7 +6,7 @@ use super::{
         reader::{At, Field, Reader},
         tree::NodeId,
     },
-    check_reference, matching, small,
+    check_reference, matching, small, tls,
 };
 use crate::spec::{
     Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, Rescue, RescueOn,
@@ -101,6 +101,8 @@ pub(in crate::config) fn pool(
         backends: backends(reader, keys.backends),
         slow_start: keys.slow_start.or(Duration::ZERO),
         drained: keys.drained.or(false),
+        proxy_protocol: keys.proxy_protocol.value(),
+        tls: keys.tls.good().and_then(|at| tls::pool_tls(reader, at)),
     }
 }
 
@@ -161,7 +163,8 @@ fn pins(
         let matches: Match = matching::matching(reader, node, keys.conditions());
         let Field::Good(pool) = keys.pool else { continue };
         check_reference(reader, &pool, pools, "pool");
-        pins.push(Pin { matches, pool: pool.value });
+        let from = keys.from.or(Vec::new()).into_iter().map(|at| at.value).collect();
+        pins.push(Pin { matches, from, pool: pool.value });
     }
     pins
 }

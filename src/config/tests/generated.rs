@@ -5,7 +5,7 @@ use crate::spec::*;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*};
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 fn duration(least: u64) -> impl Strategy<Value = Duration> {
     prop_oneof![
@@ -35,6 +35,7 @@ fn backend_address() -> impl Strategy<Value = BackendAddress> {
         any::<SocketAddr>().prop_map(|it| it.to_string()),
         ("[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?", 1u16..)
             .prop_map(|(host, port)| format!("{host}:{port}")),
+        "/[a-z .$\\{\\}:é-]{0,9}[a-z]".prop_map(|path| format!("unix:{path}")),
     ]
     .prop_filter_map("not an address", |text| text.parse().ok())
 }
@@ -49,11 +50,53 @@ fn backends() -> impl Strategy<Value = IndexMap<BackendAddress, Backend>> {
         .prop_filter("the weights sum to 0", |all| all.values().any(|it| it.weight != Weight::ZERO))
 }
 
+fn file(extension: &'static str) -> impl Strategy<Value = PathBuf> {
+    r#"/?[a-z$\{\}:"'# é.-]{1,6}(/[a-z]{1,3})?"#.prop_map(move |it| (it + extension).into())
+}
+
+fn certificate() -> impl Strategy<Value = Certificate> {
+    (file(".crt"), file(".key")).prop_map(|(cert, key)| {
+        let content = |path: &PathBuf| (MADE_UP.file)(path).unwrap();
+        let pair = KeyPair::from_pem(&content(&cert), &content(&key)).unwrap();
+        Certificate { cert: cert.into(), key: key.into(), pair: Arc::new(pair) }
+    })
+}
+
+fn authority() -> impl Strategy<Value = Authority> {
+    file(".crt").prop_map(|it| {
+        let content = (MADE_UP.file)(&it).unwrap();
+        Authority::from_pem(it.into(), &content).unwrap()
+    })
+}
+
+fn pool_tls() -> impl Strategy<Value = PoolTls> {
+    let name = "[a-z]{1,4}(\\.[a-z]{1,3})?".prop_map(Arc::from);
+    (option::of(authority()), option::of(name), option::of(certificate()))
+        .prop_map(|(ca, server_name, identity)| PoolTls { ca, server_name, identity })
+}
+
+fn listener_tls() -> impl Strategy<Value = ListenerTls> {
+    let client_auth =
+        (authority(), any::<bool>()).prop_map(|(ca, required)| ClientAuth { ca, required });
+    let version = prop_oneof![Just(TlsVersion::V12), Just(TlsVersion::V13)];
+    (vec(certificate(), 1..3), option::of(client_auth), version, any::<bool>()).prop_map(
+        |(certificates, client_auth, min_version, resumption)| ListenerTls {
+            certificates,
+            client_auth,
+            min_version,
+            resumption,
+        },
+    )
+}
+
 fn pool() -> impl Strategy<Value = (Name, Pool)> {
-    (name(), option::of(label()), weight(), backends(), duration(0), any::<bool>()).prop_map(
-        |(name, version, weight, backends, slow_start, drained)| {
+    let proxy_protocol =
+        prop::sample::select(vec![None, Some(ProxyVersion::V1), Some(ProxyVersion::V2)]);
+    let some = (duration(0), any::<bool>(), proxy_protocol, option::of(pool_tls()));
+    (name(), option::of(label()), weight(), backends(), some).prop_map(
+        |(name, version, weight, backends, (slow_start, drained, proxy_protocol, tls))| {
             let version = version.unwrap_or_else(|| name.clone());
-            (name, Pool { version, weight, backends, slow_start, drained })
+            (name, Pool { version, weight, backends, slow_start, drained, proxy_protocol, tls })
         },
     )
 }
@@ -221,7 +264,7 @@ fn service() -> impl Strategy<Value = Service> {
         .prop_filter("the weights sum to 0", |all| {
             all.values().any(|it| it.weight != Weight::ZERO)
         });
-    let pins = vec((matches(), any::<prop::sample::Index>()), 0..3);
+    let pins = vec((matches(), vec(network(), 0..2), any::<prop::sample::Index>()), 0..3);
     let first = (pools, pins, option::of(sticky()), balance, option::of(health_check()));
     let second = (
         option::of(ejection()),
@@ -234,10 +277,12 @@ fn service() -> impl Strategy<Value = Service> {
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
         let (ejection, timeouts, limits, retries, rescue, fail, expose_version) = more;
-        let pins = pins.into_iter().filter(|(matches, _)| *matches != Match::default());
+        let pins = (pins.into_iter())
+            .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
         let pins = pins
-            .map(|(matches, at)| Pin {
+            .map(|(matches, from, at)| Pin {
                 matches,
+                from,
                 pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
             })
             .collect();
@@ -263,6 +308,57 @@ fn service() -> impl Strategy<Value = Service> {
     })
 }
 
+fn field_changes() -> impl Strategy<Value = FieldChanges> {
+    let value = || "([!-~]([ -~]{0,6}[!-~])?)?".prop_map(Name::from);
+    let fields = |names: &'static str| {
+        vec((names, value()), 0..3).prop_map(|all| {
+            let all: IndexMap<String, Name> = all.into_iter().collect();
+            all.into_iter().map(|(name, value)| (name.into(), value)).collect::<Vec<_>>()
+        })
+    };
+    let removed = vec("[d-f$][a-z_]{0,3}", 0..3)
+        .prop_map(|names| unique(names).into_iter().map(Name::from).collect());
+    (fields("[a-c$][a-z_]{0,3}"), fields("[a-z$]{1,3}"), removed)
+        .prop_map(|(set, add, remove)| FieldChanges { set, add, remove })
+        .prop_filter("set and removed", |it| {
+            it.set.iter().all(|(name, _)| !it.remove.contains(name))
+        })
+}
+
+/// To no service yet.
+fn action() -> impl Strategy<Value = Action> {
+    let rewrite =
+        "(/[a-z$%~]{1,4}){0,3}".prop_map(|it| Rewrite { prefix: it.replace('%', "%2a").into() });
+    let timeouts = (
+        option::of(duration(1)),
+        option::of(duration(1)),
+        option::of(duration(1)),
+        option::of(duration(0)),
+        option::of(duration(1)),
+    );
+    let timeouts = timeouts.prop_map(|(connect, response, body, request, tunnel_idle)| {
+        RouteTimeouts { connect, response, body, request, tunnel_idle }
+    });
+    let limits = option::of(1u64..=1 << 50).prop_map(|body_bytes| RouteLimits { body_bytes });
+    let forward = (option::of(rewrite), field_changes(), field_changes(), timeouts, limits)
+        .prop_map(|(rewrite, request_headers, response_headers, timeouts, limits)| {
+            Action::Forward(Forward {
+                service: "".into(),
+                rewrite,
+                request_headers,
+                response_headers,
+                timeouts,
+                limits,
+            })
+        });
+    let urls = vec!["https://{host}{path}{query}", "/x${host}", "https://www.{host}:444/$", "/"];
+    let redirect = (prop::sample::select(urls), prop::sample::select(&RedirectCode::ALL[..]));
+    let redirect = redirect.prop_map(|(url, code)| {
+        Action::Redirect(Redirect { url: RedirectUrl::new(url).unwrap(), code })
+    });
+    prop_oneof![3 => forward, 1 => redirect]
+}
+
 fn network() -> impl Strategy<Value = IpNet> {
     (any::<std::net::IpAddr>(), 0u8..=32)
         .prop_map(|(address, bits)| IpNet::new(address, bits).unwrap().trunc())
@@ -270,8 +366,14 @@ fn network() -> impl Strategy<Value = IpNet> {
 
 fn listener() -> impl Strategy<Value = Listener> {
     let protocols = prop::sample::select(vec![(true, true), (true, false), (false, true)]);
-    let timeouts = (duration(1), duration(1), duration(1))
-        .prop_map(|(headers, body, keep_alive)| ListenerTimeouts { headers, body, keep_alive });
+    let timeouts = (duration(1), duration(1), duration(1), duration(1)).prop_map(
+        |(headers, body, keep_alive, handshake)| ListenerTimeouts {
+            headers,
+            body,
+            keep_alive,
+            handshake,
+        },
+    );
     let limits = (8u32 << 10..=1 << 20, 1u32..=1000, 1u32..=10_000_000, 1u32..=1_000_000).prop_map(
         |(header_bytes, header_count, connections, http2_streams)| ListenerLimits {
             header_bytes,
@@ -280,14 +382,33 @@ fn listener() -> impl Strategy<Value = Listener> {
             http2_streams,
         },
     );
-    let some = (option::of(timeouts), option::of(limits), vec(network(), 0..3));
+    let headers = vec![ProxyProtocol::Off, ProxyProtocol::Accept, ProxyProtocol::Require];
+    let trust = (vec(network(), 0..3), prop::sample::select(headers)).prop_map(|(networks, it)| {
+        let header = if networks.is_empty() { ProxyProtocol::Off } else { it };
+        (networks, header)
+    });
+    let some = (
+        option::of(timeouts),
+        option::of(limits),
+        trust,
+        any::<(bool, bool)>(),
+        option::of(listener_tls()),
+    );
     (any::<SocketAddr>(), protocols, some).prop_map(
-        |(address, (h1, h2), (timeouts, limits, trusted_proxies))| Listener {
+        |(
+            address,
+            (h1, h2),
+            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via), tls),
+        )| Listener {
             address: plain(address),
             protocols: Protocols { h1, h2 },
             timeouts: timeouts.unwrap_or_default(),
             limits: limits.unwrap_or_default(),
             trusted_proxies,
+            proxy_protocol,
+            forwarded,
+            via,
+            tls,
         },
     )
 }
@@ -311,7 +432,7 @@ fn spec() -> impl Strategy<Value = Spec> {
     let services =
         vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
     let listeners = vec(listener(), 1..3);
-    let routes = vec((name(), matches(), any::<prop::sample::Index>()), 1..4);
+    let routes = vec((name(), matches(), action(), any::<prop::sample::Index>()), 1..4);
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
     let settings = (threads, duration(0), duration(0), duration(0), duration(0));
@@ -320,9 +441,15 @@ fn spec() -> impl Strategy<Value = Spec> {
             let ((threads, engine), delay, drain, startup_wait, metrics_linger) = settings;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
-                .map(|(name, matches, at)| {
+                .map(|(name, matches, mut action, at)| {
                     let service = services.get_index(at.index(services.len())).unwrap().0.clone();
-                    (name.clone(), Route { name, matches, service })
+                    if let Action::Forward(forward) = &mut action {
+                        forward.service = service;
+                        if !matches!(matches.path, PathMatch::Prefix(_)) {
+                            forward.rewrite = None;
+                        }
+                    }
+                    (name.clone(), Route { name, matches, action })
                 })
                 .collect();
             Spec {

@@ -12,9 +12,16 @@ type Entries = Vec<(String, String)>;
 /// What the other keys of a section must be, so that `key` may stand there.
 fn company(section: &Section, key: &str) -> Entries {
     let more: &[(&str, &str)] = match (section.name, key) {
+        ("Route", "redirect") => &[],
+        ("Route", "rewrite") => &[("service", "shop"), ("match", "{ path_prefix: /shop }")],
+        ("Route", _) => &[("service", "shop")],
+        ("Listener", "proxy_protocol") => &[("trusted_proxies", "[10.0.0.0/8]")],
         ("Pin", "methods") => &[("path", "/x")],
         ("Pin", _) => &[("methods", "[PUT]")],
         ("Sticky", "issue" | "salt") => &[("cookie", "user")],
+        ("ListenerTls", "client_auth") => &[("client_ca", "a.crt")],
+        ("PoolTls", "cert") => &[("key", "a.key")],
+        ("PoolTls", "key") => &[("cert", "a.crt")],
         ("Sticky", "max_age") => &[("cookie", "user"), ("issue", "true")],
         _ => &[],
     };
@@ -174,11 +181,11 @@ fn any_other_key_is_an_error() {
 
 #[test]
 fn what_is_inert_is_still_checked() {
-    let base = "listeners: [{ address: 127.0.0.1:1 }]\n\
-                services: { s: { pools: { p: { backends: [a:1] } } } }\n";
-    let outcome = read_text(&format!(
-        "{base}routes: [{{ service: s, timeouts: {{ connect: soon }} }}]\nstate: {{ directry: x }}\n"
-    ));
+    let outcome = read_text(
+        "listeners: [{ address: 127.0.0.1:1 }]\n\
+         services: { s: { pools: { p: { backends: [a:1] } }, limits: { in_flight: many } } }\n\
+         state: { directry: x }\n",
+    );
     assert_eq!(outcome.errors.len(), 2, "{}", lines(&outcome.errors));
     assert_eq!(outcome.warnings.len(), 2, "{}", lines(&outcome.warnings));
 }

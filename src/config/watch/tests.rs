@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::load;
+use crate::config::{load, tests::a_certificate};
 use std::{fs, os::unix::fs::symlink};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -123,6 +123,48 @@ async fn a_link_into_another_directory() {
     assert_eq!(watched.next_threads().await, 22);
 }
 
+fn with_tls(directory: &Path) {
+    plain(directory);
+    let (cert, key) = a_certificate("a.example");
+    fs::create_dir(directory.join("tls")).unwrap();
+    fs::write(directory.join("tls/a.crt"), cert).unwrap();
+    fs::write(directory.join("tls/a.key"), key).unwrap();
+    let tls = "address: 127.0.0.1:1, tls: { certificates: [{ cert: tls/a.crt, key: tls/a.key }] }";
+    let text = text(1).replace("address: 127.0.0.1:1", tls);
+    fs::write(directory.join("c.yaml"), text).unwrap();
+}
+
+fn names(loaded: &Loaded) -> String {
+    let spec = loaded.outcome.spec.as_ref().expect("a good file");
+    spec.listeners[0].tls.as_ref().unwrap().certificates[0].pair.names.to_string()
+}
+
+/// Told by the file system, and by looking alone.
+#[tokio::test]
+async fn a_certificate_that_is_renewed() {
+    for (poll, watcher) in [(NEVER, true), (OFTEN, false)] {
+        let mut places = Places::new();
+        if !watcher {
+            places.watcher = None;
+        }
+        let mut watched = Watched::new(poll, places, with_tls).await;
+        for name in ["b.example", "c.example"] {
+            let (cert, key) = a_certificate(name);
+            fs::write(watched.path("tls/a.key"), key).unwrap();
+            fs::write(watched.path("tls/a.crt"), cert).unwrap();
+            assert_eq!(names(&watched.next().await), name);
+        }
+        // A pair of which one half is missing yet is told as wrong, once.
+        let (cert, key) = a_certificate("d.example");
+        fs::write(watched.path("tls/a.crt"), cert).unwrap();
+        let half = watched.next().await;
+        assert!(half.outcome.spec.is_none());
+        assert!(half.outcome.errors[0].message.contains("is not the certificate's"));
+        fs::write(watched.path("tls/a.key"), key).unwrap();
+        assert_eq!(names(&watched.next().await), "d.example");
+    }
+}
+
 #[tokio::test]
 async fn without_events_the_content_is_compared() {
     let places = Places { watcher: None, ..Places::new() };
@@ -164,7 +206,8 @@ async fn what_was_asked_for_is_told_to_one_side_only() {
     plain(directory.path());
     let (stream, _receiver) = mpsc::channel(1);
     let file = directory.path().join("c.yaml").into();
-    let mut task = Task { file, seen: None, places: Places::new(), stream };
+    let mut task =
+        Task { file, seen: Seen { text: None, files: Vec::new() }, places: Places::new(), stream };
 
     let (answer, waits) = oneshot::channel();
     drop(waits);
@@ -183,7 +226,8 @@ async fn who_asks_during_a_look_gets_the_change_instead_of_the_stream() {
     plain(directory.path());
     let (stream, _receiver) = mpsc::channel(1);
     let file = directory.path().join("c.yaml").into();
-    let mut task = Task { file, seen: None, places: Places::new(), stream };
+    let mut task =
+        Task { file, seen: Seen { text: None, files: Vec::new() }, places: Places::new(), stream };
 
     let (requests, mut asked) = mpsc::channel(1);
     let (answer, waits) = oneshot::channel();

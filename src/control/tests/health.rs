@@ -1,9 +1,15 @@
 use super::*;
 use crate::{
     control::probe::probe,
-    live::{Ejected, HealthState, Phase},
+    live::{Ejected, HealthState, LivePool, Phase, Slots},
     spec::HealthCheck,
 };
+
+/// A backend that is in no table.
+fn at(port: u16) -> Arc<LiveBackend> {
+    let pool = LivePool::new(1, name("shop"), name("blue"), name("v1"));
+    LiveBackend::new(1, address(port), pool, HealthState::Unproven, 0, Slots::default().take())
+}
 
 fn state(backend: &LiveBackend) -> HealthState {
     backend.health.state()
@@ -12,7 +18,7 @@ fn state(backend: &LiveBackend) -> HealthState {
 #[tokio::test]
 async fn a_probe_is_one_plain_request_on_a_connection_of_its_own() {
     let backend = Probed::start(204).await;
-    probe(&address(backend.port), &quick_check()).await.unwrap();
+    probe(&at(backend.port), &quick_check()).await.unwrap();
     let head = backend.heads.lock().unwrap()[0].to_ascii_lowercase();
     assert!(head.starts_with("get /up?deep=1 http/1.1\r\n"), "{head}");
     for line in [
@@ -30,13 +36,13 @@ async fn what_is_good_and_what_is_bad() {
     let check = HealthCheck { timeout: Duration::from_millis(100), ..quick_check() };
     for (status, good) in [(200, true), (399, true), (301, true), (404, false), (503, false)] {
         backend.set(status);
-        assert_eq!(probe(&address(backend.port), &quick_check()).await.is_ok(), good, "{status}");
+        assert_eq!(probe(&at(backend.port), &quick_check()).await.is_ok(), good, "{status}");
     }
     backend.set(0);
-    let why = probe(&address(backend.port), &check).await.unwrap_err();
+    let why = probe(&at(backend.port), &check).await.unwrap_err();
     assert!(why.contains("no answer within"), "{why}");
     backend.server.abort();
-    let why = async || probe(&address(backend.port), &check).await.unwrap_err();
+    let why = async || probe(&at(backend.port), &check).await.unwrap_err();
     while !why().await.contains("no connection") {}
 }
 

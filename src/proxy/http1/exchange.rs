@@ -11,19 +11,21 @@ use super::{
 };
 use crate::{
     live::{Fault, Moment, Reason, method_index, millis},
+    net::Stream,
     proxy::{
         connection::ClientConnection,
         core::Core,
         decide::{Assignment, Query, Refusal, decide},
-        failure::{Failure, fault_of},
+        failure::{Failure, Reply, fault_of},
         fields::{Known, first},
         flight::Ticket,
         framing::Length,
         head::{Facts, Head},
-        headers::{Added, Sink, add_to_backend, to_backend},
+        headers::{Added, Changes, Sink, add_to_backend, to_backend},
         queue::{Turn, Waiting},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
+        tunnel::Tunnel,
         upstream::connect,
     },
 };
@@ -34,7 +36,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{net::TcpStream, time::sleep};
+use tokio::time::sleep;
 
 /// What comes after an exchange.
 pub(super) enum After {
@@ -49,13 +51,23 @@ pub(super) enum After {
 
 /// The backend has switched: what goes on as a tunnel.
 pub(super) struct Switched {
-    pub(super) backend: TcpStream,
-    pub(super) ticket: Ticket,
-    /// The head that says 101, and what came behind it.
-    pub(super) to_client: Outbox,
+    backend: Stream,
+    ticket: Ticket,
+    /// The head that says 101.
+    head: Vec<u8>,
+    /// What came behind it.
+    to_client: Vec<u8>,
     /// What the client has sent since it asked.
-    pub(super) to_backend: Outbox,
-    pub(super) idle: Duration,
+    to_backend: Vec<u8>,
+    idle: Duration,
+    websocket: bool,
+}
+
+impl Switched {
+    pub(super) fn with(self, client: Stream) -> Tunnel<Stream, Stream> {
+        let Self { backend, ticket, head, to_client, to_backend, idle, websocket } = self;
+        Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket }
+    }
 }
 
 /// How a request was answered.
@@ -154,11 +166,11 @@ impl Session {
     }
 
     /// Waits for the request's turn; `None` when the client has left meanwhile.
-    async fn queue(&self, queued: Box<Queued>) -> Option<Arrived> {
+    async fn queue(&mut self, queued: Box<Queued>) -> Option<Arrived> {
         let Queued { waiting, recorder, began } = *queued;
         tokio::select! {
             turn = waiting.turn() => Some(Arrived { turn, recorder, began }),
-            () = left(&self.client) => None,
+            () = left(&mut self.client) => None,
         }
     }
 
@@ -178,9 +190,9 @@ impl Session {
         };
         let is_head = method == b"HEAD";
         let mut closes = true;
-        let refuse = |recorder: Recorder, failure: Failure, download: &mut Download, closes| {
+        let refuse = |recorder: Recorder, reply: Reply, download: &mut Download, closes| {
             download.begin(closes);
-            self.refuse(scan.minor, is_head, recorder, failure, download);
+            self.refuse(scan.minor, is_head, recorder, &reply, download);
             Stop::For(Outcome::Refused)
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
@@ -195,29 +207,43 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
+        if connection.is_misdirected(host.as_ref()) {
+            return Err(refuse(recorder, Reason::Misdirected.into(), download, closes));
+        }
 
         let client = &connection.client;
-        let address = client.address(&lines);
+        let address = client.address(&lines, &connection.listener.spec);
         let secure = client.is_secure(&lines);
         let decided = now;
-        let now = now.millis();
-        let query =
-            Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
+        let query = Query {
+            connection,
+            head: &head,
+            facts: &facts,
+            host,
+            client: address,
+            secure,
+            now: now.millis(),
+            earlier: None,
+        };
         let assignment = match decide(core, &query, turn) {
             Ok(assignment) => assignment,
-            Err(Refusal { waiting: Some(waiting), .. }) => {
+            Err(Refusal::Waits(waiting)) => {
                 return Err(Stop::Queued(Box::new(Queued { waiting, recorder, began })));
             }
             Err(refusal) => {
-                let failure = recorder.note_refusal(refusal);
-                return Err(refuse(recorder, failure, download, closes));
+                let reply = recorder.note_refusal(refusal);
+                return Err(refuse(recorder, reply, download, closes));
             }
         };
         recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
         if let Some(reason) = unfit(&facts, length, &assignment) {
             return Err(refuse(recorder, reason.into(), download, closes));
         }
-        upload.begin(length, assignment.policy.retries.buffer as usize);
+        // `Connection` may name trailers too (RFC 9110 section 7.6.1), and what stays behind or is set by the route
+        // must not come in by them.
+        let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
+        let trailers = !facts.names_fields && !changes.edit_fields();
+        upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(address, secure, head.method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let exchange = exchange.insert(Exchange {
@@ -279,7 +305,7 @@ impl Session {
                             true => first(&lines, Known::Upgrade),
                             false => None,
                         },
-                        client: &self.client,
+                        client: &mut self.client,
                         backend,
                         ahead,
                         upload,
@@ -293,7 +319,7 @@ impl Session {
                     match ready!(relay.poll(cx)) {
                         End::Missed(miss) => {
                             if upload.written && !upload.is_sent() {
-                                backend.reset();
+                                backend.stream.set_reset();
                             }
                             miss
                         }
@@ -310,13 +336,12 @@ impl Session {
     /// # Errors
     /// When there is no other attempt to make, and the request was refused.
     fn try_again(&self, missed: Miss, work: &mut Work) -> Result<(), Outcome> {
-        let core = &self.connection.core;
         let Work { request, scan, upload, download, exchange: place, .. } = work;
         let Some(exchange) = place.take() else { return Err(Outcome::ClientGone) };
         let Exchange { mut recorder, mut tries, assignment, .. } = exchange;
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let next = message::head(scan, request, &lines).map_err(Failure::from).and_then(|head| {
-            tries.after(missed, core, &head, &exchange.facts, assignment, &mut recorder)
+            tries.after(missed, &self.connection, &head, &exchange.facts, assignment, &mut recorder)
         });
         let (assignment, fresh) = match next {
             Ok(Next::Fresh(same)) => (same, true),
@@ -325,7 +350,7 @@ impl Session {
                 let is_read = upload.incoming == Incoming::Ended;
                 download.begin(!exchange.keeps || !is_read);
                 let Asked { minor, is_head, .. } = exchange.asked;
-                self.refuse(minor, is_head, recorder, failure, download);
+                self.refuse(minor, is_head, recorder, &failure.into(), download);
                 return Err(Outcome::Refused);
             }
         };
@@ -344,8 +369,8 @@ impl Session {
         let outcome = match end {
             End::Answered => {
                 self.quiet_since = recorder.finish();
-                if !upload.is_sent() {
-                    backend.reset();
+                if !upload.is_sent() || backend.stream.is_unsettled() {
+                    backend.stream.set_reset();
                 } else if download.reusable {
                     let (now, announced) = (self.quiet_since, backend.announced);
                     let idle = assignment.policy.timeouts.upstream_idle;
@@ -373,11 +398,11 @@ impl Session {
                 if fault == Fault::Upstream {
                     assignment.ticket.flight.note_cut();
                 }
-                backend.reset();
+                backend.stream.set_reset();
                 Outcome::Cut
             }
             End::ClientGone | End::Missed(_) => {
-                backend.reset();
+                backend.stream.set_reset();
                 Outcome::ClientGone
             }
         };
@@ -388,10 +413,10 @@ impl Session {
 
 /// Returns when the client has left: one that has closed its side gets some time. A client whose next bytes are
 /// there already is not known to have left.
-async fn left(client: &TcpStream) {
-    match client.peek(&mut [0]).await {
-        Ok(0) => sleep(HALF_CLOSED).await,
-        Ok(_) => std::future::pending().await,
+async fn left(client: &mut Stream) {
+    match client.readable().await {
+        Ok(false) => sleep(HALF_CLOSED).await,
+        Ok(true) => std::future::pending().await,
         Err(_) => {}
     }
 }
@@ -402,12 +427,12 @@ fn switched(
     ahead: &mut Outbox,
     download: &mut Download,
 ) -> Box<Switched> {
-    let mut to_client = std::mem::take(&mut download.out);
-    to_client.extend(&download.partial);
     Box::new(Switched {
         backend: backend.stream,
-        to_client,
-        to_backend: std::mem::take(ahead),
+        head: download.out.rest().to_vec(),
+        to_client: std::mem::take(&mut download.partial),
+        to_backend: ahead.rest().to_vec(),
+        websocket: download.websocket,
         idle: assignment.policy.timeouts.tunnel_idle,
         ticket: assignment.ticket,
     })
@@ -438,11 +463,12 @@ impl Exchange {
     /// An idle connection. For what cannot be sent twice the kernel is asked whether the backend has closed
     /// it or talks out of turn.
     fn take_idle(&self) -> Option<Conn> {
-        let idle = &self.assignment.ticket.flight.upstream.native;
+        let upstream = &self.assignment.ticket.flight.upstream;
+        let (idle, epoch) = (&upstream.native, upstream.backend.tls_epoch());
         let delicate = self.has_body() || !self.tries.idempotent;
         loop {
             let mut conn = idle.pop(self.decided)?;
-            if conn.is_quiet() && (!delicate || conn.is_quiet_now()) {
+            if conn.is_fit(epoch) && (!delicate || conn.stream.is_quiet_now()) {
                 conn.reused = true;
                 return Some(conn);
             }
@@ -453,9 +479,9 @@ impl Exchange {
         let (core, flight) = (core.clone(), self.assignment.ticket.flight.clone());
         let policy = self.assignment.policy.clone();
         Stage::Connecting(Box::pin(async move {
-            let conn = Conn::new(connect(&core, &flight, &policy).await?);
+            let mut conn = Conn::new(connect(&core, &flight, &policy).await?);
             // What it says before it was asked is no answer.
-            if conn.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
+            if conn.stream.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
         }))
     }
 
@@ -480,6 +506,7 @@ impl Exchange {
             client: &connection.client,
             request_id: &self.request_id,
             backend: flight.upstream.authority.as_bytes(),
+            changes: Changes::of(&self.assignment.policy, self.assignment.withheld.as_deref()),
         };
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.
@@ -503,12 +530,17 @@ pub(super) fn write_head(
 ) {
     match scan.even(head.lines.bytes) {
         // Nothing of it is to be changed: what was judged is sent byte for byte.
-        Some(all) if facts.passes && scan.minor > 0 && head.authority.is_none() => {
+        Some(all)
+            if facts.passes
+                && scan.minor > 0
+                && head.authority.is_none()
+                && added.changes.are_none() =>
+        {
             out.extend_from_slice(all);
             add_to_backend(head, facts, added, &mut Wire(out));
         }
         _ => {
-            message::request_line(out, head);
+            message::request_line(out, head, added.changes.rewrite);
             to_backend(head, facts, added, &mut Wire(out));
         }
     }

@@ -19,7 +19,7 @@ use crate::{
         decide::{Assignment, Query, decide},
         framing::Length,
         head::{Facts, Head, LONGEST_TARGET},
-        headers::Added,
+        headers::{Added, Changes},
         queue::Turn,
     },
     routing::Host,
@@ -159,11 +159,13 @@ impl Engine {
             requests.refused = true;
             return false;
         };
-        upload.begin(length, 0);
+        let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
+        upload.begin(length, !facts.names_fields && !changes.edit_fields(), 0);
         let added = Added {
             client: &connection.client,
             request_id: b"0",
             backend: assignment.ticket.flight.upstream.authority.as_bytes(),
+            changes,
         };
         write_head(&mut upload.head, &head, scan, &facts, length, &added);
         while upload.incoming != Incoming::Ended {
@@ -194,10 +196,11 @@ impl Engine {
     ) -> Option<Assignment> {
         let client = &self.connection.client;
         let query = Query {
+            connection: &self.connection,
             head,
             facts,
             host,
-            client: client.address(head.lines),
+            client: client.address(head.lines, &self.connection.listener.spec),
             secure: client.is_secure(head.lines),
             now: self.connection.core.now_millis(),
             earlier: None,

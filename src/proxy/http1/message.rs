@@ -8,7 +8,7 @@ use crate::{
         head::{Head, Version},
         headers::Sink,
     },
-    routing::Fields,
+    routing::{Fields, PathRewrite},
 };
 
 /// The field lines of a scanned head, within its bytes.
@@ -135,10 +135,16 @@ impl Sink for Wire<'_> {
 }
 
 /// The start line of a request in origin-form (or `*`).
-pub(super) fn request_line(out: &mut Vec<u8>, head: &Head<'_, impl Lines>) {
+pub(super) fn request_line(
+    out: &mut Vec<u8>,
+    head: &Head<'_, impl Lines>,
+    rewrite: Option<&PathRewrite>,
+) {
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(head.path.as_bytes());
+    let (start, rest) = rewrite.map_or((head.path, ""), |rewrite| rewrite.of(head.path));
+    out.extend_from_slice(start.as_bytes());
+    out.extend_from_slice(rest.as_bytes());
     if let Some(query) = head.query {
         out.push(b'?');
         out.extend_from_slice(query.as_bytes());

@@ -16,20 +16,20 @@ mod relay;
 mod response;
 mod scan;
 mod session;
-mod tunnel;
 mod work;
 
 pub(super) use conn::Conn;
 pub(super) use desk::Desk;
 
-use super::{connection::ClientConnection, hyper};
+use super::{connection::ClientConnection, hyper, tunnel};
+use crate::net::Stream;
 use exchange::After;
 use session::{Said, Session};
 use std::rc::Rc;
-use tokio::{net::TcpStream, task::spawn_local};
+use tokio::task::spawn_local;
 
 /// Serves a connection until it ends, or hands it over.
-pub(super) async fn serve(connection: Rc<ClientConnection>, client: TcpStream) {
+pub(super) async fn serve(connection: Rc<ClientConnection>, client: Stream) {
     let mut session = Session::new(connection, client);
     loop {
         match session.next().await {
@@ -40,7 +40,7 @@ pub(super) async fn serve(connection: Rc<ClientConnection>, client: TcpStream) {
                 return;
             }
             Said::Unreadable(reason) => return session.answer_unreadable(reason).await,
-            Said::Nothing => return,
+            Said::Nothing => return session.client.say_goodbye(),
         }
         match session.exchange().await {
             After::Next if session.skip_body().await => {}
@@ -48,7 +48,7 @@ pub(super) async fn serve(connection: Rc<ClientConnection>, client: TcpStream) {
             After::Close => return,
             After::Tunnel(switched) => {
                 let Session { connection, client, .. } = session;
-                spawn_local(tunnel::run(connection, client, switched));
+                spawn_local(tunnel::run(connection, switched.with(client)));
                 return;
             }
         }
@@ -59,7 +59,7 @@ pub(super) async fn serve(connection: Rc<ClientConnection>, client: TcpStream) {
 mod tests {
     use super::*;
 
-    fn size_of_task<F>(_: impl Fn(Rc<ClientConnection>, TcpStream) -> F) -> usize {
+    fn size_of_task<F>(_: impl Fn(Rc<ClientConnection>, Stream) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     live::{Clock, Kind, Moment, Reason, millis},
-    net::{self, poll_read},
+    net::{self, Stream, poll_read},
     proxy::{
         connection::ClientConnection,
         decide::Assignment,
@@ -25,7 +25,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::net::TcpStream;
 
 /// A client that has closed its side may still wait for its answer; it is given up when nothing could be
 /// sent to it for this long.
@@ -66,7 +65,7 @@ pub(super) struct Relay<'a> {
     pub(super) asked: &'a Asked,
     /// The protocol that the client would switch to.
     pub(super) upgrade: Option<&'a [u8]>,
-    pub(super) client: &'a TcpStream,
+    pub(super) client: &'a mut Stream,
     pub(super) backend: &'a mut Conn,
     pub(super) ahead: &'a mut Ahead,
     pub(super) upload: &'a mut Upload,
@@ -199,7 +198,7 @@ impl Relay<'_> {
             }
             while self.upload.has_output() && !self.upload.broken {
                 let (head, body) = self.upload.output();
-                match poll_write(&self.backend.stream, cx, head, body) {
+                match poll_write(&mut self.backend.stream, cx, head, body) {
                     Poll::Pending => {
                         if moved || self.attempt.turn == Turn::Client {
                             self.await_backend();
@@ -211,6 +210,9 @@ impl Relay<'_> {
                     Poll::Ready(_) => self.upload.broken = true,
                 }
                 moved = true;
+            }
+            if let Poll::Ready(Err(_)) = self.backend.stream.poll_settled(cx) {
+                self.upload.broken = true;
             }
             if self.upload.broken || self.upload.incoming == Incoming::Ended {
                 // A request without a body has just been sent, and its time runs already.
@@ -265,17 +267,16 @@ impl Relay<'_> {
         loop {
             while !self.download.out.is_empty() {
                 match poll_write(self.client, cx, self.download.out.rest(), &[]) {
-                    Poll::Pending => {
-                        self.download.slow = true;
-                        if self.download.is_delivered() {
-                            return self.wait_for_client(cx, moved);
-                        }
-                        return self.pending(moved);
-                    }
+                    Poll::Pending => return self.client_is_slow(cx, moved),
                     Poll::Ready(Ok(n)) if n > 0 => self.sent(n),
                     Poll::Ready(_) => return Err(End::ClientGone),
                 }
                 moved = true;
+            }
+            match self.client.poll_settled(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => return self.client_is_slow(cx, moved),
+                Poll::Ready(Err(_)) => return Err(End::ClientGone),
             }
             if self.download.is_done() {
                 return Err(End::Answered);
@@ -286,7 +287,7 @@ impl Relay<'_> {
             let core = &self.connection.core;
             let mut scratch = core.desk.scratch.borrow_mut();
             let most = if self.download.slow { READ_SLOWLY } else { READ };
-            match poll_read(&self.backend.stream, cx, &mut scratch[ROOM..ROOM + most]) {
+            match poll_read(&mut self.backend.stream, cx, &mut scratch[ROOM..ROOM + most]) {
                 Poll::Pending => {
                     drop(scratch);
                     return self.pending(moved);
@@ -307,6 +308,15 @@ impl Relay<'_> {
         if !self.download.slow {
             self.recorder.finish_at(now);
         }
+    }
+
+    /// It does not take what there is.
+    fn client_is_slow(&mut self, cx: &Context<'_>, moved: bool) -> Step<()> {
+        self.download.slow = true;
+        if self.download.is_delivered() {
+            return self.wait_for_client(cx, moved);
+        }
+        self.pending(moved)
     }
 
     /// What is left of a response concerns the client alone.
@@ -543,7 +553,7 @@ impl Relay<'_> {
     /// A reset stays hidden behind bytes that are not read: the kernel is asked now and then.
     fn look_after_client(&mut self, cx: &Context<'_>) -> Step<()> {
         let is_due = self.deadline.take_passed();
-        if is_due && !matches!(self.client.take_error(), Ok(None)) {
+        if is_due && self.client.is_broken() {
             return Err(End::ClientGone);
         }
         if is_due || !self.attempt.looks {
@@ -556,7 +566,7 @@ impl Relay<'_> {
 
 /// Writes both, as one where that is possible.
 pub(super) fn poll_write(
-    stream: &TcpStream,
+    stream: &mut Stream,
     cx: &mut Context<'_>,
     first: &[u8],
     second: &[u8],

@@ -10,10 +10,10 @@ use crate::{
     proxy::{
         connection::ClientConnection,
         decide::Assignment,
-        fields::{Known, Lines, connection_options},
+        fields::{Known, Lines, connection_options, is_named},
         framing::{Framing, Length},
+        head::{is_agreed, is_websocket},
         headers::{Declared, Marks, Sink, keep_alive_timeout, mark, to_client},
-        tunnel::is_agreed,
     },
     spec::ListenerLimits,
 };
@@ -78,6 +78,8 @@ struct Facts<'a> {
     coded: bool,
     close: bool,
     keep_alive: bool,
+    /// `Connection` names fields of its own.
+    names_fields: bool,
     /// How long the backend keeps the connection.
     announced: Option<Duration>,
     upgrade: Option<&'a [u8]>,
@@ -96,8 +98,10 @@ impl<'a> Facts<'a> {
                 Known::Connection => {
                     facts.sheds = true;
                     for option in connection_options(value) {
-                        facts.close |= option.eq_ignore_ascii_case(b"close");
-                        facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                        let is = |known: &[u8]| option.eq_ignore_ascii_case(known);
+                        facts.close |= is(b"close");
+                        facts.keep_alive |= is(b"keep-alive");
+                        facts.names_fields |= !is(b"close") && !is(b"keep-alive");
                     }
                 }
                 Known::ContentLength => facts.framing.content_length(value),
@@ -144,6 +148,10 @@ pub(super) fn answer(
     let lines = Scanned { lines: &scan.lines, bytes: head };
     let facts = Facts::of(&lines);
     let asked = context.asked;
+    let length = facts
+        .framing
+        .of_response(scan.minor, scan.status, asked.is_head)
+        .map_err(|_| Reason::BadResponse)?;
     if scan.status == 101 {
         let protocol = agreed(context.upgrade, &facts).ok_or(Reason::BadResponse)?;
         status_line(&mut out.bytes, scan.status, scan.reason.of(head));
@@ -153,12 +161,9 @@ pub(super) fn answer(
         wire.line(b"upgrade", protocol);
         out.extend(b"\r\n");
         download.stage = Stage::Switched;
+        download.websocket = is_websocket(protocol);
         return Ok(None);
     }
-    let length = facts
-        .framing
-        .of_response(scan.minor, scan.status, asked.is_head)
-        .map_err(|_| Reason::BadResponse)?;
     let outgoing = match length {
         Length::Exact(_) => Outgoing::Plain,
         _ if asked.minor > 0 => Outgoing::Chunked,
@@ -172,6 +177,7 @@ pub(super) fn answer(
 
     let Assignment { ticket, policy, issued, .. } = context.assignment;
     let marks = Marks {
+        edits: policy.response.as_ref(),
         cookie: issued.as_ref().map(|issued| &issued.cookie),
         version: policy.expose_version.then_some(&ticket.flight.upstream.version),
     };
@@ -179,7 +185,7 @@ pub(super) fn answer(
     let declared = Declared::of(&facts.framing).filter(|_| scan.status != 204);
     match scan.even(head) {
         // Nothing of it is to be changed: what was judged is sent byte for byte.
-        Some(all) if facts.passes(scan.status) => {
+        Some(all) if facts.passes(scan.status) && marks.edits.is_none() => {
             out.extend(all);
             mark(&marks, &mut Wire(&mut out.bytes));
         }
@@ -193,7 +199,7 @@ pub(super) fn answer(
     if outgoing == Outgoing::Chunked || would_be_coded {
         wire.line(b"transfer-encoding", b"chunked");
     }
-    if !facts.has_date {
+    if !facts.has_date || (facts.names_fields && is_named(&lines, b"date")) {
         let core = &context.connection.core;
         core.desk.add_date(context.now.millis(), wire.0);
     }
@@ -204,7 +210,9 @@ pub(super) fn answer(
     download.stage = Stage::Body;
     download.incoming = length.into();
     download.outgoing = outgoing;
-    download.trailers = asked.wants_trailers && outgoing == Outgoing::Chunked;
+    // `Connection` may name trailers too (RFC 9110 section 7.6.1).
+    let may_trail = asked.wants_trailers && !facts.names_fields;
+    download.trailers = may_trail && outgoing == Outgoing::Chunked;
     Ok(facts.announced)
 }
 

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     live::{Moment, Reason, method_index, millis},
-    net::poll_read,
+    net::{Stream, poll_read},
     proxy::{
         connection::{ClientConnection, QUIET_BEFORE_CLOSE},
-        failure::{self, Failure},
+        failure::Reply,
         head::LONGEST_TARGET,
         headers::{Decimal, Sink},
         hyper::PREFACE,
@@ -29,7 +29,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 /// How long a client that was told that nothing more comes is listened to (RFC 9112 section 9.6): what it
 /// still sends must not cost it the answer.
@@ -43,7 +43,7 @@ const MOST_UNWANTED: u64 = 256 << 10;
 
 pub(super) struct Session {
     pub(super) connection: Rc<ClientConnection>,
-    pub(super) client: TcpStream,
+    pub(super) client: Stream,
     pub(super) deadline: Deadline,
     /// Held while a request is in flight or begins.
     pub(super) work: Option<Box<Work>>,
@@ -109,7 +109,7 @@ pub(super) enum Said {
 }
 
 impl Session {
-    pub(super) fn new(connection: Rc<ClientConnection>, client: TcpStream) -> Self {
+    pub(super) fn new(connection: Rc<ClientConnection>, client: Stream) -> Self {
         let now = connection.core.live.clock.now();
         let due = (now + connection.listener.spec.timeouts.headers).millis();
         let key = connection.core.desk.deadlines.enter(due);
@@ -152,7 +152,7 @@ impl Session {
         loop {
             let connection = self.connection.clone();
             let mut scratch = connection.core.desk.scratch.borrow_mut();
-            let read = match poll_read(&self.client, cx, &mut scratch[..READ]) {
+            let read = match poll_read(&mut self.client, cx, &mut scratch[..READ]) {
                 Poll::Pending => {
                     drop(scratch);
                     return self.wait(cx);
@@ -169,7 +169,7 @@ impl Session {
     /// More bytes have come.
     fn take_in(&mut self, bytes: &[u8]) -> Option<Said> {
         let work = self.work.get_or_insert_with(|| self.connection.core.desk.take_work());
-        let may_be_h2 = !self.used && self.connection.listener.spec.protocols.h2;
+        let may_be_h2 = !self.used && self.connection.protocols.h2;
         if !work.request.is_empty() || (may_be_h2 && bytes.starts_with(b"PRI")) {
             work.request.extend_from_slice(bytes);
             return self.scan_on();
@@ -195,7 +195,7 @@ impl Session {
     /// Reads on in a head that comes in pieces.
     fn scan_on(&mut self) -> Option<Said> {
         let limits = self.limits();
-        let may_be_h2 = !self.used && self.connection.listener.spec.protocols.h2;
+        let may_be_h2 = !self.used && self.connection.protocols.h2;
         let work = self.work.as_mut()?;
         if may_be_h2 && work.request.starts_with(PREFACE) {
             return Some(Said::Http2(std::mem::take(&mut work.request)));
@@ -283,7 +283,7 @@ impl Session {
         // Whatever was read of its method is not to be believed.
         let recorder = Recorder::new(core.clone(), method_index(b""), core.live.clock.now());
         work.download.begin(true);
-        self.refuse(1, false, recorder, reason.into(), &mut work.download);
+        self.refuse(1, false, recorder, &reason.into(), &mut work.download);
         if self.flush(&mut work.download.out).await {
             self.linger().await;
         }
@@ -295,18 +295,17 @@ impl Session {
         minor: u8,
         is_head: bool,
         mut recorder: Recorder,
-        failure: Failure,
+        reply: &Reply,
         download: &mut Download,
     ) {
-        let reason = failure.reason;
-        download.closes |= failure.muddles() || self.connection.is_leaving();
-        let page = failure::page(reason);
-        let status = StatusCode::from_u16(reason.status()).unwrap_or_default();
+        download.closes |= reply.muddles() || self.connection.is_leaving();
+        let page = reply.page();
+        let status = StatusCode::from_u16(reply.status()).unwrap_or_default();
         let phrase = status.canonical_reason().unwrap_or_default();
         let out = &mut download.out.bytes;
         status_line(out, status.as_u16(), phrase.as_bytes());
         let mut wire = Wire(out);
-        failure::fields(reason, &mut wire);
+        reply.fields(&mut wire);
         wire.line(b"content-length", Decimal::new(page.len() as u64).as_bytes());
         let core = &self.connection.core;
         core.desk.add_date(core.now_millis(), wire.0);
@@ -317,7 +316,7 @@ impl Session {
         if !is_head {
             out.extend_from_slice(page.as_bytes());
         }
-        recorder.refuse(failure);
+        recorder.reply(reply);
         recorder.finish();
     }
 
@@ -326,14 +325,18 @@ impl Session {
         self.deadline.give(self.connection.listener.spec.timeouts.body);
         let written = poll_fn(|cx| {
             while !out.is_empty() {
-                match poll_write(&self.client, cx, out.rest(), &[]) {
+                match poll_write(&mut self.client, cx, out.rest(), &[]) {
                     Poll::Ready(Ok(n)) if n > 0 => out.advance(n),
                     Poll::Ready(_) => return Poll::Ready(false),
                     Poll::Pending if self.time_is_up(cx) => return Poll::Ready(false),
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            Poll::Ready(true)
+            match self.client.poll_settled(cx) {
+                Poll::Ready(settled) => Poll::Ready(settled.is_ok()),
+                Poll::Pending if self.time_is_up(cx) => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            }
         });
         let written = written.await;
         self.quiet_since = self.connection.core.live.clock.now();
@@ -366,7 +369,7 @@ impl Session {
             }
             let connection = self.connection.clone();
             let mut scratch = connection.core.desk.scratch.borrow_mut();
-            match poll_read(&self.client, cx, &mut scratch[..READ]) {
+            match poll_read(&mut self.client, cx, &mut scratch[..READ]) {
                 Poll::Pending if self.time_is_up(cx) => return Poll::Ready(false),
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(read)) if read > 0 && upload.read < most => {
@@ -391,7 +394,7 @@ impl Session {
             let connection = self.connection.clone();
             let mut scratch = connection.core.desk.scratch.borrow_mut();
             loop {
-                match poll_read(&self.client, cx, &mut scratch[..READ]) {
+                match poll_read(&mut self.client, cx, &mut scratch[..READ]) {
                     Poll::Pending if self.time_is_up(cx) => return Poll::Ready(()),
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(read)) if read > 0 && heard < MOST_LINGERING => heard += read,
@@ -404,8 +407,7 @@ impl Session {
 
     /// The connection ends with a reset, which nobody can take for the end of a message.
     pub(super) fn reset_client(&self) {
-        // Where the system does not allow it the close alone must do.
-        let _ = self.client.set_zero_linger();
+        self.client.set_reset();
     }
 
     fn time_is_up(&self, cx: &Context<'_>) -> bool {

@@ -131,6 +131,8 @@ pub(super) struct Upload {
     pub(super) chunked: Chunked,
     /// The body is sent in chunks.
     is_chunked: bool,
+    /// What may trail goes along.
+    trailers: bool,
     /// All of the body so far is still in `body`, and so can be sent again.
     is_whole: bool,
     keep_at_most: usize,
@@ -151,9 +153,11 @@ impl Upload {
         self.incoming = Incoming::Ended;
     }
 
-    /// A new request; of its body at most `keep` bytes are kept so that they can be sent again.
-    pub(super) fn begin(&mut self, length: Length, keep: usize) {
+    /// A new request, whose body may bring `trailers`; at most `keep` bytes of it are kept so that they can be
+    /// sent again.
+    pub(super) fn begin(&mut self, length: Length, trailers: bool, keep: usize) {
         self.clear();
+        self.trailers = trailers;
         self.incoming = length.into();
         self.is_chunked = length == Length::Chunked;
         self.is_whole = true;
@@ -229,7 +233,7 @@ impl Upload {
                 out.extend_from_slice(b"\r\n");
             }
             if self.incoming == Incoming::Ended {
-                last_chunk(out, &self.chunked);
+                last_chunk(out, self.trailers.then_some(&self.chunked));
             }
         } else {
             self.body.extend(&bytes[..data]);
@@ -283,12 +287,12 @@ fn decode(
     }
 }
 
-/// The end of a body in chunks, with those of its trailers that may pass.
-fn last_chunk(out: &mut Vec<u8>, chunked: &Chunked) {
+/// The end of a body in chunks, with those of its `trailers` that may pass.
+fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Chunked>) {
     use super::message::{Scanned, Wire};
     use crate::proxy::{fields::Lines, headers::Sink};
     out.extend_from_slice(b"0\r\n");
-    let (lines, bytes) = chunked.trailers();
+    let (lines, bytes) = trailers.map(Chunked::trailers).unwrap_or_default();
     for (known, name, value) in (Scanned { lines, bytes }).lines() {
         if known.may_trail() {
             Wire(out).line(name, value);
@@ -339,6 +343,8 @@ pub(super) struct Download {
     pub(super) reusable: bool,
     /// The client's connection ends with this response.
     pub(super) closes: bool,
+    /// What the backend switched to is a WebSocket.
+    pub(super) websocket: bool,
     /// The client did not take all that it was offered last.
     pub(super) slow: bool,
 }
@@ -412,7 +418,7 @@ impl Download {
 
     /// What comes behind the last piece of a body in chunks that has trailers.
     pub(super) fn add_trailers(&mut self) {
-        last_chunk(&mut self.out.bytes, &self.chunked);
+        last_chunk(&mut self.out.bytes, Some(&self.chunked));
     }
 }
 
@@ -423,7 +429,7 @@ mod tests {
     #[test]
     fn an_upload_is_kept_as_long_as_it_may_be_sent_again() {
         let mut upload = Upload::default();
-        upload.begin(Length::Exact(6), 4);
+        upload.begin(Length::Exact(6), true, 4);
         upload.head.extend_from_slice(b"head");
         assert_eq!(upload.take(&mut b"abcd"[..].to_vec()).unwrap(), 4);
         assert_eq!(upload.output(), (&b"head"[..], &b"abcd"[..]));
@@ -442,7 +448,7 @@ mod tests {
     #[test]
     fn what_must_not_be_sent_again_is_not_kept() {
         let mut upload = Upload::default();
-        upload.begin(Length::Exact(4), 100);
+        upload.begin(Length::Exact(4), true, 100);
         let mut ahead = Ahead::default();
         ahead.extend(b"abcd");
         upload.take_ahead(&mut ahead).unwrap();
@@ -455,13 +461,17 @@ mod tests {
     #[test]
     fn what_is_behind_the_body_stays_ahead() {
         let mut upload = Upload::default();
-        upload.begin(Length::Chunked, 100);
-        let mut ahead = Ahead::default();
-        ahead.extend(b"3;x=y\r\nabc\r\n0\r\nA: b\r\nHost: c\r\n\r\nGET /");
-        upload.take_ahead(&mut ahead).unwrap();
-        assert_eq!(upload.output().1, b"3\r\nabc\r\n0\r\nA: b\r\n\r\n");
-        assert_eq!(ahead.rest(), b"GET /");
-        assert_eq!(upload.incoming, Incoming::Ended);
+        for (trailers, sent) in
+            [(true, &b"3\r\nabc\r\n0\r\nA: b\r\n\r\n"[..]), (false, b"3\r\nabc\r\n0\r\n\r\n")]
+        {
+            upload.begin(Length::Chunked, trailers, 100);
+            let mut ahead = Ahead::default();
+            ahead.extend(b"3;x=y\r\nabc\r\n0\r\nA: b\r\nHost: c\r\n\r\nGET /");
+            upload.take_ahead(&mut ahead).unwrap();
+            assert_eq!(upload.output().1, sent);
+            assert_eq!(ahead.rest(), b"GET /");
+            assert_eq!(upload.incoming, Incoming::Ended);
+        }
     }
 
     #[test]

@@ -4,14 +4,12 @@ use super::{
     super::{headers::keep_alive_timeout, upstream::Idle},
     body::UpstreamBody,
 };
-use crate::live::Clock;
+use crate::{live::Clock, net::Stream};
 use http::{HeaderMap, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
 use std::{
     io,
-    mem::MaybeUninit,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -19,7 +17,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     task::JoinHandle,
 };
 
@@ -33,6 +30,8 @@ pub(in crate::proxy) struct Conn {
     pub(super) keep_alive: Option<Duration>,
     /// It has served a request before, so the backend may close it at any moment.
     pub(super) reused: bool,
+    /// Of the backend's TLS, which it was opened with.
+    epoch: u32,
 }
 
 struct AbortOnDrop(JoinHandle<()>);
@@ -48,7 +47,7 @@ impl Conn {
     ///
     /// # Errors
     /// When hyper does not take it.
-    pub(super) async fn new(stream: TcpStream) -> hyper::Result<Self> {
+    pub(super) async fn new((stream, epoch): (Stream, u32)) -> hyper::Result<Self> {
         let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0 }));
         let io = TokioIo::new(Shared(socket.clone()));
         let (sender, connection) = http1::Builder::new().handshake(io).await?;
@@ -56,23 +55,29 @@ impl Conn {
             // How it ended is told to the request that used it.
             let _ = connection.with_upgrades().await;
         }));
-        Ok(Self { sender, _task: task, socket, keep_alive: None, reused: false })
+        Ok(Self { sender, _task: task, socket, keep_alive: None, reused: false, epoch })
     }
 
     /// An idle connection that is still good. `careful`: ask the kernel whether the backend has closed
     /// it or talks out of turn, because what will be sent cannot be sent twice.
-    pub(super) async fn checkout(idle: &Idle<Self>, clock: Clock, careful: bool) -> Option<Self> {
+    pub(super) async fn checkout(
+        idle: &Idle<Self>,
+        clock: Clock,
+        epoch: u32,
+        careful: bool,
+    ) -> Option<Self> {
         loop {
             let mut conn = idle.pop(clock.now())?;
-            if conn.is_open() && conn.becomes_ready().await && (!careful || conn.is_quiet()) {
+            if conn.is_fit(epoch) && conn.becomes_ready().await && (!careful || conn.is_quiet()) {
                 conn.reused = true;
                 return Some(conn);
             }
         }
     }
 
-    pub(in crate::proxy) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+    /// Nothing speaks against using it again.
+    pub(in crate::proxy) fn is_fit(&self, epoch: u32) -> bool {
+        self.epoch == epoch && !self.sender.is_closed()
     }
 
     /// The connection's own task may not have seen the end of the last response yet; it is given a few
@@ -89,9 +94,8 @@ impl Conn {
 
     /// Nothing to read: neither an end nor bytes that nobody asked for.
     fn is_quiet(&self) -> bool {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let peeked = SockRef::from(&socket.stream).peek(&mut [MaybeUninit::uninit(); 1]);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.stream.is_quiet_now()
     }
 
     /// Bytes that have passed so far.
@@ -120,7 +124,7 @@ pub(super) fn is_framed_twice(headers: &HeaderMap) -> bool {
 struct Shared(Arc<Mutex<Socket>>);
 
 struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     received: u64,
     written: u64,
 }
@@ -133,13 +137,13 @@ pub(super) struct Passed {
 }
 
 impl Shared {
-    fn with<R>(&self, f: impl FnOnce(Pin<&mut TcpStream>) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(Pin<&mut Stream>) -> R) -> R {
         f(Pin::new(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).stream))
     }
 
     fn write(
         &self,
-        write: impl FnOnce(Pin<&mut TcpStream>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let polled = write(Pin::new(&mut socket.stream));

@@ -4,7 +4,7 @@ use super::{
     super::{
         core::Core,
         decide::{Assignment, Query, Refusal, decide},
-        failure::{self, Failure},
+        failure::{Failure, Reply},
         fields::Lines,
         head::{Facts, Head, Version},
         queue::Turn,
@@ -41,7 +41,7 @@ pub(super) async fn handle(
     let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
     let mut response = match forward(&served, request, &mut recorder).await {
         Ok(answer) => answer.into_response((recorder, active)),
-        Err(failure) => refuse(failure, recorder, is_h1),
+        Err(reply) => refuse(&reply, recorder, is_h1),
     };
     if connection.is_leaving() && is_h1 && !is_switching(&response) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -53,15 +53,14 @@ fn is_switching(response: &Response<ReplyBody>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-fn refuse(failure: Failure, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
-    let reason = failure.reason;
-    recorder.refuse(failure);
+fn refuse(reply: &Reply, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
+    recorder.reply(reply);
     recorder.finish();
-    let mut response = Response::new(ReplyBody::Full(Some(Bytes::from(failure::page(reason)))));
+    let mut response = Response::new(ReplyBody::Full(Some(Bytes::from(reply.page()))));
     *response.status_mut() =
-        StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    failure::fields(reason, response.headers_mut());
-    if failure.muddles() && is_h1 {
+        StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    reply.fields(response.headers_mut());
+    if reply.muddles() && is_h1 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -87,22 +86,33 @@ async fn forward(
     served: &Rc<Served>,
     mut request: Request<Incoming>,
     recorder: &mut Recorder,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, Reply> {
     let connection = &served.connection;
     let core = &connection.core;
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
+    if connection.is_misdirected(host.as_ref()) {
+        return Err(Reason::Misdirected.into());
+    }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());
     }
     let client = &connection.client;
-    let address = client.address(&parts.headers);
+    let address = client.address(&parts.headers, &connection.listener.spec);
     let secure = client.is_secure(&parts.headers);
     let now = core.now_millis();
-    let query =
-        Query { head: &head, facts: &facts, host, client: address, secure, now, earlier: None };
+    let query = Query {
+        connection,
+        head: &head,
+        facts: &facts,
+        host,
+        client: address,
+        secure,
+        now,
+        earlier: None,
+    };
     let assignment = admit(core, query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
@@ -110,8 +120,7 @@ async fn forward(
     }
     let upload = upload(incoming, &assignment)?;
     let mut sending = Sending {
-        core,
-        client,
+        connection,
         tries: Tries::new(address, secure, head.method),
         head: &head,
         parts: &parts,
@@ -124,7 +133,7 @@ async fn forward(
     let answered = sending.send(assignment, recorder).await?;
     let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
     let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
-    answer(served, &parts.method, answered, sending.upload.take(), upgrade)
+    Ok(answer(served, &parts.method, answered, sending.upload.take(), upgrade)?)
 }
 
 /// Decides, as often as it has to wait for its turn.
@@ -132,12 +141,12 @@ async fn admit<L: Lines>(
     core: &Rc<Core>,
     mut query: Query<'_, L>,
     recorder: &mut Recorder,
-) -> Result<Assignment, Failure> {
+) -> Result<Assignment, Reply> {
     let mut turn = Turn::First;
     loop {
         match decide(core, &query, turn) {
             Ok(assignment) => return Ok(assignment),
-            Err(Refusal { waiting: Some(waiting), .. }) => turn = waiting.turn().await,
+            Err(Refusal::Waits(waiting)) => turn = waiting.turn().await,
             Err(refusal) => return Err(recorder.note_refusal(refusal)),
         }
         query.now = core.now_millis();

@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        core::Core,
+        connection::ClientConnection,
         decide::Assignment,
         failure::Failure,
         flight::Flight,
         head::{Facts, Head},
-        headers::{Added, Client, to_backend},
+        headers::{Added, Changes, to_backend},
         record::Recorder,
         tries::{Miss, Next, Tries, is_rescued},
         upstream::{connect, unless_judged},
@@ -15,14 +15,18 @@ use super::{
     body::{Upload, UploadReader, UploadTimeouts, UpstreamBody},
     conn::Conn,
 };
-use crate::live::{Reason, millis};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts};
+use crate::{
+    live::{Reason, millis},
+    routing::PathRewrite,
+};
+use http::{
+    HeaderMap, HeaderValue, Request, Response, Uri, header, request::Parts, uri::PathAndQuery,
+};
 use hyper::body::Incoming;
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 pub(super) struct Sending<'a> {
-    pub(super) core: &'a Rc<Core>,
-    pub(super) client: &'a Client,
+    pub(super) connection: &'a ClientConnection,
     pub(super) parts: &'a Parts,
     pub(super) head: &'a Head<'a, HeaderMap>,
     pub(super) facts: &'a Facts,
@@ -85,8 +89,14 @@ impl Sending<'_> {
                 },
             };
             unsent = None;
-            let next =
-                self.tries.after(missed, self.core, self.head, self.facts, assignment, recorder);
+            let next = self.tries.after(
+                missed,
+                self.connection,
+                self.head,
+                self.facts,
+                assignment,
+                recorder,
+            );
             (assignment, fresh) = match next? {
                 Next::Fresh(assignment) => (assignment, true),
                 Next::Elsewhere(assignment) => (assignment, false),
@@ -108,11 +118,17 @@ impl Sending<'_> {
     ) -> Result<Conn, Reason> {
         let idle = &flight.upstream.hyper;
         if !fresh
-            && let Some(conn) = Conn::checkout(idle, self.core.live.clock, self.is_delicate()).await
+            && let Some(conn) = Conn::checkout(
+                idle,
+                self.connection.core.live.clock,
+                flight.upstream.backend.tls_epoch(),
+                self.is_delicate(),
+            )
+            .await
         {
             return Ok(conn);
         }
-        let stream = connect(self.core, flight, &assignment.policy).await?;
+        let stream = connect(&self.connection.core, flight, &assignment.policy).await?;
         Conn::new(stream).await.map_err(|_| Reason::ConnectFailed)
     }
 
@@ -125,23 +141,28 @@ impl Sending<'_> {
     ) -> Attempt {
         let request = match unsent {
             Some(request) => *request,
-            None => self.request(assignment, flight),
+            None => match self.request(assignment, flight) {
+                Ok(request) => request,
+                Err(reason) => return Attempt::Missed(self.failed(reason)),
+            },
         };
         let timeout = assignment.policy.timeouts.response;
-        let clock = self.core.live.clock;
+        let clock = self.connection.core.live.clock;
         flight.arm(clock, timeout, Reason::ResponseTimeout);
         let (sent, before) = (clock.now(), conn.passed());
         let mut failed = match unless_judged(flight, conn.sender.try_send_request(request)).await {
             Err(reason) => return Attempt::Missed(self.failed(reason)),
             Ok(Ok(response)) => {
                 let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(self.core.index, clock.now().since(sent));
+                let taken = clock.now().since(sent);
+                let core = &self.connection.core;
+                stats.record_upstream_response(core.index, taken);
                 let status = response.status().as_u16();
                 let ejection = &assignment.policy.ejection;
-                self.core.answered(&flight.upstream.backend, status, ejection);
+                core.answered(&flight.upstream.backend, status, ejection);
                 let whole = self.is_whole();
                 if response.status().is_server_error()
-                    && is_rescued(self.core, assignment, self.tries.idempotent, whole)
+                    && is_rescued(core, assignment, self.tries.idempotent, whole)
                 {
                     return Attempt::Missed(self.failed(Reason::ServerError));
                 }
@@ -180,12 +201,19 @@ impl Sending<'_> {
     }
 
     /// The request as this attempt sends it.
-    fn request(&self, assignment: &Assignment, flight: &Rc<Flight>) -> Request<UpstreamBody> {
+    ///
+    /// # Errors
+    /// `BadRequest` when the path that its route makes of it cannot be sent.
+    fn request(
+        &self,
+        assignment: &Assignment,
+        flight: &Rc<Flight>,
+    ) -> Result<Request<UpstreamBody>, Reason> {
         let body = match &self.upload {
             None => UpstreamBody::Empty,
             Some(upload) => {
                 let timeouts = UploadTimeouts {
-                    clock: self.core.live.clock,
+                    clock: self.connection.core.live.clock,
                     body: self.body_timeout,
                     response: assignment.policy.timeouts.response,
                     stream: assignment.policy.timeouts.body,
@@ -195,27 +223,33 @@ impl Sending<'_> {
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.parts.method.clone();
-        *request.uri_mut() = origin_form(&self.parts.uri);
         let added = Added {
-            client: self.client,
+            client: &self.connection.client,
             request_id: self.request_id.as_bytes(),
             backend: flight.upstream.authority.as_bytes(),
+            changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
         };
+        *request.uri_mut() = origin_form(&self.parts.uri, added.changes.rewrite)?;
         to_backend(self.head, self.facts, &added, request.headers_mut());
         if self.upload.is_some() && self.facts.framing.declared().is_none() {
             // Without it hyper takes a GET for one without a body, whatever there is.
             request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        request
+        Ok(request)
     }
 }
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Path and query alone (RFC 9112 section 3.2.1), or `*`.
-fn origin_form(uri: &Uri) -> Uri {
-    match uri.path_and_query() {
-        Some(target) => Uri::from(target.clone()),
-        None => Uri::from_static("/"),
-    }
+fn origin_form(uri: &Uri, rewrite: Option<&PathRewrite>) -> Result<Uri, Reason> {
+    let Some(target) = uri.path_and_query() else { return Ok(Uri::from_static("/")) };
+    let Some(rewrite) = rewrite else { return Ok(Uri::from(target.clone())) };
+    let (start, rest) = rewrite.of(target.path());
+    let target = match target.query() {
+        Some(query) => format!("{start}{rest}?{query}"),
+        None => format!("{start}{rest}"),
+    };
+    let target = PathAndQuery::try_from(target).map_err(|_| Reason::BadRequest)?;
+    Ok(Uri::from(target))
 }

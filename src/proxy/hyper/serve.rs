@@ -6,7 +6,7 @@ use super::{
     handler,
     stream::ClientStream,
 };
-use crate::live::millis;
+use crate::{live::millis, net::Stream};
 use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     cell::Cell, future::Future, io, pin::Pin, rc::Rc, sync::atomic::Ordering, time::Duration,
 };
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{io::AsyncReadExt, time::timeout};
 
 /// RFC 9113 section 3.4.
 pub(in crate::proxy) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -33,10 +33,10 @@ pub(super) struct Served {
 }
 
 /// Serves a connection until it ends.
-pub(in crate::proxy) async fn serve(connection: Rc<ClientConnection>, stream: TcpStream) {
+pub(in crate::proxy) async fn serve(connection: Rc<ClientConnection>, mut stream: Stream) {
     let served = Served::new(connection);
     let beginning = async {
-        if served.is_used_in_time(&stream).await {
+        if served.is_used_in_time(&mut stream).await {
             sniff(stream, &served).await
         } else {
             Err(io::ErrorKind::UnexpectedEof.into())
@@ -56,7 +56,7 @@ pub(in crate::proxy) async fn serve(connection: Rc<ClientConnection>, stream: Tc
 /// Serves a connection that speaks HTTP/2; `prefix` is what was read of it.
 pub(in crate::proxy) async fn serve_h2(
     connection: Rc<ClientConnection>,
-    stream: TcpStream,
+    stream: Stream,
     prefix: Vec<u8>,
 ) {
     let served = Served::new(connection);
@@ -66,9 +66,9 @@ pub(in crate::proxy) async fn serve_h2(
 }
 
 /// Reads as much as it takes to tell HTTP/2 with prior knowledge from HTTP/1 (RFC 9113 section 3.3).
-async fn sniff(mut stream: TcpStream, served: &Served) -> io::Result<(ClientStream, bool)> {
+async fn sniff(mut stream: Stream, served: &Served) -> io::Result<(ClientStream, bool)> {
     let connection = &served.connection;
-    let protocols = connection.listener.spec.protocols;
+    let protocols = connection.protocols;
     let mut prefix = [0; PREFACE.len()];
     let mut len = 0;
     while protocols.h2 && len < PREFACE.len() && prefix[..len] == PREFACE[..len] {
@@ -235,18 +235,16 @@ impl Served {
     }
 
     /// True when bytes have come; false when its listener has left and none came for a while.
-    async fn is_used_in_time(&self, stream: &TcpStream) -> bool {
+    async fn is_used_in_time(&self, stream: &mut Stream) -> bool {
         let mut stopped = self.connection.stopped.clone();
         let left = async {
             // A worker that ends takes the connection with it.
             let _ = stopped.wait_for(|stopped| *stopped).await;
             tokio::time::sleep(QUIET_BEFORE_CLOSE).await;
         };
-        let mut byte = [0];
         tokio::select! {
             biased;
-            // Readiness alone may be a false alarm.
-            peeked = stream.peek(&mut byte) => peeked.is_ok(),
+            readable = stream.readable() => readable.is_ok(),
             () = left => false,
         }
     }

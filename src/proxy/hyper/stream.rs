@@ -1,7 +1,7 @@
 //! The socket of a client, watched.
 
 use super::activity::Activity;
-use crate::live::Clock;
+use crate::{live::Clock, net::Stream};
 use std::{
     io,
     pin::Pin,
@@ -11,14 +11,11 @@ use std::{
     },
     task::{Context, Poll},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A client's socket, after what was read to see which HTTP it speaks.
 pub(super) struct ClientStream {
-    stream: TcpStream,
+    stream: Stream,
     /// What was read, and how much of it has been given on.
     prefix: Vec<u8>,
     at: usize,
@@ -28,12 +25,7 @@ pub(super) struct ClientStream {
 }
 
 impl ClientStream {
-    pub(super) fn new(
-        stream: TcpStream,
-        prefix: Vec<u8>,
-        clock: Clock,
-        activity: &Activity,
-    ) -> Self {
+    pub(super) fn new(stream: Stream, prefix: Vec<u8>, clock: Clock, activity: &Activity) -> Self {
         let head_since = activity.head_since.clone();
         let passed = activity.passed.clone();
         let mut stream = Self { stream, prefix, at: 0, clock, head_since, passed };

@@ -49,6 +49,53 @@ const PIECES: &[&[u8]] = &[
 const LINE_ENDS: &[&[u8]] =
     &[b"\n", b"\r", b"\r\r\n", b"\n\r", b"", b"\r\n\r\n", b"\r\n ", b"\0\r\n"];
 
+/// Fields that mean something to the proxy or to readers, and values that matter.
+const FIELDS: &[(&str, &[&str])] = &[
+    ("Authorization", &["Basic YTpi"]),
+    ("Canary", &["true", "false"]),
+    ("Connection", &["close", "keep-alive", "upgrade", "te", "x-a", ""]),
+    ("Content-Length", &["0", "3", "5", "05", "5, 5", "5,6", "+5", "99999999999999999999", ""]),
+    ("Cookie", &["a=b", "a=b; c=d"]),
+    ("Date", &["Sat, 21 Nov 2026 08:00:00 GMT", ""]),
+    ("Expect", &["100-continue", "100-Continue", "200-ok", ""]),
+    ("Forwarded", &["for=1.2.3.4"]),
+    ("Host", &["a", "b:80", "[::1]", "", "a b", "u@a"]),
+    ("HTTP2-Settings", &["AAMAAABkAAQAAP__"]),
+    ("Keep-Alive", &["timeout=5", "timeout=5, max=3"]),
+    ("Proxy-Connection", &["keep-alive", "close"]),
+    ("Set-Cookie", &["a=b"]),
+    ("TE", &["trailers", "gzip, trailers", "trailers;q=0.5", "chunked", ""]),
+    ("Trailer", &["X-A", "Content-Length"]),
+    ("Transfer-Encoding", &["chunked", "CHUNKED", "identity", "gzip, chunked", "chunked, chunked"]),
+    ("Upgrade", &["websocket", "h2c", "websocket, h2c", "foo/1", "TLS/1.0", ""]),
+    ("X-A", &["b", ""]),
+    ("X-Forwarded-For", &["1.2.3.4", "1.2.3.4, 5.6.7.8"]),
+    ("X-Forwarded-Host", &["b"]),
+    ("X-Forwarded-Port", &["443"]),
+    ("X-Forwarded-Proto", &["https"]),
+    ("X-Request-Id", &["1", ""]),
+];
+
+/// What else `Connection` lists.
+const OPTIONS: &[&str] = &["close", "keep-alive", "", "x-b", "\"te\""];
+
+const SEPARATORS: &[&str] = &[", ", ",", " ,\t", ",,", ", ,"];
+
+/// What stands between a name and its value.
+const COLONS: &[&str] = &[": ", ": ", ":", ":\t", ":  "];
+
+/// Messages to come behind another one.
+const MESSAGES: &[&[u8]] = &[
+    b"GET /b HTTP/1.1\r\nHost: b\r\n\r\n",
+    b"GET /b HTTP/1.0\r\n\r\n",
+    b"POST /b HTTP/1.1\r\nHost: b\r\nContent-Length: 3\r\n\r\nabc",
+    b"POST /b HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: b\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: a\r\nConnection: link\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-A: b\r\n\r\n",
+];
+
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut dice = Dice(u64::from(seed) | 1);
     if size < 2 || dice.below(2) == 0 {
@@ -58,42 +105,80 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     let (choices, message) = data[..size].split_at(2);
     let lines = lines(message);
     let line = lines[dice.below(lines.len())].clone();
-    let mut mutated = choices.to_vec();
-    match dice.below(5) {
-        0 => {
-            let piece = PIECES[dice.below(PIECES.len())];
-            mutated.extend_from_slice(&message[..line.start]);
-            mutated.extend_from_slice(piece);
-            mutated.extend_from_slice(&message[line.start..]);
-        }
+    // What goes, and what comes in its place.
+    let (old, new) = match dice.below(10) {
+        0 => (line.start..line.start, one_of(PIECES, &mut dice).to_vec()),
         1 => {
             let other = lines[dice.below(lines.len())].clone();
-            mutated.extend_from_slice(&message[..line.start]);
-            mutated.extend_from_slice(&message[other]);
-            mutated.extend_from_slice(&message[line.start..]);
+            (line.start..line.start, message[other].to_vec())
         }
-        2 => {
-            mutated.extend_from_slice(&message[..line.start]);
-            mutated.extend_from_slice(&message[line.end..]);
-        }
+        2 => (line, Vec::new()),
         3 => {
-            let text =
-                message[line.clone()].strip_suffix(b"\r\n").unwrap_or(&message[line.clone()]);
-            mutated.extend_from_slice(&message[..line.start]);
-            mutated.extend_from_slice(text);
-            mutated.extend_from_slice(LINE_ENDS[dice.below(LINE_ENDS.len())]);
-            mutated.extend_from_slice(&message[line.end..]);
+            let text = message[line.clone()].strip_suffix(b"\r\n").map_or(line.len(), <[u8]>::len);
+            (line.start + text..line.end, one_of(LINE_ENDS, &mut dice).to_vec())
         }
-        _ => {
-            let piece = PIECES[dice.below(PIECES.len())];
-            mutated.extend_from_slice(&message[..line.start]);
-            mutated.extend_from_slice(piece);
-            mutated.extend_from_slice(&message[line.end..]);
-        }
-    }
+        4 => (line, one_of(PIECES, &mut dice).to_vec()),
+        5 | 6 => (line.start..line.start, field(&mut dice)),
+        7 | 8 => (line.start..line.start, connection(&mut dice)),
+        _ if dice.below(2) == 0 => (line.end..line.end, one_of(MESSAGES, &mut dice).to_vec()),
+        _ => (message.len()..message.len(), one_of(MESSAGES, &mut dice).to_vec()),
+    };
+    let mutated = [choices, &message[..old.start], &new, &message[old.end..]].concat();
     let length = mutated.len().min(max_size).min(data.len());
     data[..length].copy_from_slice(&mutated[..length]);
     length
+}
+
+fn one_of<T: Copy>(choices: &[T], dice: &mut Dice) -> T {
+    choices[dice.below(choices.len())]
+}
+
+/// A line of a field that means something.
+fn field(dice: &mut Dice) -> Vec<u8> {
+    let (name, values) = one_of(FIELDS, dice);
+    line(name, one_of(values, dice), dice)
+}
+
+fn line(name: &str, value: &str, dice: &mut Dice) -> Vec<u8> {
+    format!("{}{}{value}\r\n", spelled(name, dice), one_of(COLONS, dice)).into_bytes()
+}
+
+/// A line of `Connection` that lists some of the fields, maybe with one that it names before or behind it.
+fn connection(dice: &mut Dice) -> Vec<u8> {
+    let mut list = String::new();
+    let mut named = Vec::new();
+    for place in 0..=dice.below(3) {
+        if place > 0 {
+            list += one_of(SEPARATORS, dice);
+        }
+        if dice.below(3) == 0 {
+            list += one_of(OPTIONS, dice);
+        } else {
+            let (name, values) = one_of(FIELDS, dice);
+            list += &spelled(name, dice);
+            named = line(name, one_of(values, dice), dice);
+        }
+    }
+    let connection = line("Connection", &list, dice);
+    match dice.below(3) {
+        0 => connection,
+        1 => [named, connection].concat(),
+        _ => [connection, named].concat(),
+    }
+}
+
+/// A name in some case, and seldom as those write it who take `_` for `-`.
+fn spelled(name: &str, dice: &mut Dice) -> String {
+    let mut name = match dice.below(4) {
+        0 | 1 => name.to_owned(),
+        2 => name.to_ascii_lowercase(),
+        _ => name.to_ascii_uppercase(),
+    };
+    if dice.below(6) == 0 {
+        let count = 1 + dice.below(2);
+        name = name.replacen('-', "_", count);
+    }
+    name
 }
 
 /// The lines with their ends; at least one, which may be empty.

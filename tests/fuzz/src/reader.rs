@@ -332,6 +332,53 @@ pub(crate) fn options(fields: &Fields) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// Fields that a trailer section must not bring (RFC 9110 section 6.5.1): they frame, route or say who asks.
+const NO_TRAILERS: [&[u8]; 16] = [
+    b"authorization",
+    b"connection",
+    b"content-length",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"http2-settings",
+    b"keep-alive",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"x-request-id",
+];
+
+/// Whether a field of this name, which is in lower case, is a proxy's word on who asks.
+pub(crate) fn tells_of_client(name: &[u8]) -> bool {
+    name.starts_with(b"x-forwarded-")
+}
+
+/// Whether who takes `_` for `-` could take a name, which is in lower case, for the proxy's own word.
+pub(crate) fn is_alias(name: &[u8]) -> bool {
+    let dashed: Vec<u8> = name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect();
+    dashed != name && (tells_of_client(&dashed) || dashed == b"x-request-id")
+}
+
+/// Panics unless the trailers `sent` are those of `source` that may go on, as they came: none where `Connection`
+/// names fields, which may be among them (RFC 9110 section 7.6.1).
+pub(crate) fn assert_trailers(sent: &Fields, source: &Message) {
+    let named = options(&source.fields);
+    let passes = |(name, _): &&(Vec<u8>, Vec<u8>)| {
+        let name = name.to_ascii_lowercase();
+        !NO_TRAILERS.contains(&&name[..])
+            && !named.contains(&name)
+            && !tells_of_client(&name)
+            && !is_alias(&name)
+    };
+    let expected: Fields = source.trailers.iter().filter(passes).cloned().collect();
+    let may_be_less = named.iter().any(|option| option != b"close" && option != b"keep-alive");
+    assert!(*sent == expected || (may_be_less && sent.is_empty()), "trailers {sent:?}");
+}
+
 /// The values of the fields of this name, which is in lower case.
 pub(crate) fn values<'a>(fields: &'a Fields, name: &[u8]) -> Vec<&'a [u8]> {
     let named = fields.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));

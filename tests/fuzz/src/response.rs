@@ -3,15 +3,16 @@
 
 use crate::{
     cut, engine, hyper_reader, piece,
-    reader::{Fields, Habits, Message, assert_clean, options, read_response, values},
+    reader::{
+        Fields, Habits, Message, assert_clean, assert_trailers, options, read_response, values,
+    },
 };
 use crossfade::proxy::fuzzing::{End, Question, Response};
 
 /// What concerns one connection, or is said anew.
-const NOT_PASSED: [&[u8]; 7] = [
+const NOT_PASSED: [&[u8]; 6] = [
     b"connection",
     b"content-length",
-    b"date",
     b"keep-alive",
     b"proxy-connection",
     b"transfer-encoding",
@@ -38,7 +39,7 @@ pub fn check(input: &[u8]) {
             End::Complete => {
                 check_complete(question, bytes, closed, cut == usize::MAX, &response);
             }
-            End::Switched => check_switched(question, &response),
+            End::Switched => check_switched(question, bytes, &response),
             End::Refused | End::Missing => check_cut(question, &response),
         }
         if cut == usize::MAX {
@@ -92,13 +93,15 @@ fn check_complete(
     assert_eq!(message.body, source.body, "body");
     assert_eq!(passed.len(), if question.minor == 0 { 0 } else { interims.len() }, "interims");
     for (passed, interim) in passed.iter().zip(&interims) {
-        check_fields(passed, interim);
-        assert!(values(&passed.fields, b"content-length").is_empty());
-        assert!(values(&passed.fields, b"transfer-encoding").is_empty());
+        assert_clean(&passed.fields);
+        assert_eq!(passed.start[1..], interim.start[1..], "status and reason");
+        assert_eq!(passed.fields, passing(interim), "the fields of an interim response");
     }
-    check_fields(&message, &source);
-    for trailer in &message.trailers {
-        assert!(question.trailers && source.trailers.contains(trailer), "a trailer from nowhere");
+    check_fields(question, response, &message, &source);
+    if question.trailers && question.minor > 0 {
+        assert_trailers(&message.trailers, &source);
+    } else {
+        assert!(message.trailers.is_empty(), "nobody asked for trailers");
     }
     check_with_hyper(question, response, &message);
 }
@@ -113,30 +116,76 @@ fn check_with_hyper(question: Question, response: &Response, message: &Message) 
     assert_eq!(fields.len(), message.fields.len(), "hyper's fields");
 }
 
-fn check_fields(message: &Message, source: &Message) {
-    assert_clean(&message.fields);
+/// The fields that go on, as they came and in their order.
+fn passing(source: &Message) -> Fields {
     let named = options(&source.fields);
-    let lower = |fields: &Fields| -> Fields {
-        fields.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
+    let passes = |(name, _): &&(Vec<u8>, Vec<u8>)| {
+        let name = name.to_ascii_lowercase();
+        !NOT_PASSED.contains(&&name[..]) && !named.contains(&name)
     };
-    let (sent, came) = (lower(&message.fields), lower(&source.fields));
-    for field in &sent {
-        let is_own = NOT_PASSED.contains(&&field.0[..]);
-        assert!(is_own || (came.contains(field) && !named.contains(&field.0)), "{field:?}");
-    }
-    for field in &came {
-        let stays_behind = NOT_PASSED.contains(&&field.0[..]) || named.contains(&field.0);
-        assert!(stays_behind || sent.contains(field), "a field is lost");
-    }
+    source.fields.iter().filter(passes).cloned().collect()
 }
 
-fn check_switched(question: Question, response: &Response) {
+/// The fields that are not about the connection or the length.
+fn others(message: &Message) -> Fields {
+    let is_other = |name: &[u8]| !NOT_PASSED.contains(&&name.to_ascii_lowercase()[..]);
+    message.fields.iter().filter(|(name, _)| is_other(name)).cloned().collect()
+}
+
+fn check_fields(question: Question, response: &Response, message: &Message, source: &Message) {
+    assert_clean(&message.fields);
+    let sent = |name: &str| values(&message.fields, name.as_bytes());
+    let came = |name: &str| values(&source.fields, name.as_bytes());
+    let (mut told, expected) = (others(message), passing(source));
+    if values(&expected, b"date").is_empty() {
+        let date = told.iter().position(|(name, _)| name == b"date").expect("a date");
+        told.remove(date);
+    }
+    assert_eq!(told, expected, "the fields that pass");
+
+    for name in ["keep-alive", "proxy-connection", "upgrade"] {
+        assert!(sent(name).is_empty(), "{name}");
+    }
+    let connection: &[&[u8]] = match (response.closes, question.minor) {
+        (true, _) => &[b"close"],
+        (false, 0) => &[b"keep-alive"],
+        (false, _) => &[],
+    };
+    assert_eq!(sent("connection"), connection, "what concerns the connection");
+
+    let first = came("content-length").first().and_then(|value| {
+        let first = value.split(|byte| *byte == b',').next()?;
+        std::str::from_utf8(first).ok()?.trim().parse::<u64>().ok()
+    });
+    let status = &source.start[1][..];
+    let length = first.filter(|_| status != b"204").map(|length| length.to_string());
+    assert_eq!(sent("content-length"), Vec::from_iter(length.as_ref().map(String::as_bytes)));
+    let has_body = !question.head && !matches!(status, b"204" | b"304");
+    let is_coded = !came("transfer-encoding").is_empty();
+    let in_chunks =
+        question.minor > 0 && (has_body && first.is_none() || question.head && is_coded);
+    let coding: &[&[u8]] = if in_chunks { &[b"chunked"] } else { &[] };
+    assert_eq!(sent("transfer-encoding"), coding, "a coding");
+}
+
+fn check_switched(question: Question, bytes: &[u8], response: &Response) {
     assert!(question.upgrades, "nobody asked for it");
-    let read = read_response(&response.to_client, false, false, &Habits::STRICT);
-    let (_, message, _) = read.expect("good").expect("complete");
-    assert_eq!(message.start[1], b"101");
+    let read = |bytes| {
+        let read = read_response(bytes, false, false, &Habits::STRICT);
+        let (_, message, _) = read.expect("good").expect("complete");
+        assert_eq!(message.start[1], b"101");
+        message
+    };
+    let (source, message) = (read(bytes), read(&response.to_client));
+    assert_clean(&message.fields);
+    assert_eq!(message.start[1..], source.start[1..], "status and reason");
+    assert_eq!(others(&message), passing(&source), "the fields that pass");
+    assert_eq!(values(&message.fields, b"connection"), [b"upgrade"]);
     let protocol = values(&message.fields, b"upgrade");
     assert!(protocol.len() == 1 && protocol[0].eq_ignore_ascii_case(b"websocket"), "{protocol:?}");
+    for name in [&b"content-length"[..], b"keep-alive", b"proxy-connection", b"transfer-encoding"] {
+        assert!(values(&message.fields, name).is_empty(), "no body, no connection of its own");
+    }
 }
 
 /// What the client has got is not a whole response for anybody. (One that ends with the connection is ended by

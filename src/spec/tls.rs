@@ -1,0 +1,133 @@
+use super::{Authority, Certificate, Name, Spec};
+
+/// How a listener speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// At least one; the first is shown to clients that ask for no name, or for one that none has.
+    pub certificates: Vec<Certificate>,
+    /// `None`: clients are not asked for a certificate.
+    pub client_auth: Option<ClientAuth>,
+    pub min_version: TlsVersion,
+    /// Clients may resume sessions.
+    pub resumption: bool,
+}
+
+impl ListenerTls {
+    pub fn new(certificates: Vec<Certificate>) -> Self {
+        Self {
+            certificates,
+            client_auth: None,
+            min_version: TlsVersion::default(),
+            resumption: true,
+        }
+    }
+}
+
+impl ListenerTls {
+    /// The files of an equal one say the same.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        all_the_same(&self.certificates, &other.certificates, Certificate::says_the_same)
+            && all_the_same(self.authority(), other.authority(), Authority::says_the_same)
+    }
+
+    fn authority(&self) -> Option<&Authority> {
+        self.client_auth.as_ref().map(|auth| &auth.ca)
+    }
+}
+
+/// Whose certificates clients show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    pub ca: Authority,
+    /// A client without a certificate is refused.
+    pub required: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVersion {
+    #[default]
+    V12,
+    V13,
+}
+
+/// How the backends of a pool are spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolTls {
+    /// Who vouches for them; `None`: whom the system trusts.
+    pub ca: Option<Authority>,
+    /// The name that they must prove, which is also asked for; `None`: the host of their address.
+    pub server_name: Option<Name>,
+    /// What is shown to backends that ask for it.
+    pub identity: Option<Certificate>,
+}
+
+impl PoolTls {
+    /// The files of an equal one say the same.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        all_the_same(&self.identity, &other.identity, Certificate::says_the_same)
+            && all_the_same(&self.ca, &other.ca, Authority::says_the_same)
+    }
+}
+
+fn all_the_same<T>(
+    some: impl IntoIterator<Item = T>,
+    others: impl IntoIterator<Item = T>,
+    same: impl Fn(T, T) -> bool,
+) -> bool {
+    some.into_iter().zip(others).all(|(one, other)| same(one, other))
+}
+
+impl Spec {
+    /// Takes what the same files say in `other`. That is no change of the spec: files that are renewed are
+    /// still the same files.
+    pub fn renew_from(&mut self, other: &Self) {
+        let (certificates, authorities) = other.files();
+        for mine in self.certificates_mut() {
+            if let Some(theirs) = certificates.iter().find(|theirs| **theirs == mine) {
+                *mine = (*theirs).clone();
+            }
+        }
+        for mine in self.authorities_mut() {
+            if let Some(theirs) = authorities.iter().find(|theirs| **theirs == mine) {
+                *mine = (*theirs).clone();
+            }
+        }
+    }
+
+    /// An equal spec's files say something else than these.
+    pub fn is_renewed(&self, other: &Self) -> bool {
+        let (certificates, authorities) = self.files();
+        let (others, other_authorities) = other.files();
+        !(all_the_same(certificates, others, Certificate::says_the_same)
+            && all_the_same(authorities, other_authorities, Authority::says_the_same))
+    }
+
+    fn files(&self) -> (Vec<&Certificate>, Vec<&Authority>) {
+        let (mut certificates, mut authorities) = (Vec::new(), Vec::new());
+        for tls in self.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+            certificates.extend(&tls.certificates);
+            authorities.extend(tls.client_auth.iter().map(|auth| &auth.ca));
+        }
+        let pools = self.services.values().flat_map(|service| service.pools.values());
+        for tls in pools.filter_map(|pool| pool.tls.as_ref()) {
+            certificates.extend(&tls.identity);
+            authorities.extend(&tls.ca);
+        }
+        (certificates, authorities)
+    }
+
+    fn certificates_mut(&mut self) -> impl Iterator<Item = &mut Certificate> {
+        let listeners = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
+        let pools = self.services.values_mut().flat_map(|service| service.pools.values_mut());
+        let identities = pools.filter_map(|pool| pool.tls.as_mut()?.identity.as_mut());
+        listeners.flat_map(|tls| &mut tls.certificates).chain(identities)
+    }
+
+    fn authorities_mut(&mut self) -> impl Iterator<Item = &mut Authority> {
+        let listeners = self.listeners.iter_mut();
+        let of_clients =
+            listeners.filter_map(|it| Some(&mut it.tls.as_mut()?.client_auth.as_mut()?.ca));
+        let pools = self.services.values_mut().flat_map(|service| service.pools.values_mut());
+        of_clients.chain(pools.filter_map(|pool| pool.tls.as_mut()?.ca.as_mut()))
+    }
+}
