@@ -82,7 +82,8 @@ impl Process {
     /// Stops accepting and returns when everything in flight is served, or `deadline` has passed and the
     /// rest was cancelled. True when nothing had to be.
     pub async fn drain(&self, deadline: Duration) -> bool {
-        self.live.lifecycle.advance(Phase::Draining);
+        let ends = self.live.clock.now() + deadline;
+        self.live.lifecycle.drain(ends.millis());
         let done = self.wait_for_workers(deadline).await;
         self.live.lifecycle.advance(Phase::Ended);
         if !done {

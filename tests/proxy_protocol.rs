@@ -325,6 +325,24 @@ async fn what_a_client_has_for_itself_is_closed_with_it_and_with_its_backend() {
 }
 
 #[tokio::test]
+async fn another_version_is_another_connection_as_soon_as_the_change_is_answered() {
+    for engine in ENGINES {
+        let told = told().await;
+        let proxy = announcing(engine, &told.backend, ProxyVersion::V1).await;
+        let mut client = proxy.h1().await;
+        for count in ["1", "2"] {
+            assert!(client.get("/").await.text().ends_with(&format!(" {count}")));
+        }
+        let mut pool = pool("v1", 100, &[told.backend.spec_address()]);
+        pool.proxy_protocol = Some(ProxyVersion::V2);
+        let (service, name) = ("shop".into(), "blue".into());
+        proxy.apply(Command::PutPool { service, name, pool }).await.unwrap();
+        assert!(client.get("/").await.text().ends_with(" 1"), "a fresh connection");
+        assert_eq!(told.headers.lock().unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
 async fn probes_say_that_they_are_the_proxys_own() {
     let told = told().await;
     let mut blue = pool("v1", 100, &[told.backend.spec_address()]);

@@ -2,7 +2,10 @@
 //! open requests of what left can only fall, and 0 is final.
 
 use super::{Drain, leaving::Left, parts::later};
-use crate::{live::LiveBackend, spec::Name};
+use crate::{
+    live::{Clock, LiveBackend},
+    spec::Name,
+};
 use jiff::Timestamp;
 use std::{
     sync::Arc,
@@ -35,11 +38,18 @@ pub(super) struct Step {
 impl Drains {
     /// Begins to drain a backend that gets no new requests any more, and returns the drain's id. The
     /// workers must be told to close its idle connections.
-    pub(super) fn begin(&mut self, left: &Left, timeout: Duration, now: Instant) -> Name {
+    pub(super) fn begin(
+        &mut self,
+        left: &Left,
+        timeout: Duration,
+        now: Instant,
+        clock: Clock,
+    ) -> Name {
         self.begun += 1;
         let id: Name = format!("d-{}", self.begun).into();
         let since = Timestamp::now();
-        left.backend.set_closing(true);
+        let from = clock.at(now);
+        left.backend.leave(from.millis(), (from + timeout).millis());
         self.active.push(Active {
             drain: Drain {
                 id: id.clone(),

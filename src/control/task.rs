@@ -419,7 +419,7 @@ impl Control {
         plan.placed.iter().for_each(|placed| self.connectors.equip(&placed.backend));
         // Before the swap: no connection of what comes back may be closed after its first request.
         for placed in plan.placed.iter().filter(|placed| !placed.drained()) {
-            placed.backend.set_closing(false);
+            placed.backend.stay();
             self.drains.take_back(&placed.backend);
         }
         let next = snapshot(revision, &plan, &desired.salts, &listeners);
@@ -444,7 +444,7 @@ impl Control {
             let specs = [&*self.desired.spec, before];
             let service = specs.iter().find_map(|spec| spec.services.get(service));
             let timeout = service.map_or(Duration::ZERO, |service| service.timeouts.drain);
-            ids.push(self.drains.begin(left, timeout, now));
+            ids.push(self.drains.begin(left, timeout, now, self.live.clock));
         }
         ids
     }

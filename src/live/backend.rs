@@ -4,7 +4,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
 /// One address of a pool while anything of it is left: a place in the table, a request in flight, an
@@ -23,6 +23,8 @@ pub struct LiveBackend {
     tls_epoch: AtomicU32,
     /// It has left: idle connections are closed, none is kept.
     closing: AtomicBool,
+    leaves_from: AtomicU64,
+    leaves_until: AtomicU64,
     /// The drain's deadline has passed: what is still in flight is cancelled.
     cut: AtomicBool,
     cells: PerCore<Cell>,
@@ -107,6 +109,8 @@ impl LiveBackend {
             tls: Mutex::default(),
             tls_epoch: AtomicU32::new(0),
             closing: AtomicBool::new(false),
+            leaves_from: AtomicU64::new(0),
+            leaves_until: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             cells: PerCore::new(cores),
         });
@@ -242,9 +246,23 @@ impl LiveBackend {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// From now on idle connections are closed (`true`), or kept again (`false`, an undrain).
-    pub fn set_closing(&self, closing: bool) {
-        self.closing.store(closing, Ordering::Release);
+    /// It drains from now on: idle connections are closed, and tunnels end one after the other. `from` and
+    /// `until` are the milliseconds of the process's clock in between which that is.
+    pub fn leave(&self, from: u64, until: u64) {
+        self.leaves_from.store(from, Ordering::Relaxed);
+        self.leaves_until.store(until, Ordering::Relaxed);
+        self.closing.store(true, Ordering::Release);
+    }
+
+    /// Idle connections are kept again (an undrain).
+    pub fn stay(&self) {
+        self.closing.store(false, Ordering::Release);
+    }
+
+    /// From when until when it drains, if it does.
+    pub fn leaves(&self) -> Option<(u64, u64)> {
+        let time = |at: &AtomicU64| at.load(Ordering::Relaxed);
+        self.is_closing().then(|| (time(&self.leaves_from), time(&self.leaves_until)))
     }
 
     pub fn is_cut(&self) -> bool {

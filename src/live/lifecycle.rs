@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// Where the process is in its life. Goes forward only.
@@ -13,22 +14,37 @@ pub enum Phase {
     Ended,
 }
 
-pub struct Lifecycle(watch::Sender<Phase>);
+pub struct Lifecycle {
+    phase: watch::Sender<Phase>,
+    /// When the drain ends, in the process's milliseconds.
+    ends: AtomicU64,
+}
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self(watch::Sender::new(Phase::Starting))
+        Self { phase: watch::Sender::new(Phase::Starting), ends: AtomicU64::new(0) }
     }
 }
 
 impl Lifecycle {
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        *self.phase.borrow()
+    }
+
+    /// Drains from now on, until `ends`.
+    pub fn drain(&self, ends: u64) {
+        self.ends.store(ends, Ordering::Relaxed);
+        self.advance(Phase::Draining);
+    }
+
+    /// When the drain ends, in the process's milliseconds.
+    pub fn ends(&self) -> u64 {
+        self.ends.load(Ordering::Relaxed)
     }
 
     /// Goes forward to `phase`; never back.
     pub fn advance(&self, phase: Phase) {
-        self.0.send_if_modified(|current| {
+        self.phase.send_if_modified(|current| {
             let forward = phase > *current;
             if forward {
                 *current = phase;
@@ -38,6 +54,6 @@ impl Lifecycle {
     }
 
     pub fn subscribe(&self) -> watch::Receiver<Phase> {
-        self.0.subscribe()
+        self.phase.subscribe()
     }
 }

@@ -19,6 +19,10 @@ pub(super) struct Flights {
     open: RefCell<Slab<Rc<Flight>>>,
     /// Memory for the next ones.
     spare: RefCell<Vec<Rc<Flight>>>,
+    /// The process ends: from when until when, in milliseconds.
+    ending: Cell<Option<(u64, u64)>>,
+    /// Tunnels that were given a moment to end so far.
+    farewells: Cell<u32>,
     /// Woken when the first ticket is taken, so that an idle core need not sweep.
     busy: Notify,
 }
@@ -35,6 +39,10 @@ pub(super) struct Flight {
     /// The same for the whole request.
     limit: Cell<u64>,
     verdict: Cell<Option<Reason>>,
+    /// When a tunnel is to end because its backend drains; 0: nobody knows yet.
+    farewell: Cell<u64>,
+    /// That moment has come.
+    leaves: Cell<bool>,
     /// A sweep has met it.
     slow: Cell<bool>,
     ended: Cell<bool>,
@@ -60,6 +68,8 @@ impl Flights {
             deadline: Cell::new((u64::MAX, Reason::ResponseTimeout)),
             limit: Cell::new(u64::MAX),
             verdict: Cell::new(None),
+            farewell: Cell::new(0),
+            leaves: Cell::new(false),
             slow: Cell::new(false),
             ended: Cell::new(false),
             waker: RefCell::new(None),
@@ -106,15 +116,39 @@ impl Flights {
                 && let Some(reason) = flight.judge(now_millis)
             {
                 judged.push((flight.clone(), reason));
-            } else if !flight.slow.replace(true)
-                && let Some(waker) = flight.waker.borrow().as_ref()
-            {
-                waker.wake_by_ref();
+                continue;
+            }
+            let is_told = flight.kind.get() == Kind::Tunnel && self.sees_off(flight, now_millis);
+            if !flight.slow.replace(true) || is_told {
+                flight.wake();
             }
         }
         for (flight, reason) in judged {
             flight.fail(reason);
         }
+    }
+
+    /// The process ends in this time, and its tunnels one after the other.
+    pub(super) fn end(&self, from: u64, until: u64) {
+        self.ending.set(Some((from, until)));
+    }
+
+    /// Whether it is time for a tunnel to end, which is said once. Those of a backend that drains do so spread
+    /// over the first three quarters of its time, so that their clients do not all come back at once.
+    fn sees_off(&self, flight: &Flight, now: u64) -> bool {
+        let Some((from, until)) = flight.upstream.backend.leaves().or(self.ending.get()) else {
+            flight.farewell.set(0);
+            return false;
+        };
+        if flight.farewell.get() == 0 {
+            let nth = self.farewells.get().wrapping_add(1);
+            self.farewells.set(nth);
+            // The golden ratio's multiples fall evenly, however many there will be.
+            let part = u128::from(nth.wrapping_mul(0x9e37_79b9));
+            let span = u128::from(until.saturating_sub(from)) * 3 / 4;
+            flight.farewell.set(from.saturating_add(((span * part) >> 32) as u64).max(1));
+        }
+        now >= flight.farewell.get() && !flight.leaves.replace(true)
     }
 
     /// Ends everything with the same verdict.
@@ -186,6 +220,17 @@ impl Flight {
         self.slow.get()
     }
 
+    /// Its tunnel is to end, because the backend drains.
+    pub(super) fn is_to_leave(&self) -> bool {
+        self.leaves.get()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
     pub(super) fn verdict(&self) -> Option<Reason> {
         self.verdict.get()
     }
@@ -237,5 +282,41 @@ impl Drop for Ticket {
         if spare.len() < MOST_SPARE {
             spare.push(self.flight.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::{HealthState, LiveBackend, LivePool, Slots};
+
+    #[test]
+    fn tunnels_of_a_backend_that_drains_end_one_after_the_other() {
+        let pool = LivePool::new(1, "shop".into(), "blue".into(), "v1".into());
+        let address = "127.0.0.1:1".parse().unwrap();
+        let slot = Slots::default().take();
+        let backend = LiveBackend::new(1, address, pool, HealthState::Healthy, 0, slot);
+        let upstream = Upstream::new(backend.clone());
+        let flights = Rc::new(Flights::default());
+        let tickets: Vec<Ticket> = (0..100)
+            .map(|_| {
+                let ticket = flights.begin(0, upstream.clone());
+                ticket.turn(Kind::Tunnel);
+                ticket
+            })
+            .collect();
+        let told = |now| {
+            flights.sweep(now);
+            tickets.iter().filter(|ticket| ticket.flight.is_to_leave()).count()
+        };
+        assert_eq!(told(1_500), 0, "it does not drain");
+        backend.leave(2_000, 3_000);
+        for tenth in 1..=10 {
+            let told = told(2_000 + 75 * tenth) as i64;
+            assert!((told - 10 * tenth as i64).abs() <= 2, "{told} after {tenth} tenths");
+        }
+        backend.stay();
+        flights.sweep(4_000);
+        assert!(tickets.iter().all(|ticket| ticket.flight.verdict().is_none()));
     }
 }

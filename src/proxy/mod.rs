@@ -20,6 +20,7 @@ mod secured;
 mod tries;
 mod tunnel;
 mod upstream;
+mod websocket;
 mod withheld;
 mod worker;
 

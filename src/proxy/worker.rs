@@ -60,6 +60,7 @@ async fn run(core: Rc<Core>) {
             _ = tick.tick() => core.tidy(),
         }
     }
+    core.flights.end(core.now_millis(), core.live.lifecycle.ends());
     // What was added just before is drained like the others.
     listening.follow();
     listening.close().await;

@@ -21,7 +21,7 @@ const MOST_WORKS: usize = 32;
 
 pub(in crate::proxy) struct Desk {
     /// Where everything is read to; nobody holds it longer than one poll.
-    pub(super) scratch: RefCell<Box<[u8]>>,
+    pub(in crate::proxy) scratch: RefCell<Box<[u8]>>,
     #[expect(clippy::vec_box, reason = "they go in and out without being moved")]
     works: RefCell<Vec<Box<Work>>>,
     pub(in crate::proxy) deadlines: Deadlines,

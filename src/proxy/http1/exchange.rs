@@ -24,6 +24,7 @@ use crate::{
         headers::{Added, Changes, Sink, add_to_backend, to_backend},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
+        tunnel::Tunnel,
         upstream::connect,
     },
 };
@@ -48,13 +49,23 @@ pub(super) enum After {
 
 /// The backend has switched: what goes on as a tunnel.
 pub(super) struct Switched {
-    pub(super) backend: Stream,
-    pub(super) ticket: Ticket,
-    /// The head that says 101, and what came behind it.
-    pub(super) to_client: Outbox,
+    backend: Stream,
+    ticket: Ticket,
+    /// The head that says 101.
+    head: Vec<u8>,
+    /// What came behind it.
+    to_client: Vec<u8>,
     /// What the client has sent since it asked.
-    pub(super) to_backend: Outbox,
-    pub(super) idle: Duration,
+    to_backend: Vec<u8>,
+    idle: Duration,
+    websocket: bool,
+}
+
+impl Switched {
+    pub(super) fn with(self, client: Stream) -> Tunnel<Stream, Stream> {
+        let Self { backend, ticket, head, to_client, to_backend, idle, websocket } = self;
+        Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket }
+    }
 }
 
 /// How a request was answered.
@@ -355,12 +366,12 @@ fn switched(
     ahead: &mut Outbox,
     download: &mut Download,
 ) -> Box<Switched> {
-    let mut to_client = std::mem::take(&mut download.out);
-    to_client.extend(&download.partial);
     Box::new(Switched {
         backend: backend.stream,
-        to_client,
-        to_backend: std::mem::take(ahead),
+        head: download.out.rest().to_vec(),
+        to_client: std::mem::take(&mut download.partial),
+        to_backend: ahead.rest().to_vec(),
+        websocket: download.websocket,
         idle: assignment.policy.timeouts.tunnel_idle,
         ticket: assignment.ticket,
     })

@@ -16,13 +16,12 @@ mod relay;
 mod response;
 mod scan;
 mod session;
-mod tunnel;
 mod work;
 
 pub(super) use conn::Conn;
 pub(super) use desk::Desk;
 
-use super::{connection::ClientConnection, hyper};
+use super::{connection::ClientConnection, hyper, tunnel};
 use crate::net::Stream;
 use exchange::After;
 use session::{Said, Session};
@@ -49,7 +48,7 @@ pub(super) async fn serve(connection: Rc<ClientConnection>, client: Stream) {
             After::Close => return,
             After::Tunnel(switched) => {
                 let Session { connection, client, .. } = session;
-                spawn_local(tunnel::run(connection, client, switched));
+                spawn_local(tunnel::run(connection, switched.with(client)));
                 return;
             }
         }

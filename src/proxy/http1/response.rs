@@ -13,7 +13,7 @@ use crate::{
         fields::{Known, Lines, connection_options, is_named},
         framing::{Framing, Length},
         headers::{Declared, Marks, Sink, keep_alive_timeout, mark, to_client},
-        tunnel::is_agreed,
+        tunnel::{is_agreed, is_websocket},
     },
     spec::ListenerLimits,
 };
@@ -161,6 +161,7 @@ pub(super) fn answer(
         wire.line(b"upgrade", protocol);
         out.extend(b"\r\n");
         download.stage = Stage::Switched;
+        download.websocket = is_websocket(protocol);
         return Ok(None);
     }
     let outgoing = match length {

@@ -343,6 +343,8 @@ pub(super) struct Download {
     pub(super) reusable: bool,
     /// The client's connection ends with this response.
     pub(super) closes: bool,
+    /// What the backend switched to is a WebSocket.
+    pub(super) websocket: bool,
     /// The client did not take all that it was offered last.
     pub(super) slow: bool,
 }

@@ -6,6 +6,7 @@ use super::{
         failure::Failure,
         framing::Framing,
         headers::{Declared, Marks, to_client},
+        tunnel::{is_agreed, is_websocket},
     },
     body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
     conn::is_framed_twice,
@@ -72,10 +73,11 @@ pub(super) fn answer(
         let mut headers = HeaderMap::new();
         to_client(response.headers(), None, &Marks::default(), &mut headers);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
-        let clock = core.live.clock;
-        let ends = tunnel::Ends { client, backend, conn, connection: connection.clone() };
-        tokio::task::spawn_local(tunnel::run(ends, ticket, clock, policy.timeouts.tunnel_idle));
+        headers.insert(header::UPGRADE, protocol.clone());
+        let websocket = is_websocket(protocol.as_bytes());
+        let connection = connection.clone();
+        let ends = tunnel::Ends { client, backend, conn, connection, websocket };
+        tokio::task::spawn_local(tunnel::run(ends, ticket, policy.timeouts.tunnel_idle));
         return Ok(Answer::Whole(with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None)));
     }
     let (head, incoming) = response.into_parts();
@@ -143,5 +145,5 @@ fn with_head(
 fn agreed(asked: &HeaderValue, headers: &HeaderMap) -> Option<HeaderValue> {
     let mut answers = headers.get_all(header::UPGRADE).iter();
     let (answer, None) = (answers.next()?, answers.next()) else { return None };
-    super::super::tunnel::is_agreed(asked.as_bytes(), answer.as_bytes()).then(|| answer.clone())
+    is_agreed(asked.as_bytes(), answer.as_bytes()).then(|| answer.clone())
 }
