@@ -14,6 +14,7 @@ mod headers;
 mod http1;
 mod hyper;
 mod record;
+mod redirect;
 mod retry;
 mod secured;
 mod tries;
