@@ -15,6 +15,7 @@ mod http1;
 mod hyper;
 mod queue;
 mod record;
+mod redirect;
 mod retry;
 mod secured;
 mod tries;
