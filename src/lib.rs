@@ -36,8 +36,10 @@
 //! once and knows no engine: `proxy/head.rs` judges it, with `proxy/framing.rs` where its body ends;
 //! `proxy/decide.rs` borrows the snapshot once, in a closure that cannot cross an await, and comes back with
 //! a ticket (`proxy/flight.rs`): the backend knows of the request from then until its last byte.
-//! `proxy/headers.rs` says what becomes of its fields (`proxy/withheld.rs` keeps back what denied pins read), `proxy/tries.rs` what is sent again and where to,
-//! `proxy/record.rs` counts it once, in this core's own cells.
+//! `proxy/headers.rs` says what becomes of its fields (`proxy/withheld.rs` keeps back what denied pins read),
+//! `proxy/tries.rs` what is sent again and where to, be it to the pool that rescues, `proxy/record.rs` counts it
+//! once, in this core's own cells. Where a service has a limit, `live/gate.rs` lets requests in, and who must wait
+//! does so in `proxy/queue.rs`, and is decided anew.
 //!
 //! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,
 //! `scan/` judges its bytes, `exchange.rs` decides and keeps the ticket, `relay.rs` moves both directions

@@ -47,7 +47,12 @@ impl Maker {
             slot,
         );
         let pools = vec![PoolEntry { pool, backends: vec![backend.clone()] }];
-        let service = LiveService { name: "shop".into(), slot: self.service.clone(), pools };
+        let service = LiveService {
+            name: "shop".into(),
+            slot: self.service.clone(),
+            gate: Arc::default(),
+            pools,
+        };
         let snapshot = Snapshot {
             revision,
             table: RoutingTable::default(),

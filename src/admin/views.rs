@@ -140,6 +140,8 @@ pub(super) struct BackendView {
     weight: u32,
     /// It may get requests.
     healthy: bool,
+    /// It is left out because it failed requests or connections.
+    ejected: bool,
     #[schema(inline)]
     state: State,
     /// Requests in flight.
@@ -297,6 +299,7 @@ impl PoolView {
                     address: backend.address.to_string(),
                     weight: backend.weight.get(),
                     healthy: live.health.is_available(),
+                    ejected: live.health.is_ejected(),
                     state: State::of(backend.drained || pool.drained, in_flight),
                     in_flight: in_flight.total(),
                     in_flight_by_kind: in_flight.into(),

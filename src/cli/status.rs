@@ -63,6 +63,8 @@ struct Backend {
     address: String,
     weight: u32,
     healthy: bool,
+    #[serde(default)]
+    ejected: bool,
     state: String,
     in_flight: u64,
 }
@@ -153,6 +155,8 @@ fn backends(service: &Service, colours: bool) -> String {
         for backend in &pool.backends {
             let health = if backend.healthy {
                 Cell::new("healthy").fg(Color::Green)
+            } else if backend.ejected {
+                Cell::new("ejected").fg(Color::Red)
             } else {
                 Cell::new("unhealthy").fg(Color::Red)
             };
@@ -267,7 +271,9 @@ mod tests {
         let pool = json!({"name": "blue", "version": "v1", "weight": 95, "effective_weight": 0.95,
             "state": "active", "in_flight": open, "rate": 12.34, "error_rate": 0.0123, "p50": 0.00123,
             "p95": 0.0456, "p99": 1.5,
-            "backends": [backend("127.0.0.1:1", true), backend("127.0.0.1:2", false)]});
+            "backends": [backend("127.0.0.1:1", true), backend("127.0.0.1:2", false),
+                json!({"address": "127.0.0.1:3", "weight": 1, "healthy": false, "ejected": true,
+                    "state": "active", "in_flight": 0})]});
         serde_json::from_value(json!({"name": "shop", "pools": [pool]})).unwrap()
     }
 
@@ -279,7 +285,7 @@ mod tests {
         assert_eq!(
             lines[1],
             [
-                "shop", "blue", "v1", "active", "95", "95.0%", "1/2", "3", "12.3", "1.2%",
+                "shop", "blue", "v1", "active", "95", "95.0%", "1/3", "3", "12.3", "1.2%",
                 "1.23ms", "45.6ms", "1.50s"
             ]
         );
@@ -292,6 +298,7 @@ mod tests {
         let text = backends(&shop(), false);
         assert!(text.contains("127.0.0.1:2"), "{text}");
         assert_eq!(text.matches("unhealthy").count(), 1);
+        assert_eq!(text.matches("ejected").count(), 1);
     }
 
     #[test]

@@ -93,6 +93,7 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     if let Some(tls) = &listener.tls {
         keys.set("tls", tls::listener_tls(tls, detail));
     }
+    keys.other("redirect_https", &listener.redirect_https, &false, |it| (*it).into());
     keys.into_value()
 }
 
@@ -144,6 +145,10 @@ impl Keys {
 
     fn number(&mut self, key: &str, value: u32, default: u32) {
         self.other(key, &value, &default, |value| (*value).into());
+    }
+
+    fn percent(&mut self, key: &str, value: u32, default: u32) {
+        self.other(key, &value, &default, |value| format!("{value}%").into());
     }
 
     /// Sets `key` if there is anything in the section.

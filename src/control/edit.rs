@@ -95,6 +95,8 @@ fn delete_pool(spec: &mut Spec, service_name: &Name, name: &Name) -> Result<(), 
     let service = service_of(spec, service_name)?;
     let why = if service.pins.iter().any(|pin| pin.pool == *name) {
         "a pin names it; remove the pin first"
+    } else if service.rescue.as_ref().is_some_and(|rescue| rescue.to == *name) {
+        "`rescue` names it; change that first"
     } else if service.pools.len() == 1 {
         "it is the only one; create another first"
     } else if weight == service.total_weight() {

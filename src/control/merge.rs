@@ -117,7 +117,15 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.health_check,
         ),
         ejection: by_field!(
-            Ejection { consecutive },
+            Ejection {
+                consecutive,
+                success_rate_percent,
+                window,
+                min_requests,
+                duration,
+                longest,
+                at_most_percent
+            },
             base.map(|b| &b.ejection),
             &file.ejection,
             &ours.ejection
@@ -129,7 +137,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.timeouts
         ),
         limits: by_field!(
-            ServiceLimits { body_bytes },
+            ServiceLimits { body_bytes, in_flight, queue, queue_timeout, backend_in_flight },
             base.map(|b| &b.limits),
             &file.limits,
             &ours.limits
@@ -140,6 +148,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &file.retries,
             &ours.retries
         ),
+        rescue: pick(base.map(|b| &b.rescue), &file.rescue, &ours.rescue),
         unhealthy_pool: pick(
             base.map(|b| &b.unhealthy_pool),
             &file.unhealthy_pool,

@@ -6,6 +6,7 @@
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
 //! - `prober`, `probe`: which backends are well
+//! - `ejector`: which backends are left out because their requests fail
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `task`: the loop that holds it all together
 
@@ -14,6 +15,7 @@ mod connectors;
 mod desired;
 mod drain;
 mod edit;
+mod ejector;
 mod handle;
 mod leaving;
 mod listeners;

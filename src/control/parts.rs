@@ -2,7 +2,7 @@
 //! speaks of, carrying over all that stays.
 
 use crate::{
-    live::{HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slot, Slots},
+    live::{Ejected, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
     spec::{Backend, BackendAddress, HealthCheck, Name, Pool, ProxyVersion, Service, Spec, Weight},
 };
 use std::{
@@ -66,7 +66,7 @@ impl Placed {
     }
 
     /// It gets requests while it is healthy.
-    fn in_service(&self) -> bool {
+    pub(super) fn in_service(&self) -> bool {
         !self.drained() && self.settings.weight > Weight::ZERO
     }
 
@@ -132,8 +132,8 @@ impl Parts {
             .chain(self.placed.iter().map(|placed| &placed.backend))
             .map(|backend| ((Arc::as_ptr(&backend.pool), &backend.address), backend))
             .collect();
-        let slots: HashMap<&Name, &Arc<Slot>> =
-            self.services.iter().map(|service| (&service.name, &service.slot)).collect();
+        let known: HashMap<&Name, &LiveService> =
+            self.services.iter().map(|service| (&service.name, service)).collect();
         let mut plan = Plan { effective: spec.clone(), services: Vec::new(), placed: Vec::new() };
         for (name, service) in &spec.services {
             let mut pools = Vec::with_capacity(service.pools.len());
@@ -155,9 +155,11 @@ impl Parts {
                 pools.push(PoolEntry { pool: live, backends });
                 plan.placed.extend(placed);
             }
-            let slot = slots.get(name).copied().cloned();
-            let slot = slot.unwrap_or_else(|| Arc::new(self.service_slots.take()));
-            plan.services.push(LiveService { name: name.clone(), slot, pools });
+            let (slot, gate) = match known.get(name) {
+                Some(known) => (known.slot.clone(), known.gate.clone()),
+                None => (Arc::new(self.service_slots.take()), Arc::default()),
+            };
+            plan.services.push(LiveService { name: name.clone(), slot, gate, pools });
         }
         plan
     }
@@ -305,8 +307,8 @@ impl Parts {
         let backend =
             LiveBackend::new(self.cores, address.clone(), live.clone(), protocol, health, slot);
         backend.set_announces(site.pool.proxy_protocol);
-        if known.is_some_and(|health| health.is_ejected()) {
-            backend.health.eject();
+        if known.is_some_and(|health| health.is_ejected_for(Ejected::Unreachable)) {
+            backend.health.eject(Ejected::Unreachable);
         }
         backend
     }

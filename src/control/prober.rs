@@ -6,7 +6,7 @@ use super::{
     probe::{jittered, part_of, probe, reconnect},
 };
 use crate::{
-    live::{HealthState, LiveBackend},
+    live::{Ejected, HealthState, LiveBackend},
     spec::{HealthCheck, ServiceTimeouts, Spec},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -81,7 +81,7 @@ impl Prober {
                     trust(backend, now_millis);
                 }
             }
-            self.look_after_ejected(&mut watch, connect);
+            self.look_after_lost(&mut watch, connect);
             self.watches.insert(key, watch);
         }
     }
@@ -93,8 +93,8 @@ impl Prober {
             return;
         }
         let backend = &watch.backend;
-        if report.result.is_ok() && backend.health.is_ejected() {
-            backend.health.readmit(now_millis);
+        if report.result.is_ok() && backend.health.is_ejected_for(Ejected::Unreachable) {
+            backend.health.readmit(Ejected::Unreachable, now_millis);
             log(backend, "backend readmitted", "it can be reached again");
         }
         match &watch.check {
@@ -103,8 +103,9 @@ impl Prober {
         }
     }
 
-    fn look_after_ejected(&mut self, watch: &mut Watch, connect: Duration) {
-        if watch.check.is_some() || watch.task.is_some() || !watch.backend.health.is_ejected() {
+    fn look_after_lost(&mut self, watch: &mut Watch, connect: Duration) {
+        let is_lost = watch.backend.health.is_ejected_for(Ejected::Unreachable);
+        if watch.check.is_some() || watch.task.is_some() || !is_lost {
             return;
         }
         let backend = watch.backend.clone();

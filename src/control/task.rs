@@ -6,6 +6,7 @@ use super::{
     connectors::Connectors,
     desired::{Applied, Desired},
     drain::{self, Drains},
+    ejector::Ejector,
     handle::Message,
     leaving::{Left, in_flight, left, left_before},
     listeners,
@@ -103,6 +104,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         parts,
         drains: Drains::default(),
         prober,
+        ejector: Ejector::default(),
         waiting: Vec::new(),
         recheck: true,
         file,
@@ -138,6 +140,7 @@ struct Control {
     parts: Parts,
     drains: Drains,
     prober: Prober,
+    ejector: Ejector,
     waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
     recheck: bool,
@@ -234,6 +237,9 @@ impl Control {
         if let Some(pools) = self.parts.sweep(now, self.desired.spec.metrics_linger) {
             self.live.set_pools(pools);
         }
+        let readmitted =
+            self.ejector.step(self.parts.placed(), &self.desired.spec, now, self.live.clock);
+        self.recheck |= readmitted;
         self.retry_waiting(now).await;
         self.look_if_ready(now);
     }
@@ -248,6 +254,7 @@ impl Control {
             .chain(drains)
             .chain(starting.then_some(self.ready_by))
             .chain(self.parts.next_deadline())
+            .chain(self.ejector.next_deadline())
             .min()
             .unwrap_or_else(|| later(now, Duration::MAX))
     }
@@ -452,6 +459,7 @@ impl Control {
     fn watch(&mut self) {
         let now = self.live.clock.now_millis();
         self.prober.follow(self.parts.placed(), &self.desired.spec, now);
+        self.ejector.follow(self.parts.placed());
     }
 
     fn look_if_ready(&self, now: Instant) {

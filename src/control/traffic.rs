@@ -2,7 +2,7 @@
 
 use super::parts::{Parts, Placed};
 use crate::{
-    live::HealthState,
+    live::{Ejected, HealthState},
     spec::{Backend, Name, Service, Spec, Weight},
 };
 
@@ -94,8 +94,10 @@ fn state(placed: &Placed) -> &'static str {
         "has not passed a health check yet"
     } else if health.state() == HealthState::Unhealthy {
         "fails its health checks"
-    } else if health.is_ejected() {
+    } else if health.is_ejected_for(Ejected::Unreachable) {
         "cannot be connected to"
+    } else if health.is_ejected() {
+        "is left out because its requests failed"
     } else {
         "is healthy"
     }

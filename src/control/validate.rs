@@ -47,11 +47,12 @@ fn service_problems(name: &Name, service: &Service, problems: &mut Vec<String>) 
             list(service.pools.keys())
         ));
     }
-    for pin in &service.pins {
-        if !service.pools.contains_key(&pin.pool) {
+    let pins = service.pins.iter().map(|pin| ("a pin", &pin.pool));
+    let rescue = service.rescue.iter().map(|rescue| ("`rescue`", &rescue.to));
+    for (what, pool) in pins.chain(rescue) {
+        if !service.pools.contains_key(pool) {
             problems.push(format!(
-                "a pin of service `{name}` names pool `{}`, which does not exist; {}",
-                pin.pool,
+                "{what} of service `{name}` names pool `{pool}`, which does not exist; {}",
                 known("pools", service.pools.keys())
             ));
         }

@@ -47,8 +47,11 @@ struct Cell {
     finished: Counter,
     cut: Counter,
     connect_errors: Counter,
-    /// When the backend had become available that these errors are of, in the process's milliseconds.
-    errors_since: Counter,
+    /// Failures of any kind in a row, and all of them.
+    failures: Counter,
+    failed: Counter,
+    /// When the backend had become available that the rows are of, in the process's milliseconds.
+    rows_since: Counter,
 }
 
 /// What a request in flight is doing.
@@ -181,14 +184,48 @@ impl LiveBackend {
 
     /// Connect errors in a row, as `core` sees them, since the backend last became available.
     pub fn connect_failed(&self, core: usize) -> u64 {
-        let Cell { connect_errors, errors_since, .. } = self.cells.of(core);
-        let since = self.health.since_millis();
-        if errors_since.get() != since {
-            errors_since.set(since);
-            connect_errors.set(0);
+        let cell = self.row(core);
+        cell.connect_errors.add(1);
+        cell.connect_errors.get()
+    }
+
+    /// An attempt has failed by the backend's fault: so many in a row have, as `core` sees them, since the backend
+    /// last became available.
+    pub fn attempt_failed(&self, core: usize) -> u64 {
+        let cell = self.row(core);
+        cell.failed.add(1);
+        cell.failures.add(1);
+        cell.failures.get()
+    }
+
+    /// An answer was cut short by the backend's fault.
+    pub fn answer_cut(&self, core: usize) {
+        self.cells.of(core).failed.add(1);
+    }
+
+    /// It gave a good answer.
+    pub fn attempt_succeeded(&self, core: usize) {
+        let failures = &self.cells.of(core).failures;
+        if failures.get() != 0 {
+            failures.set(0);
         }
-        connect_errors.add(1);
-        connect_errors.get()
+    }
+
+    /// Attempts that failed by its fault, over all cores.
+    pub fn failed(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.failed.get()).sum()
+    }
+
+    /// What was before the backend last became available is forgotten.
+    fn row(&self, core: usize) -> &Cell {
+        let cell = self.cells.of(core);
+        let since = self.health.since_millis();
+        if cell.rows_since.get() != since {
+            cell.rows_since.set(since);
+            cell.connect_errors.set(0);
+            cell.failures.set(0);
+        }
+        cell
     }
 
     pub fn connect_succeeded(&self, core: usize) {
@@ -280,20 +317,34 @@ impl LiveBackend {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::Slots;
+    use crate::live::{Ejected, Slots};
 
     #[test]
-    fn connect_errors_before_it_was_readmitted_do_not_count() {
+    fn failures_before_it_was_readmitted_do_not_count() {
         let pool = LivePool::new(1, "shop".into(), "blue".into(), "v1".into());
         let address = "127.0.0.1:1".parse().unwrap();
         let slot = Slots::default().take();
         let backend =
             LiveBackend::new(1, address, pool, PoolProtocol::H1, (HealthState::Healthy, 5), slot);
         assert_eq!([backend.connect_failed(0), backend.connect_failed(0)], [1, 2]);
-        assert!(backend.health.eject());
-        backend.health.readmit(7);
-        assert_eq!(backend.connect_failed(0), 1);
+        assert_eq!([backend.attempt_failed(0), backend.attempt_failed(0)], [1, 2]);
+        assert!(backend.health.eject(Ejected::Unreachable));
+        backend.health.readmit(Ejected::Unreachable, 7);
+        assert_eq!([backend.connect_failed(0), backend.attempt_failed(0)], [1, 1]);
         backend.connect_succeeded(0);
-        assert_eq!(backend.connect_failed(0), 1);
+        backend.attempt_succeeded(0);
+        assert_eq!([backend.connect_failed(0), backend.attempt_failed(0)], [1, 1]);
+        assert_eq!(backend.failed(), 4);
+    }
+
+    #[test]
+    fn a_backend_is_available_when_nothing_speaks_against_it() {
+        let health = Health::new(HealthState::Healthy, 0);
+        assert!(health.eject(Ejected::Failing) && !health.eject(Ejected::Failing));
+        assert!(health.eject(Ejected::Unreachable));
+        health.readmit(Ejected::Unreachable, 1);
+        assert!(!health.is_available() && health.is_ejected_for(Ejected::Failing));
+        health.readmit(Ejected::Failing, 2);
+        assert!(health.is_available() && !health.is_ejected());
     }
 }

@@ -4,6 +4,7 @@
 mod backend;
 mod cells;
 mod certificates;
+mod gate;
 mod health;
 mod lifecycle;
 mod listener;
@@ -16,7 +17,8 @@ mod stats;
 pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
 pub use certificates::{Certificates, SameName};
-pub use health::{Health, HealthState};
+pub use gate::{Entry, Gate, Permit, Place};
+pub use health::{Ejected, Health, HealthState};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use pool::LivePool;
@@ -42,7 +44,7 @@ pub struct Live {
     pub clock: Clock,
     pub published: Published,
     pub lifecycle: Lifecycle,
-    /// Woken when a backend was ejected, so that the control plane looks after it.
+    /// Woken when a backend was ejected or is suspected, so that the control plane looks after it.
     pub ejected: Notify,
     /// Where replies are counted that no pool stands for (`no_route`, bad requests).
     pub unrouted: Arc<LivePool>,

@@ -1,6 +1,9 @@
 use super::{InFlight, LiveBackend, PoolStats};
 use crate::spec::Name;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// One version of a service as long as its series are shown. A pool whose version label changes is
 /// another live pool.
@@ -10,6 +13,7 @@ pub struct LivePool {
     pub name: Name,
     pub version: Name,
     pub stats: PoolStats,
+    ejections: AtomicU64,
     backends: Mutex<Vec<Weak<LiveBackend>>>,
 }
 
@@ -20,6 +24,7 @@ impl LivePool {
             name,
             version,
             stats: PoolStats::new(cores),
+            ejections: AtomicU64::new(0),
             backends: Mutex::new(Vec::new()),
         })
     }
@@ -34,6 +39,15 @@ impl LivePool {
     pub fn backends(&self) -> Vec<Arc<LiveBackend>> {
         let backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         backends.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// One of its backends was ejected, by whoever.
+    pub fn record_ejection(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
     }
 
     pub fn in_flight(&self) -> InFlight {

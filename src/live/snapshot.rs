@@ -1,4 +1,4 @@
-use super::{LiveBackend, LiveListener, LivePool, Slot};
+use super::{Gate, LiveBackend, LiveListener, LivePool, Slot};
 use crate::{routing::RoutingTable, spec::Name};
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub struct LiveService {
     /// Where each core keeps the service's sequence of draws and its budgets; the same as long as the
     /// service exists.
     pub slot: Arc<Slot>,
+    /// Where its limit on requests in flight is kept; the same as long as the service exists.
+    pub gate: Arc<Gate>,
     /// Parallel to the pools of the table's service.
     pub pools: Vec<PoolEntry>,
 }

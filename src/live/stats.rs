@@ -101,6 +101,8 @@ pub enum Reason {
     TlsFailed,
     NoBackend,
     Overloaded,
+    /// As many as may wait for a place among those in flight.
+    QueueFull,
     /// Cancelled at the deadline of a drain.
     Draining,
     ResponseTimeout,
@@ -111,6 +113,8 @@ pub enum Reason {
     IdleTimeout,
     /// A call of gRPC came to a status that is the server's fault.
     GrpcStatus,
+    /// The backend answered 500 to 599, and the request was sent to another pool.
+    ServerError,
 }
 
 impl Fault {
@@ -126,7 +130,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -142,12 +146,14 @@ impl Reason {
         Self::TlsFailed,
         Self::NoBackend,
         Self::Overloaded,
+        Self::QueueFull,
         Self::Draining,
         Self::ResponseTimeout,
         Self::RequestDeadline,
         Self::ClientClosed,
         Self::IdleTimeout,
         Self::GrpcStatus,
+        Self::ServerError,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -167,12 +173,14 @@ impl Reason {
             Self::TlsFailed => "tls_failed",
             Self::NoBackend => "no_backend",
             Self::Overloaded => "overloaded",
+            Self::QueueFull => "queue_full",
             Self::Draining => "draining",
             Self::ResponseTimeout => "response_timeout",
             Self::RequestDeadline => "request_deadline",
             Self::ClientClosed => "client_closed",
             Self::IdleTimeout => "idle_timeout",
             Self::GrpcStatus => "grpc_status",
+            Self::ServerError => "server_error",
         }
     }
 
@@ -191,9 +199,10 @@ impl Reason {
             Self::ConnectFailed
             | Self::UpstreamReset
             | Self::BadResponse
+            | Self::ServerError
             | Self::TlsFailed
             | Self::GrpcStatus => 502,
-            Self::NoBackend | Self::Overloaded | Self::Draining => 503,
+            Self::NoBackend | Self::Overloaded | Self::QueueFull | Self::Draining => 503,
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,
         }
@@ -246,6 +255,7 @@ struct Cell {
     upstream_connect: Histogram,
     failures: [[Counter; Reason::ALL.len()]; Fault::ALL.len()],
     retries: Counter,
+    rescued: Counter,
     drain_cut: Counter,
     pins_denied: Counter,
 }
@@ -260,6 +270,7 @@ impl Default for Cell {
             upstream_connect: Histogram::default(),
             failures: Default::default(),
             retries: Counter::default(),
+            rescued: Counter::default(),
             drain_cut: Counter::default(),
             pins_denied: Counter::default(),
         }
@@ -285,6 +296,7 @@ pub struct PoolTotals {
     /// By [`Fault`] and [`Reason`].
     pub failures: [[u64; Reason::ALL.len()]; Fault::ALL.len()],
     pub retries: u64,
+    pub rescued: u64,
     /// Requests cancelled at the deadline of a drain.
     pub drain_cut: u64,
     /// Requests that a pin to the pool would have held for, had they come from another network.
@@ -323,6 +335,11 @@ impl PoolStats {
         self.cells.of(core).retries.add(1);
     }
 
+    /// What failed here is sent to another pool.
+    pub fn record_rescue(&self, core: usize) {
+        self.cells.of(core).rescued.add(1);
+    }
+
     /// A request was cancelled at the deadline of a drain.
     pub(super) fn record_drain_cut(&self, core: usize) {
         self.cells.of(core).drain_cut.add(1);
@@ -342,6 +359,7 @@ impl PoolStats {
             upstream_connect: HistogramTotals::default(),
             failures: [[0; Reason::ALL.len()]; Fault::ALL.len()],
             retries: 0,
+            rescued: 0,
             drain_cut: 0,
             pins_denied: 0,
         });
@@ -357,6 +375,7 @@ impl PoolStats {
             totals.upstream_response.add(&cell.upstream_response);
             totals.upstream_connect.add(&cell.upstream_connect);
             totals.retries += cell.retries.get();
+            totals.rescued += cell.rescued.get();
             totals.drain_cut += cell.drain_cut.get();
             totals.pins_denied += cell.pins_denied.get();
         }

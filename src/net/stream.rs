@@ -76,17 +76,18 @@ impl Stream {
         !matches!(self.socket().take_error(), Ok(None))
     }
 
-    /// Returns when there is something to read, or nothing any more.
+    /// Returns when there is something to read, or nothing any more (`false`).
     ///
     /// # Errors
     /// When it is broken.
-    pub async fn readable(&mut self) -> io::Result<()> {
-        match self {
+    pub async fn readable(&mut self) -> io::Result<bool> {
+        let there = match self {
             // Readiness alone may be a false alarm.
-            Self::Tcp(stream) => stream.peek(&mut [0]).await.map(drop),
+            Self::Tcp(stream) => stream.peek(&mut [0]).await?,
             // It may have read ahead.
-            Self::Tls(stream) => stream.fill_buf().await.map(drop),
-        }
+            Self::Tls(stream) => stream.fill_buf().await?.len(),
+        };
+        Ok(there > 0)
     }
 
     /// Ready when everything that was taken has been handed to the kernel. TLS keeps what the kernel does not

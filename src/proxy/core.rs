@@ -1,10 +1,15 @@
 //! What one worker thread owns. Nothing here is shared: other cores have their own.
 
-use super::{flight::Flights, http1::Desk, retry::Budget, upstream::Upstream};
+use super::{
+    flight::Flights,
+    http1::Desk,
+    retry::{Again, Budget},
+    upstream::Upstream,
+};
 use crate::{
-    live::{Live, LiveBackend, Reason},
+    live::{Ejected, Live, LiveBackend, Reason},
     routing::{BalanceState, Policy, Sequence},
-    spec::{Name, Retries},
+    spec::{Ejection, Name},
 };
 use http::HeaderValue;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -143,23 +148,49 @@ impl Core {
         f(state)
     }
 
-    /// Takes one retry out of the budget of the service in `slot`, if there is one left.
-    pub(super) fn may_retry(&self, slot: usize, retries: &Retries) -> bool {
+    /// Takes one out of the budget of the service in `slot`, if there is one left.
+    pub(super) fn spend(&self, slot: usize, again: Again, percent: u32) -> bool {
         let now = self.now_millis();
         let mut services = self.services.borrow_mut();
-        services.get_mut(slot).is_some_and(|state| state.budget.retry(retries, now))
+        services.get_mut(slot).is_some_and(|state| state.budget.take(again, percent, now))
+    }
+
+    /// Another rescue would be within the budget of the service in `slot`.
+    pub(super) fn can_rescue(&self, slot: usize, percent: u32) -> bool {
+        let now = self.now_millis();
+        let services = self.services.borrow();
+        services.get(slot).is_some_and(|state| state.budget.has(Again::Rescue, percent, now))
     }
 
     /// A connection to a backend could not be opened; after `consecutive` in a row it is left out.
     pub(super) fn connect_failed(&self, backend: &LiveBackend, consecutive: u32) {
         let errors = backend.connect_failed(self.index);
-        if errors >= u64::from(consecutive) && backend.health.eject() {
+        if errors >= u64::from(consecutive) && backend.health.eject(Ejected::Unreachable) {
+            backend.pool.record_ejection();
             tracing::warn!(
                 service = %backend.pool.service, pool = %backend.pool.name,
                 backend = %backend.address, errors,
                 "backend ejected: it cannot be connected to"
             );
             self.live.ejected.notify_one();
+        }
+    }
+
+    /// An attempt has failed by the backend's fault; after some in a row the control plane judges it.
+    pub(super) fn attempt_failed(&self, backend: &LiveBackend, ejection: &Ejection) {
+        let row = backend.attempt_failed(self.index);
+        // Once more after as many again, should it have been let off.
+        if row.is_multiple_of(u64::from(ejection.consecutive)) {
+            backend.health.suspect();
+            self.live.ejected.notify_one();
+        }
+    }
+
+    /// The backend has given a valid answer; from a gateway that found nobody it is none.
+    pub(super) fn answered(&self, backend: &LiveBackend, status: u16, ejection: &Ejection) {
+        match status {
+            502..=504 => self.attempt_failed(backend, ejection),
+            _ => backend.attempt_succeeded(self.index),
         }
     }
 

@@ -4,18 +4,20 @@
 use super::{
     connection::ClientConnection,
     core::{Core, CorePolicy, ServiceState},
-    failure::Redirected,
+    failure::{Redirected, fault_of},
     fields::{Known, Lines, connection_options},
     flight::Ticket,
     head::{self, Facts, Head},
+    queue::{Turn, Waiting},
+    retry::Again,
     upstream::Upstream,
     withheld::Withheld,
 };
 use crate::{
-    live::{LiveBackend, LivePool, LiveService, PoolEntry, Reason, Snapshot},
+    live::{LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
     routing::{
-        Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, PoolSet, PoolTable,
-        RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
+        Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,
+        PoolTable, RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
     },
     spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
@@ -28,6 +30,8 @@ pub(super) struct Assignment {
     pub(super) policy: CorePolicy,
     /// Of the service, for this core's budgets.
     pub(super) service_slot: usize,
+    /// What fails here may be sent to the pool that rescues.
+    pub(super) rescuable: bool,
     /// The sticky cookie that the client is given.
     pub(super) issued: Option<Issued>,
     /// What the backend must not see.
@@ -48,6 +52,8 @@ pub(super) enum Refusal {
         /// Which would have had to answer it.
         pool: Option<Arc<LivePool>>,
     },
+    /// It may come to be decided again.
+    Waits(Waiting),
     /// Its route sends clients elsewhere.
     Redirected(Redirected),
 }
@@ -80,21 +86,26 @@ pub(super) struct Earlier<'a> {
     /// Slots of the backends that were tried.
     pub(super) tried: &'a [usize],
     pub(super) issued: Option<Issued>,
+    /// It goes to the pool that rescues.
+    pub(super) rescue: bool,
 }
 
 /// # Errors
-/// A redirect, `BadRequest`, `NoRoute`, or `NoBackend` of the pool that the request was for.
+/// A redirect, that it waits, `BadRequest`, `NoRoute`, or of the pool that the request was for `NoBackend`,
+/// `Overloaded` or `QueueFull`.
 pub(super) fn decide<L: Lines>(
     core: &Rc<Core>,
     query: &Query<'_, L>,
+    turn: Turn,
 ) -> Result<Assignment, Refusal> {
-    core.live.published.read(|snapshot| decide_on(snapshot, core, query))
+    core.live.published.read(|snapshot| decide_on(snapshot, core, query, turn))
 }
 
 fn decide_on<L: Lines>(
     snapshot: &Snapshot,
     core: &Rc<Core>,
     query: &Query<'_, L>,
+    turn: Turn,
 ) -> Result<Assignment, Refusal> {
     let head = query.head;
     if query.facts.names_fields && names_what_is_read(head.lines, snapshot) {
@@ -118,22 +129,23 @@ fn decide_on<L: Lines>(
     let live = &snapshot.services[number];
     let choice = Choice { service, live, core, now: query.now };
     let pools = service.pools.len();
-    let (backend, issued, policy) =
-        core.service(live.slot.index(), &live.name, pools, |state| {
-            if query.earlier.is_none() {
-                state.budget.request(choice.now);
-            }
-            let (backend, issued) = choice.make(&view, query, state)?;
-            Ok::<_, Refusal>((backend, issued, state.policy(policy, policy_number)))
-        })?;
-    let upstream = match backend.announces() {
-        None => core.upstream(backend),
-        Some(version) => query.connection.upstream(backend, version),
+    let (chosen, policy, permit) = core.service(live.slot.index(), &live.name, pools, |state| {
+        if matches!(turn, Turn::First) {
+            state.budget.request(choice.now);
+        }
+        let permit = choice.enter(turn, &view, query, state)?;
+        let chosen = choice.make(&view, query, state)?;
+        Ok::<_, Refusal>((chosen, state.policy(policy, policy_number), permit))
+    })?;
+    let upstream = match chosen.backend.announces() {
+        None => core.upstream(chosen.backend),
+        Some(version) => query.connection.upstream(chosen.backend, version),
     };
-    let ticket = core.flights.begin(core.index, upstream);
+    let ticket = core.flights.begin(core.index, upstream, permit);
     let service_slot = live.slot.index();
+    let rescuable = policy.rescue.is_some_and(|rescue| rescue.to != chosen.pool);
     let withheld = choice.withheld(&view, query.earlier.is_none());
-    Ok(Assignment { ticket, policy, service_slot, issued, withheld })
+    Ok(Assignment { ticket, policy, service_slot, rescuable, issued: chosen.issued, withheld })
 }
 
 fn redirected(redirect: &Redirect, view: &RequestView<'_, impl Fields>) -> Refusal {
@@ -144,6 +156,20 @@ fn redirected(redirect: &Redirect, view: &RequestView<'_, impl Fields>) -> Refus
         }
         None => Reason::BadRequest.into(),
     }
+}
+
+/// The pool that rescues for the service in `slot` can take requests.
+pub(super) fn has_rescuer(core: &Core, slot: usize) -> bool {
+    core.live.published.read(|snapshot| {
+        let mut services = snapshot.table.services.iter().zip(&snapshot.services);
+        services.find(|(_, live)| live.slot.index() == slot).is_some_and(|(service, live)| {
+            service.policy.rescue.is_some_and(|rescue| {
+                let (pool, entry) = (&service.pools[rescue.to], &live.pools[rescue.to]);
+                let has_room = |backend: &Arc<LiveBackend>| !is_full(&service.policy, backend);
+                !pool.drained && is_available(pool, entry) && entry.backends.iter().any(has_room)
+            })
+        })
+    })
 }
 
 /// A backend that reads the path more laxly would take it for one that has another route or pin: the raw path
@@ -189,29 +215,109 @@ struct Choice<'a> {
     now: u64,
 }
 
+struct Chosen<'a> {
+    /// An index into the service's pools.
+    pool: usize,
+    backend: &'a Arc<LiveBackend>,
+    /// The sticky key that was made up for it.
+    issued: Option<Issued>,
+}
+
 impl<'a> Choice<'a> {
-    /// The backend of the request, and the sticky key that was made up for it.
+    /// A place among the requests in flight, where there is a limit.
+    fn enter<L: Lines>(
+        &self,
+        turn: Turn,
+        view: &RequestView<'_, L>,
+        query: &Query<'_, L>,
+        state: &mut ServiceState,
+    ) -> Result<Option<Permit>, Refusal> {
+        let limits = &self.service.policy.limits;
+        let Some(limit) = limits.in_flight else { return Ok(None) };
+        let gate = &self.live.gate;
+        let late = match turn {
+            Turn::Granted(permit) | Turn::Again(Some(permit)) if permit.is_of(gate) => {
+                return Ok(Some(permit));
+            }
+            Turn::First | Turn::Granted(_) => None,
+            Turn::Again(_) => Some(Reason::Overloaded),
+            Turn::Late(reason) => Some(reason),
+        };
+        if let Some(permit) = gate.try_enter(limit.into()) {
+            return Ok(Some(permit));
+        }
+        let reason = late.unwrap_or(Reason::Overloaded);
+        if late.is_none() && limits.queue > 0 {
+            let waiting = Waiting {
+                gate: gate.clone(),
+                limit: limit.into(),
+                queue: limits.queue as usize,
+                timeout: limits.queue_timeout,
+            };
+            return Err(Refusal::Waits(waiting));
+        }
+        let (key, _) = self.key(view, query);
+        let pool = self.pool(view, None, key, state)?;
+        let pool = Some(self.live.pools[pool].pool.clone());
+        Err(Refusal::Failed { reason, pool })
+    }
+
     fn make<L: Lines>(
         &self,
         view: &RequestView<'_, L>,
         query: &Query<'_, L>,
         state: &mut ServiceState,
-    ) -> Result<(&'a Arc<LiveBackend>, Option<Issued>), Refusal> {
+    ) -> Result<Chosen<'a>, Refusal> {
         let (key, issued) = self.key(view, query);
         let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
-        let pool = self.pool(view, query.earlier.as_ref(), key, state)?;
+        let pool = match &query.earlier {
+            Some(Earlier { rescue: true, .. }) => {
+                let rescue = self.service.policy.rescue;
+                rescue.map(|rescue| rescue.to).ok_or(Reason::NoBackend)?
+            }
+            earlier => self.pool(view, earlier.as_ref(), key, state)?,
+        };
         let balance_key = match self.service.policy.balance {
             Balance::Hash => key.unwrap_or_else(|| Key::of_address(query.client)).hash(),
             // Nobody asks for it.
             _ => 0,
         };
-        match self.backend(pool, tried, balance_key, state) {
-            Some(backend) => Ok((backend, issued)),
-            None => {
-                let pool = Some(self.live.pools[pool].pool.clone());
-                Err(Refusal::Failed { reason: Reason::NoBackend, pool })
-            }
+        if let Some(backend) = self.backend(pool, tried, balance_key, state) {
+            return Ok(Chosen { pool, backend, issued });
         }
+        let table = &self.service.pools[pool];
+        // Somebody could, but for the limit.
+        let is_full = !table.drained && is_available(table, &self.live.pools[pool]);
+        let reason = if is_full { Reason::Overloaded } else { Reason::NoBackend };
+        if query.earlier.is_none()
+            && !is_full
+            && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
+        {
+            return Ok(Chosen { pool: rescuer, backend, issued });
+        }
+        let pool = Some(self.live.pools[pool].pool.clone());
+        Err(Refusal::Failed { reason, pool })
+    }
+
+    /// A backend of the pool that rescues what finds none in `pool`, and the place of that pool.
+    fn rescue(
+        &self,
+        pool: usize,
+        key: u64,
+        state: &mut ServiceState,
+    ) -> Option<(usize, &'a Arc<LiveBackend>)> {
+        let rescue = self.service.policy.rescue?;
+        if rescue.to == pool || !rescue.on.failure {
+            return None;
+        }
+        let backend = self.backend(rescue.to, &[], key, state)?;
+        if !state.budget.take(Again::Rescue, rescue.budget_percent, self.now) {
+            return None;
+        }
+        let (stats, core) = (&self.live.pools[pool].pool.stats, self.core.index);
+        stats.record_failure(core, fault_of(Reason::NoBackend), Reason::NoBackend);
+        stats.record_rescue(core);
+        Some((rescue.to, backend))
     }
 
     /// What the backend must not see because pins are denied to the client; counted if it is the `first`
@@ -334,7 +440,7 @@ impl<'a> Choice<'a> {
     }
 
     fn readiness(&self, backend: &LiveBackend, window: Duration) -> u32 {
-        if !backend.health.is_available() {
+        if !backend.health.is_available() || is_full(&self.service.policy, backend) {
             0
         } else if window.is_zero() {
             FULL
@@ -343,6 +449,11 @@ impl<'a> Choice<'a> {
             slow_start(Duration::from_millis(since), window)
         }
     }
+}
+
+/// As many requests are in flight on it as may be.
+fn is_full(policy: &Policy, backend: &LiveBackend) -> bool {
+    policy.limits.backend_in_flight.is_some_and(|limit| backend.open() >= limit.into())
 }
 
 /// Some backend can take requests.

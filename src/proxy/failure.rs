@@ -116,12 +116,14 @@ fn explain(reason: Reason) -> &'static str {
         Reason::TlsFailed => "no TLS connection to the backend",
         Reason::NoBackend => "no healthy backend",
         Reason::Overloaded => "too many connections or requests at once",
+        Reason::QueueFull => "too many requests wait already",
         Reason::Draining => "what served this request is shutting down",
         Reason::ResponseTimeout => "the backend did not answer in time",
         Reason::RequestDeadline => "the request took longer than allowed",
         Reason::ClientClosed => "the client has left",
         Reason::IdleTimeout => "nothing was sent for too long",
         Reason::GrpcStatus => "the call has failed",
+        Reason::ServerError => "the backend answered that it has failed",
     }
 }
 
@@ -145,7 +147,10 @@ pub(super) fn fault_of(reason: Reason) -> Fault {
         | Reason::TlsFailed
         | Reason::NoBackend
         | Reason::IdleTimeout
+        | Reason::ServerError
         | Reason::ResponseTimeout => Fault::Upstream,
-        Reason::Overloaded | Reason::Draining | Reason::RequestDeadline => Fault::Proxy,
+        Reason::Overloaded | Reason::QueueFull | Reason::Draining | Reason::RequestDeadline => {
+            Fault::Proxy
+        }
     }
 }

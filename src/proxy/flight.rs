@@ -3,7 +3,7 @@
 //! for no timer of its own.
 
 use super::upstream::Upstream;
-use crate::live::{Clock, Kind, Outcome, Reason, millis};
+use crate::live::{Clock, Kind, Outcome, Permit, Reason, millis};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -56,10 +56,17 @@ pub(super) struct Ticket {
     pub(super) flight: Rc<Flight>,
     flights: Rc<Flights>,
     key: usize,
+    /// Of a service with a limit.
+    permit: Cell<Option<Permit>>,
 }
 
 impl Flights {
-    pub(super) fn begin(self: &Rc<Self>, core: usize, upstream: Rc<Upstream>) -> Ticket {
+    pub(super) fn begin(
+        self: &Rc<Self>,
+        core: usize,
+        upstream: Rc<Upstream>,
+        permit: Option<Permit>,
+    ) -> Ticket {
         upstream.backend.begin(core);
         let flight = self.make(Flight {
             upstream,
@@ -80,7 +87,7 @@ impl Flights {
         if open.len() == 1 {
             self.busy.notify_one();
         }
-        Ticket { flight, flights: self.clone(), key }
+        Ticket { flight, flights: self.clone(), key, permit: Cell::new(permit) }
     }
 
     fn make(&self, flight: Flight) -> Rc<Flight> {
@@ -210,6 +217,11 @@ impl Flight {
         }
     }
 
+    /// The answer was cut short by the backend's fault.
+    pub(super) fn note_cut(&self) {
+        self.upstream.backend.answer_cut(self.core);
+    }
+
     pub(super) fn kind(&self) -> Kind {
         self.kind.get()
     }
@@ -262,6 +274,12 @@ impl Ticket {
     /// The backend has done its part, though the ticket is still held.
     pub(super) fn finish(&self) {
         self.flight.end();
+        drop(self.permit.take());
+    }
+
+    /// For another attempt of the same request.
+    pub(super) fn take_permit(&self) -> Option<Permit> {
+        self.permit.take()
     }
 
     pub(super) fn turn(&self, to: Kind) {
@@ -304,7 +322,7 @@ mod tests {
         let flights = Rc::new(Flights::default());
         let tickets: Vec<Ticket> = (0..100)
             .map(|_| {
-                let ticket = flights.begin(0, upstream.clone());
+                let ticket = flights.begin(0, upstream.clone(), None);
                 ticket.turn(Kind::Tunnel);
                 ticket
             })

@@ -66,6 +66,8 @@ impl Recorder {
                 }
                 reason.into()
             }
+            // Who does not wait is told as much.
+            Refusal::Waits(_) => Reason::Overloaded.into(),
             Refusal::Redirected(redirected) => Reply::Redirect(redirected),
         }
     }

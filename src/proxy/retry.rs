@@ -1,26 +1,31 @@
-//! Retries must not multiply the load of a backend that is already failing.
-
-use crate::spec::Retries;
+//! Retries and rescues must not multiply the load of backends that are already failing.
 
 const SECONDS: usize = 10;
 
-/// Retries that one core allows itself for one service: a share of the last 10 s of requests, and at
-/// least 3 a second.
+/// What one core allows itself for one service: shares of the last 10 s of requests, and at least 3 a second.
 #[derive(Default)]
 pub(super) struct Budget {
-    /// Requests and retries of each second, by the second modulo [`SECONDS`].
+    /// By the second modulo [`SECONDS`].
     seconds: [Second; SECONDS],
+}
+
+/// What a budget is spent on; each has its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    Retry,
+    Rescue,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Second {
     second: u64,
     requests: u32,
-    retries: u32,
+    /// By [`Again`].
+    spent: [u32; 2],
 }
 
 impl Budget {
-    const AT_LEAST: u32 = 3 * SECONDS as u32;
+    const AT_LEAST: u64 = 3 * SECONDS as u64;
 
     fn second(&mut self, now_millis: u64) -> &mut Second {
         let second = now_millis / 1000;
@@ -35,19 +40,24 @@ impl Budget {
         self.second(now_millis).requests += 1;
     }
 
-    /// Takes one retry out of the budget, if there is one left.
-    pub(super) fn retry(&mut self, retries: &Retries, now_millis: u64) -> bool {
+    /// There is one left of `percent` of the requests.
+    pub(super) fn has(&self, again: Again, percent: u32, now_millis: u64) -> bool {
         let oldest = (now_millis / 1000).saturating_sub(SECONDS as u64 - 1);
         let recent = self.seconds.iter().filter(|second| second.second >= oldest);
-        let (requests, spent) =
-            recent.fold((0u64, 0u32), |(r, s), x| (r + u64::from(x.requests), s + x.retries));
-        let allowed =
-            u64::from(Self::AT_LEAST).max(requests * u64::from(retries.budget_percent) / 100);
-        if retries.budget_percent == 0 || u64::from(spent) >= allowed {
-            return false;
+        let (requests, spent) = recent.fold((0, 0), |(requests, spent), second| {
+            let Second { requests: more, spent: of, .. } = second;
+            (requests + u64::from(*more), spent + u64::from(of[again as usize]))
+        });
+        percent > 0 && spent < Self::AT_LEAST.max(requests * u64::from(percent) / 100)
+    }
+
+    /// Takes one out of it, if there is one left.
+    pub(super) fn take(&mut self, again: Again, percent: u32, now_millis: u64) -> bool {
+        let has = self.has(again, percent, now_millis);
+        if has {
+            self.second(now_millis).spent[again as usize] += 1;
         }
-        self.second(now_millis).retries += 1;
-        true
+        has
     }
 }
 
@@ -57,10 +67,9 @@ mod tests {
 
     #[test]
     fn a_share_of_the_last_ten_seconds_and_three_a_second() {
-        let retries = Retries::default();
         let mut budget = Budget::default();
         let spend = |budget: &mut Budget, now| {
-            (0..10_000).take_while(|_| budget.retry(&retries, now)).count()
+            (0..10_000).take_while(|_| budget.take(Again::Retry, 20, now)).count()
         };
         assert_eq!(spend(&mut budget, 5_000), 30);
         for _ in 0..1000 {
@@ -73,8 +82,15 @@ mod tests {
     }
 
     #[test]
-    fn no_budget_no_retry() {
-        let retries = Retries { budget_percent: 0, ..Retries::default() };
-        assert!(!Budget::default().retry(&retries, 0));
+    fn retries_and_rescues_are_spent_apart() {
+        let mut budget = Budget::default();
+        while budget.take(Again::Retry, 20, 0) {}
+        assert!(budget.has(Again::Rescue, 20, 0) && !budget.has(Again::Retry, 20, 0));
+        assert_eq!((0..100).take_while(|_| budget.take(Again::Rescue, 20, 0)).count(), 30);
+    }
+
+    #[test]
+    fn no_budget_nothing_again() {
+        assert!(!Budget::default().take(Again::Retry, 0, 0));
     }
 }

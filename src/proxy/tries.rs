@@ -2,14 +2,17 @@
 
 use super::{
     connection::ClientConnection,
-    decide::{Assignment, Earlier, Query, decide},
-    failure::Failure,
+    core::Core,
+    decide::{Assignment, Earlier, Issued, Query, decide, has_rescuer},
+    failure::{Failure, fault_of},
     fields::Lines,
     head::{self, Facts, Head},
+    queue::Turn,
     record::{Answerer, Recorder},
+    retry::Again,
     upstream::Upstream,
 };
-use crate::live::Reason;
+use crate::live::{Fault, Permit, Reason};
 use std::{net::IpAddr, rc::Rc};
 
 /// The attempts to get a request answered.
@@ -26,6 +29,8 @@ pub(super) struct Tries {
     tries: u32,
     /// It was sent again to the same backend.
     replayed: bool,
+    /// It was sent to the pool that rescues.
+    rescued: bool,
 }
 
 /// How an attempt ended without an answer.
@@ -40,7 +45,11 @@ pub(super) enum Miss {
         /// All of the request is still there.
         whole: bool,
     },
-    Failed(Reason),
+    Failed {
+        reason: Reason,
+        /// All of the request is still there.
+        whole: bool,
+    },
 }
 
 /// What comes after it.
@@ -58,12 +67,20 @@ pub(super) fn is_idempotent(method: &str) -> bool {
 impl Tries {
     pub(super) fn new(address: IpAddr, secure: bool, method: &str) -> Self {
         let idempotent = is_idempotent(method);
-        Self { address, secure, idempotent, tried: Vec::new(), tries: 1, replayed: false }
+        Self {
+            address,
+            secure,
+            idempotent,
+            tried: Vec::new(),
+            tries: 1,
+            replayed: false,
+            rescued: false,
+        }
     }
 
     /// Nothing has failed yet, and nothing has taken its time.
     pub(super) fn is_first(&self) -> bool {
-        self.tries == 1 && !self.replayed
+        self.tries == 1 && !self.replayed && !self.rescued
     }
 
     /// # Errors
@@ -78,8 +95,8 @@ impl Tries {
         recorder: &mut Recorder,
     ) -> Result<Next, Failure> {
         let core = &connection.core;
-        let on = assignment.policy.retries.on;
-        let (reason, again) = match miss {
+        let policy = assignment.policy.clone();
+        let (reason, repeatable, again) = match miss {
             Miss::Silent { reused, written, whole } => {
                 let repeatable = whole && (!written || self.idempotent);
                 // The backend closed an idle connection while the request was on its way to it.
@@ -87,41 +104,111 @@ impl Tries {
                     self.replayed = true;
                     return Ok(Next::Fresh(assignment));
                 }
-                (Reason::UpstreamReset, on.reset && repeatable)
+                (Reason::UpstreamReset, repeatable, policy.retries.on.reset && repeatable)
             }
-            Miss::Failed(reason) => {
-                // Nothing of the request has been sent.
-                let unsent = matches!(reason, Reason::ConnectFailed | Reason::TlsFailed);
-                (reason, unsent && on.connect)
-            }
+            // Nothing of the request has been sent.
+            Miss::Failed {
+                reason: reason @ (Reason::ConnectFailed | Reason::TlsFailed),
+                whole,
+            } => (reason, whole, policy.retries.on.connect),
+            Miss::Failed { reason, whole } => (reason, whole && self.idempotent, false),
         };
-        let upstream: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
-        let failure = Failure::of_attempt(core, &upstream, reason);
-        let retries = &assignment.policy.retries;
-        if !again
-            || self.tries >= retries.attempts
-            || !core.may_retry(assignment.service_slot, retries)
-        {
+        let failed: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
+        let failure = Failure::of_attempt(core, &failed, reason);
+        // A valid answer was judged when it came.
+        if fault_of(reason) == Fault::Upstream && reason != Reason::ServerError {
+            core.attempt_failed(&failed.backend, &policy.ejection);
+        }
+        if self.rescued {
             return Err(failure);
         }
+        let (slot, rescuable) = (assignment.service_slot, assignment.rescuable && repeatable);
         let issued = assignment.issued.clone();
+        let mut permit = assignment.ticket.take_permit();
         drop(assignment);
-        self.tries += 1;
-        self.tried.push(upstream.backend.slot.index());
-        let host = head::host(head)?;
+        let stats = &failed.backend.pool.stats;
+        let retries = &policy.retries;
+        if again
+            && self.tries < retries.attempts
+            && core.spend(slot, Again::Retry, retries.budget_percent)
+        {
+            self.tries += 1;
+            self.tried.push(failed.backend.slot.index());
+            let earlier = self.earlier(&failed, issued.clone());
+            if let Some(next) = self.decide(connection, head, facts, earlier, permit.take()) {
+                stats.record_retry(core.index);
+                return Ok(next.noted(recorder));
+            }
+        }
+        if let Some(rescue) = policy.rescue
+            && rescuable
+            && match reason {
+                Reason::ServerError => rescue.on.server_error,
+                _ => rescue.on.failure && fault_of(reason) == Fault::Upstream,
+            }
+            && core.spend(slot, Again::Rescue, rescue.budget_percent)
+        {
+            self.rescued = true;
+            let earlier = self.earlier(&failed, issued);
+            if let Some(next) = self.decide(connection, head, facts, earlier, permit) {
+                stats.record_rescue(core.index);
+                return Ok(next.noted(recorder));
+            }
+        }
+        Err(failure)
+    }
+
+    fn earlier<'a>(&'a self, failed: &'a Rc<Upstream>, issued: Option<Issued>) -> Earlier<'a> {
+        Earlier { last: failed, tried: &self.tried, issued, rescue: self.rescued }
+    }
+
+    /// Decides anew. A request that was let in need not wait again.
+    fn decide<L: Lines>(
+        &self,
+        connection: &ClientConnection,
+        head: &Head<'_, L>,
+        facts: &Facts,
+        earlier: Earlier<'_>,
+        permit: Option<Permit>,
+    ) -> Option<Next> {
+        let core = &connection.core;
         let query = Query {
             connection,
             head,
             facts,
-            host,
+            // It was good before.
+            host: head::host(head).ok()?,
             client: self.address,
             secure: self.secure,
             now: core.now_millis(),
-            earlier: Some(Earlier { last: &upstream, tried: &self.tried, issued }),
+            earlier: Some(earlier),
         };
-        let assignment = decide(core, &query).map_err(|_| failure)?;
-        upstream.backend.pool.stats.record_retry(core.index);
-        recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
-        Ok(Next::Elsewhere(assignment))
+        decide(core, &query, Turn::Again(permit)).ok().map(Next::Elsewhere)
     }
+}
+
+impl Next {
+    fn noted(self, recorder: &mut Recorder) -> Self {
+        if let Self::Elsewhere(assignment) = &self {
+            recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
+        }
+        self
+    }
+}
+
+/// The backend has answered 500 to 599, and the client had better get the answer of the pool that rescues,
+/// which there is one for. `whole`: all of the request is still there.
+pub(super) fn is_rescued(
+    core: &Core,
+    assignment: &Assignment,
+    idempotent: bool,
+    whole: bool,
+) -> bool {
+    let slot = assignment.service_slot;
+    let has_budget = || {
+        assignment.policy.rescue.is_some_and(|rescue| {
+            rescue.on.server_error && core.can_rescue(slot, rescue.budget_percent)
+        })
+    };
+    assignment.rescuable && idempotent && whole && has_budget() && has_rescuer(core, slot)
 }

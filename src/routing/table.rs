@@ -3,8 +3,8 @@ use super::{
     hash::KeyedHash, index::Index, matcher::holds,
 };
 use crate::spec::{
-    Action, BackendAddress, Balance, Ejection, Forward, Match, Name, Pool, Redirect, Retries,
-    Service, ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
+    Action, BackendAddress, Balance, Ejection, Forward, Match, Name, Pool, Redirect, RescueOn,
+    Retries, Service, ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
 };
 use ipnet::IpNet;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
@@ -74,6 +74,7 @@ pub struct Policy {
     pub timeouts: ServiceTimeouts,
     pub limits: ServiceLimits,
     pub retries: Retries,
+    pub rescue: Option<RescuePolicy>,
     pub ejection: Ejection,
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
@@ -84,6 +85,16 @@ pub struct Policy {
     pub request: Option<FieldEdits>,
     /// What becomes of the fields of a backend's response.
     pub response: Option<FieldEdits>,
+}
+
+/// Where a request is sent once more that failed on another pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RescuePolicy {
+    /// An index into the service's pools.
+    pub to: usize,
+    /// Rescues as a share of the last 10 s of requests, in percent.
+    pub budget_percent: u32,
+    pub on: RescueOn,
 }
 
 #[derive(Clone, Debug)]
@@ -160,6 +171,12 @@ impl ServiceTable {
             pool: (service.pools.get_index_of(&pin.pool))
                 .expect("a valid spec has the pools its pins name"),
         };
+        let rescue = service.rescue.as_ref().map(|rescue| RescuePolicy {
+            to: (service.pools.get_index_of(&rescue.to))
+                .expect("a valid spec has the pool that its rescue names"),
+            budget_percent: rescue.budget_percent,
+            on: rescue.on,
+        });
         Self {
             name: name.clone(),
             pools: service.pools.iter().map(|(name, pool)| PoolTable::new(name, pool)).collect(),
@@ -176,6 +193,7 @@ impl ServiceTable {
                 timeouts: service.timeouts,
                 limits: service.limits,
                 retries: service.retries,
+                rescue,
                 ejection: service.ejection,
                 unhealthy_pool: service.unhealthy_pool,
                 expose_version: service.expose_version,

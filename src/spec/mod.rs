@@ -21,8 +21,9 @@ pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatc
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
 pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
 pub use service::{
-    Backend, Balance, Ejection, HealthCheck, Pin, Pool, PoolProtocol, ProxyVersion, Retries,
-    RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, UnhealthyPool, Weight,
+    Backend, Balance, Ejection, HealthCheck, Pin, Pool, PoolProtocol, ProxyVersion, Rescue,
+    RescueOn, Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
+    UnhealthyPool, Weight,
 };
 pub use tls::{ClientAuth, ListenerTls, PoolTls, TlsVersion};
 
@@ -112,6 +113,8 @@ pub struct Listener {
     pub via: bool,
     /// `None`: in the clear.
     pub tls: Option<ListenerTls>,
+    /// Clients are sent to HTTPS.
+    pub redirect_https: bool,
 }
 
 impl Listener {
@@ -126,6 +129,7 @@ impl Listener {
             forwarded: false,
             via: false,
             tls: None,
+            redirect_https: false,
         }
     }
 

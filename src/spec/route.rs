@@ -115,6 +115,6 @@ impl RouteTimeouts {
 impl RouteLimits {
     /// The service's limits as they are for the route.
     pub fn over(&self, service: ServiceLimits) -> ServiceLimits {
-        ServiceLimits { body_bytes: self.body_bytes.unwrap_or(service.body_bytes) }
+        ServiceLimits { body_bytes: self.body_bytes.unwrap_or(service.body_bytes), ..service }
     }
 }

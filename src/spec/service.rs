@@ -16,6 +16,8 @@ pub struct Service {
     pub timeouts: ServiceTimeouts,
     pub limits: ServiceLimits,
     pub retries: Retries,
+    /// `None`: what fails on a pool has failed.
+    pub rescue: Option<Rescue>,
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
     pub expose_version: bool,
@@ -36,6 +38,7 @@ impl Service {
             timeouts: ServiceTimeouts::default(),
             limits: ServiceLimits::default(),
             retries: Retries::default(),
+            rescue: None,
             unhealthy_pool: UnhealthyPool::default(),
             expose_version: false,
         }
@@ -194,16 +197,35 @@ impl HealthCheck {
     }
 }
 
-/// When a backend that cannot be connected to is left out until a connection succeeds again.
+/// When a backend whose requests fail is left out, and for how long. One that cannot be connected to is left
+/// out until it can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
-    /// Connect errors in a row.
+    /// Failures in a row.
     pub consecutive: u32,
+    /// Of the requests within the window, in percent; fewer, and it is ejected. Zero: not judged.
+    pub success_rate_percent: u32,
+    pub window: Duration,
+    /// Requests within the window, for the rate to count.
+    pub min_requests: u32,
+    /// The first time; twice as long each next time.
+    pub duration: Duration,
+    pub longest: Duration,
+    /// Of the backends of a pool, in percent, that may be left out at once.
+    pub at_most_percent: u32,
 }
 
 impl Default for Ejection {
     fn default() -> Self {
-        Self { consecutive: 5 }
+        Self {
+            consecutive: 5,
+            success_rate_percent: 50,
+            window: Duration::from_secs(10),
+            min_requests: 20,
+            duration: Duration::from_secs(30),
+            longest: Duration::from_secs(300),
+            at_most_percent: 50,
+        }
     }
 }
 
@@ -242,11 +264,25 @@ impl Default for ServiceTimeouts {
 pub struct ServiceLimits {
     /// Of a request body.
     pub body_bytes: u64,
+    /// Requests in flight, over all cores; `None`: any number.
+    pub in_flight: Option<u32>,
+    /// Requests that wait for a place among those.
+    pub queue: u32,
+    /// The longest wait.
+    pub queue_timeout: Duration,
+    /// Requests in flight on each backend; `None`: any number.
+    pub backend_in_flight: Option<u32>,
 }
 
 impl Default for ServiceLimits {
     fn default() -> Self {
-        Self { body_bytes: 1 << 30 }
+        Self {
+            body_bytes: 1 << 30,
+            in_flight: None,
+            queue: 1000,
+            queue_timeout: Duration::from_secs(1),
+            backend_in_flight: None,
+        }
     }
 }
 
@@ -277,6 +313,35 @@ impl Default for Retries {
             on: RetryOn { connect: true, reset: true },
             buffer: 64 << 10,
         }
+    }
+}
+
+/// Where a request is sent once more that failed on another pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescue {
+    pub to: Name,
+    /// Rescues as a share of the last 10 s of requests, in percent; at least 3 a second are allowed.
+    pub budget_percent: u32,
+    pub on: RescueOn,
+}
+
+impl Rescue {
+    pub fn new(to: Name) -> Self {
+        Self { to, budget_percent: 20, on: RescueOn::default() }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RescueOn {
+    /// No backend, or none that gave a valid answer in time.
+    pub failure: bool,
+    /// An answer of 500 to 599.
+    pub server_error: bool,
+}
+
+impl Default for RescueOn {
+    fn default() -> Self {
+        Self { failure: true, server_error: true }
     }
 }
 

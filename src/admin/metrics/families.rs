@@ -26,8 +26,10 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     upstream(page, &pools);
     failures(page, &pools);
     in_flight(page, &pools);
+    queues(page, admin);
     weights(page, admin);
     health(page, admin);
+    ejections(page, admin, &pools);
     drains(page, &pools, &view);
     let listeners = admin.live.published.read(|snapshot| snapshot.listeners.clone());
     connections(page, &listeners);
@@ -128,6 +130,11 @@ fn failures(page: &mut Page, pools: &[Counted]) {
     for Counted { pool, totals, .. } in routed(pools) {
         family.sample(&labels(pool), totals.retries);
     }
+    let help = "Requests sent to the pool that rescues, under the pool where they failed.";
+    let mut family = page.family("crossfade_rescued_total", Type::Counter, help);
+    for Counted { pool, totals, .. } in routed(pools) {
+        family.sample(&labels(pool), totals.rescued);
+    }
     let help = "Requests that a pin to the pool was denied to, because of their client's network.";
     let mut family = page.family("crossfade_pins_denied_total", Type::Counter, help);
     for Counted { pool, totals, .. } in routed(pools) {
@@ -149,6 +156,14 @@ fn in_flight(page: &mut Page, pools: &[Counted]) {
     }
 }
 
+fn queues(page: &mut Page, admin: &Admin) {
+    let help = "Requests that wait for a place among those in flight.";
+    let mut family = page.family("crossfade_queued", Type::Gauge, help);
+    for service in admin.live.published.read(|snapshot| snapshot.services.clone()) {
+        family.sample(&[("service", &service.name)], service.gate.waiting());
+    }
+}
+
 fn weights(page: &mut Page, admin: &Admin) {
     let help = "The configured weight, and the effective share (0 to 1) as things stand.";
     let mut family = page.family("crossfade_weight", Type::Gauge, help);
@@ -167,6 +182,23 @@ fn health(page: &mut Page, admin: &Admin) {
             let healthy = u8::from(backend.health.is_available());
             family.sample(&and(&entry.pool, "backend", &address), healthy);
         }
+    }
+}
+
+fn ejections(page: &mut Page, admin: &Admin, pools: &[Counted]) {
+    let help = "1 while the backend is left out because it fails requests or connections, else 0.";
+    let mut family = page.family("crossfade_backend_ejected", Type::Gauge, help);
+    for (entry, ..) in views::weights(admin) {
+        for backend in &entry.backends {
+            let address = backend.address.to_string();
+            let ejected = u8::from(backend.health.is_ejected());
+            family.sample(&and(&entry.pool, "backend", &address), ejected);
+        }
+    }
+    let help = "How often a backend was left out because it failed requests or connections.";
+    let mut family = page.family("crossfade_ejections_total", Type::Counter, help);
+    for Counted { pool, .. } in routed(pools) {
+        family.sample(&labels(pool), pool.ejections());
     }
 }
 

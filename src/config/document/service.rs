@@ -2,8 +2,8 @@ use super::{Detail, Keys, matching, text, tls};
 use crate::{
     config::keys::{BalanceKind, PoolProtocolKind, ProxyVersionKind, UnhealthyPoolKind},
     spec::{
-        Backend, BackendAddress, HealthCheck, Name, Pool, PoolProtocol, Retries, Service,
-        ServiceTimeouts, Sticky, StickyKey,
+        Backend, BackendAddress, Ejection, HealthCheck, Name, Pool, PoolProtocol, Rescue, Retries,
+        Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
     },
 };
 use indexmap::IndexMap;
@@ -25,14 +25,13 @@ pub(super) fn service(service: &Service, detail: Detail) -> Value {
     if let Some(it) = &service.health_check {
         keys.set("health_check", health_check(it, detail));
     }
-    let mut ejection = Keys::new(detail);
-    ejection.number("consecutive", service.ejection.consecutive, defaults.ejection.consecutive);
-    keys.section("ejection", ejection);
+    keys.section("ejection", ejection(&service.ejection, detail));
     keys.section("timeouts", timeouts(&service.timeouts, detail));
-    let mut limits = Keys::new(detail);
-    limits.size("body_bytes", service.limits.body_bytes, defaults.limits.body_bytes);
-    keys.section("limits", limits);
+    keys.section("limits", limits(&service.limits, detail));
     keys.section("retries", retries(&service.retries, detail));
+    if let Some(it) = &service.rescue {
+        keys.set("rescue", rescue(it, detail));
+    }
     keys.other("unhealthy_pool", &service.unhealthy_pool, &defaults.unhealthy_pool, |it| {
         UnhealthyPoolKind::word(it).into()
     });
@@ -107,6 +106,19 @@ fn health_check(check: &HealthCheck, detail: Detail) -> Value {
     keys.into_value()
 }
 
+fn ejection(value: &Ejection, detail: Detail) -> Keys {
+    let default = Ejection::default();
+    let mut keys = Keys::new(detail);
+    keys.number("consecutive", value.consecutive, default.consecutive);
+    keys.percent("success_rate", value.success_rate_percent, default.success_rate_percent);
+    keys.duration("window", value.window, default.window);
+    keys.number("min_requests", value.min_requests, default.min_requests);
+    keys.duration("for", value.duration, default.duration);
+    keys.duration("longest", value.longest, default.longest);
+    keys.percent("at_most", value.at_most_percent, default.at_most_percent);
+    keys
+}
+
 fn timeouts(value: &ServiceTimeouts, detail: Detail) -> Keys {
     let default = ServiceTimeouts::default();
     let mut keys = Keys::new(detail);
@@ -120,17 +132,42 @@ fn timeouts(value: &ServiceTimeouts, detail: Detail) -> Keys {
     keys
 }
 
+fn limits(value: &ServiceLimits, detail: Detail) -> Keys {
+    let default = ServiceLimits::default();
+    let mut keys = Keys::new(detail);
+    keys.size("body_bytes", value.body_bytes, default.body_bytes);
+    if let Some(in_flight) = value.in_flight {
+        keys.set("in_flight", in_flight);
+    }
+    keys.number("queue", value.queue, default.queue);
+    keys.duration("queue_timeout", value.queue_timeout, default.queue_timeout);
+    if let Some(in_flight) = value.backend_in_flight {
+        keys.set("backend_in_flight", in_flight);
+    }
+    keys
+}
+
 fn retries(value: &Retries, detail: Detail) -> Keys {
     let default = Retries::default();
     let mut keys = Keys::new(detail);
     keys.number("attempts", value.attempts, default.attempts);
-    keys.other("budget", &value.budget_percent, &default.budget_percent, |percent| {
-        format!("{percent}%").into()
-    });
+    keys.percent("budget", value.budget_percent, default.budget_percent);
     keys.other("on", &value.on, &default.on, |on| {
         let words = [("connect", on.connect), ("reset", on.reset)];
         words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect::<Vec<_>>().into()
     });
     keys.size("buffer", value.buffer.into(), default.buffer.into());
     keys
+}
+
+fn rescue(value: &Rescue, detail: Detail) -> Value {
+    let default = Rescue::new(value.to.clone());
+    let mut keys = Keys::new(detail);
+    keys.set("to", text(&value.to));
+    keys.percent("budget", value.budget_percent, default.budget_percent);
+    keys.other("on", &value.on, &default.on, |on| {
+        let words = [("failure", on.failure), ("server_error", on.server_error)];
+        words.into_iter().filter(|(_, on)| *on).map(|(word, _)| word).collect::<Vec<_>>().into()
+    });
+    keys.into_value()
 }

@@ -28,13 +28,15 @@ section! {
         health_check: HealthCheck, Absent("backends count as healthy"), example "{ path: /health }",
             "How backends are probed.";
         ejection: Ejection, Absent("the defaults below"), example "{ consecutive: 3 }",
-            "When a backend that cannot be connected to is left out.";
+            "When a backend whose requests fail is left out.";
         timeouts: ServiceTimeouts, Absent("the defaults below"), example "{ response: 5s }",
             "How long backends may take.";
         limits: ServiceLimits, Absent("the defaults below"), example "{ body_bytes: 10MiB }",
             "How much a request may ask for.";
         retries: Retries, Absent("the defaults below"), example "{ attempts: 1 }",
             "When a request is sent again.";
+        rescue: Rescue, Absent("what failed has failed"), example "{ to: blue }",
+            "Sends what failed on one pool to another one.";
         unhealthy_pool: UnhealthyPoolKind, Default("redistribute"), example "fail",
             "What becomes of the share of a pool without a healthy backend: the others get it, or 503.";
         expose_version: Flag, Default("false"), example "true",
@@ -43,7 +45,6 @@ section! {
     planned {
         "rollout": Anything, Inert, "The plan that moves the service to a new version.";
         "mirror": Anything, Inert, "Sends copies of requests to a pool.";
-        "rescue": Anything, Inert, "Sends a failed canary request to another pool.";
     }
 }
 
@@ -244,14 +245,24 @@ section! {
 }
 
 section! {
-    Ejection, "When a backend that cannot be connected to is left out.",
+    Ejection, "When a backend whose requests fail is left out. One that cannot be connected to is left out until \
+        it can, whatever the other keys say.",
     {
-        consecutive: Count<1, 1000>, Default("5"), example "3", "Connect errors in a row.";
+        consecutive: Count<1, 1000>, Default("5"), example "3",
+            "Failures in a row, as one core sees them: no connection, no valid answer in time, or 502, 503 or 504.";
+        success_rate: Percent, Default("50%"), example "80%",
+            "It is left out when a smaller share of its requests succeeds; `0%`: that is not judged.";
+        window: Span<false>, Default("10s"), example "30s", "Of these last requests.";
+        min_requests: Count<1, 1000000>, Default("20"), example "100",
+            "Requests within the window, for the rate to count.";
+        r#for: Span<false>, Default("30s"), example "10s",
+            "How long it is left out, the first time; each next time twice as long.";
+        longest: Span<false>, Default("5m"), example "1m",
+            "How long at most. After as much time without an ejection the next one counts as the first.";
+        at_most: Percent, Default("50%"), example "30%",
+            "The share of a pool's backends that may be unavailable, rounded down, for another one to be left out.";
     }
-    planned {
-        "for": Span<false>, Inert, "How long it is left out at least.";
-        "at_most": Percent, Inert, "The share of a pool that may be left out.";
-    }
+    planned {}
 }
 
 section! {
@@ -276,11 +287,15 @@ section! {
     ServiceLimits, "How much a request may ask for.",
     {
         body_bytes: Bytes<1, { 1 << 50 }>, Default("1GiB"), example "10MiB", "A request body.";
+        in_flight: Count<1, 10_000_000>, Absent("any number"), example "10000",
+            "Requests in flight to all backends of the service, over all cores.";
+        queue: Count<0, 10_000_000>, Default("1000"), example "100",
+            "Requests that wait for a place among those, first come, first served. Only with `in_flight`.";
+        queue_timeout: Span<false>, Default("1s"), example "500ms", "The longest wait there.";
+        backend_in_flight: Count<1, 10_000_000>, Absent("any number"), example "100",
+            "Requests in flight on each backend, over all cores; one that has as many is passed over.";
     }
-    planned {
-        "in_flight": Count<1, 10_000_000>, Inert, "Requests in flight.";
-        "queue": Count<0, 10_000_000>, Inert, "Requests that wait for one of those.";
-    }
+    planned {}
 }
 
 section! {
@@ -294,6 +309,20 @@ section! {
              (idempotent methods only).";
         buffer: Bytes<0, { 16 << 20 }>, Default("64KiB"), example "1MiB",
             "Bytes of a request body that are kept so that it can be sent again.";
+    }
+    planned {}
+}
+
+section! {
+    Rescue, "Sends a request that failed on one pool once more, to another one. Only what can do no harm twice: \
+        idempotent methods whose body is still there (`retries.buffer`), and whatever was never sent.",
+    {
+        to: NameKind, Required, example "blue", "The pool that gets them.";
+        budget: Percent, Default("20%"), example "10%",
+            "Rescues as a share of the last 10 s of requests; at least 3 a second are allowed.";
+        on: SetOf<RescueCauseKind, 1>, Default("[failure, server_error]"), example "[failure]",
+            "`failure`: the pool has no backend, or its backend could not be connected to, closed the connection, \
+             took too long or answered nonsense. `server_error`: it answered 500 to 599.";
     }
     planned {}
 }
@@ -333,5 +362,18 @@ choice! {
     RetryCauseKind -> RetryCause {
         "connect" => RetryCause::Connect,
         "reset" => RetryCause::Reset,
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(in crate::config) enum RescueCause {
+    Failure,
+    ServerError,
+}
+
+choice! {
+    RescueCauseKind -> RescueCause {
+        "failure" => RescueCause::Failure,
+        "server_error" => RescueCause::ServerError,
     }
 }

@@ -1,6 +1,6 @@
 use super::{
     super::{
-        keys::{self, RetryCause},
+        keys::{self, RescueCause, RetryCause},
         kinds::Named,
         problem::quote,
         reader::{At, Field, Reader},
@@ -9,8 +9,8 @@ use super::{
     check_reference, matching, small, tls,
 };
 use crate::spec::{
-    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, PoolProtocol, Retries,
-    RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
+    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, PoolProtocol, Rescue,
+    RescueOn, Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, time::Duration};
@@ -28,16 +28,11 @@ pub(super) fn service(
     service.sticky = keys.sticky.good().and_then(|at| sticky(reader, at));
     service.balance = keys.balance.or(service.balance);
     service.health_check = keys.health_check.good().and_then(|at| health_check(reader, at));
-    if let Some(ejection) = keys.ejection.value() {
-        let default = service.ejection.consecutive;
-        service.ejection = Ejection { consecutive: ejection.consecutive.or(default) };
-    }
+    service.ejection = ejection(keys.ejection);
     service.timeouts = timeouts(keys.timeouts);
-    if let Some(limits) = keys.limits.value() {
-        let default = service.limits.body_bytes;
-        service.limits = ServiceLimits { body_bytes: limits.body_bytes.or(default) };
-    }
+    service.limits = limits(keys.limits);
     service.retries = retries(keys.retries);
+    service.rescue = keys.rescue.value().and_then(|keys| rescue(reader, keys, pool_names.as_ref()));
     service.unhealthy_pool = keys.unhealthy_pool.or(service.unhealthy_pool);
     service.expose_version = keys.expose_version.or(false);
     Some(service)
@@ -241,6 +236,19 @@ fn health_check(reader: &mut Reader<'_>, at: At<keys::HealthCheck>) -> Option<He
     })
 }
 
+fn ejection(field: Field<keys::Ejection>) -> Ejection {
+    let defaults = Ejection::default();
+    field.value().map_or(defaults, |keys| Ejection {
+        consecutive: keys.consecutive.or(defaults.consecutive),
+        success_rate_percent: keys.success_rate.or(defaults.success_rate_percent),
+        window: keys.window.or(defaults.window),
+        min_requests: keys.min_requests.or(defaults.min_requests),
+        duration: keys.r#for.or(defaults.duration),
+        longest: keys.longest.or(defaults.longest),
+        at_most_percent: keys.at_most.or(defaults.at_most_percent),
+    })
+}
+
 fn timeouts(field: Field<keys::ServiceTimeouts>) -> ServiceTimeouts {
     let defaults = ServiceTimeouts::default();
     field.value().map_or(defaults, |keys| ServiceTimeouts {
@@ -254,6 +262,17 @@ fn timeouts(field: Field<keys::ServiceTimeouts>) -> ServiceTimeouts {
     })
 }
 
+fn limits(field: Field<keys::ServiceLimits>) -> ServiceLimits {
+    let defaults = ServiceLimits::default();
+    field.value().map_or(defaults, |keys| ServiceLimits {
+        body_bytes: keys.body_bytes.or(defaults.body_bytes),
+        in_flight: keys.in_flight.value(),
+        queue: keys.queue.or(defaults.queue),
+        queue_timeout: keys.queue_timeout.or(defaults.queue_timeout),
+        backend_in_flight: keys.backend_in_flight.value(),
+    })
+}
+
 fn retries(field: Field<keys::Retries>) -> Retries {
     let defaults = Retries::default();
     field.value().map_or(defaults, |keys| Retries {
@@ -264,5 +283,23 @@ fn retries(field: Field<keys::Retries>) -> Retries {
             reset: causes.contains(&RetryCause::Reset),
         }),
         buffer: small(keys.buffer, defaults.buffer),
+    })
+}
+
+fn rescue(
+    reader: &mut Reader<'_>,
+    keys: keys::Rescue,
+    pools: Option<&IndexSet<&str>>,
+) -> Option<Rescue> {
+    let Field::Good(to) = keys.to else { return None };
+    check_reference(reader, &to, pools, "pool");
+    let defaults = Rescue::new(to.value);
+    Some(Rescue {
+        budget_percent: keys.budget.or(defaults.budget_percent),
+        on: keys.on.value().map_or(defaults.on, |causes| RescueOn {
+            failure: causes.contains(&RescueCause::Failure),
+            server_error: causes.contains(&RescueCause::ServerError),
+        }),
+        to: defaults.to,
     })
 }

@@ -230,6 +230,43 @@ fn retries() -> impl Strategy<Value = Retries> {
     )
 }
 
+fn limits() -> impl Strategy<Value = ServiceLimits> {
+    let in_flight = || option::of(1u32..=10_000_000);
+    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), in_flight()).prop_map(
+        |(body_bytes, in_flight, queue, queue_timeout, backend_in_flight)| ServiceLimits {
+            body_bytes,
+            in_flight,
+            queue,
+            queue_timeout,
+            backend_in_flight,
+        },
+    )
+}
+
+fn rescue() -> impl Strategy<Value = (prop::sample::Index, u32, RescueOn)> {
+    let on = prop::sample::select(vec![(true, true), (true, false), (false, true)])
+        .prop_map(|(failure, server_error)| RescueOn { failure, server_error });
+    (any::<prop::sample::Index>(), 0u32..=100, on)
+}
+
+fn ejection() -> impl Strategy<Value = Ejection> {
+    let judged = (1u32..=1000, 0u32..=100, duration(1), 1u32..=1_000_000);
+    (judged, duration(1), duration(1), 0u32..=100).prop_map(
+        |(judged, first, longest, at_most_percent)| {
+            let (consecutive, success_rate_percent, window, min_requests) = judged;
+            Ejection {
+                consecutive,
+                success_rate_percent,
+                window,
+                min_requests,
+                duration: first,
+                longest,
+                at_most_percent,
+            }
+        },
+    )
+}
+
 fn service() -> impl Strategy<Value = Service> {
     let balance = prop::sample::select(vec![
         Balance::RoundRobin,
@@ -245,15 +282,16 @@ fn service() -> impl Strategy<Value = Service> {
     let pins = vec((matches(), vec(network(), 0..2), any::<prop::sample::Index>()), 0..3);
     let first = (pools, pins, option::of(sticky()), balance, option::of(health_check()));
     let second = (
-        1u32..=1000,
+        option::of(ejection()),
         option::of(timeouts()),
-        1u64..=1 << 50,
+        limits(),
         option::of(retries()),
+        option::of(rescue()),
         any::<bool>(),
         any::<bool>(),
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
-        let (consecutive, timeouts, body_bytes, retries, fail, expose_version) = more;
+        let (ejection, timeouts, limits, retries, rescue, fail, expose_version) = more;
         let pins = (pins.into_iter())
             .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
         let pins = pins
@@ -263,15 +301,21 @@ fn service() -> impl Strategy<Value = Service> {
                 pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
             })
             .collect();
+        let rescue = rescue.map(|(at, budget_percent, on)| Rescue {
+            to: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
+            budget_percent,
+            on,
+        });
         Service {
             pins,
             sticky,
             balance,
             health_check,
-            ejection: Ejection { consecutive },
+            ejection: ejection.unwrap_or_default(),
             timeouts: timeouts.unwrap_or_default(),
-            limits: ServiceLimits { body_bytes },
+            limits,
             retries: retries.unwrap_or_default(),
+            rescue,
             unhealthy_pool: if fail { UnhealthyPool::Fail } else { UnhealthyPool::Redistribute },
             expose_version,
             ..Service::new(pools)
@@ -364,15 +408,16 @@ fn listener() -> impl Strategy<Value = Listener> {
         option::of(timeouts),
         option::of(limits),
         trust,
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
         option::of(listener_tls()),
     );
     (any::<SocketAddr>(), protocols, some).prop_map(
         |(
             address,
             (h1, h2),
-            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via), tls),
+            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via, redirect), tls),
         )| Listener {
+            redirect_https: redirect && tls.is_none(),
             address: plain(address),
             protocols: Protocols { h1, h2 },
             timeouts: timeouts.unwrap_or_default(),

@@ -190,5 +190,5 @@ fn what_is_inert_is_still_checked() {
          state: { directry: x }\n",
     );
     assert_eq!(outcome.errors.len(), 2, "{}", lines(&outcome.errors));
-    assert_eq!(outcome.warnings.len(), 2, "{}", lines(&outcome.warnings));
+    assert_eq!(outcome.warnings.len(), 1, "{}", lines(&outcome.warnings));
 }

@@ -186,6 +186,8 @@ fn numbers_and_units() {
         ("limits: { body_bytes: 64k }", "did you mean `64KiB`?"),
         ("limits: { body_bytes: 0 }", "out of range"),
         ("limits: { body_bytes: much }", "is not a size"),
+        ("limits: { in_flight: 0 }", "use 1 to 10000000"),
+        ("limits: { queue_timeout: 0s }", "no time at all"),
         ("retries: { budget: 20 }", "write `20%`"),
         ("retries: { budget: 120% }", "is not a percentage"),
         ("retries: { attempts: 0 }", "use 1 to 10"),
@@ -194,6 +196,10 @@ fn numbers_and_units() {
         ("retries: { attempts: 99999999999999999999999 }", "out of range"),
         ("retries: { on: [connect, connect] }", "in the list already"),
         ("retries: { on: [conect] }", "did you mean `connect`?"),
+        ("rescue: { to: P }", "did you mean `p`?"),
+        ("rescue: { budget: 5% }", "the key `to` is missing"),
+        ("rescue: { to: p, on: [] }", "the list is empty"),
+        ("rescue: { to: p, on: [failures] }", "did you mean `failure`?"),
         ("expose_version: yes", "use `true` or `false`"),
     ] {
         let said = refused(bad);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     control::{desired::Desired, validate::problems},
-    spec::{Backend, Weight},
+    spec::{Backend, Rescue, Weight},
 };
 use proptest::prelude::*;
 
@@ -80,6 +80,16 @@ fn what_cannot_be_is_refused_and_says_what_would_help() {
         Arc::make_mut(&mut state.spec).services[0].pins.clear();
         state.apply(command).err().unwrap()
     };
+    let rescued = |command: &Command| {
+        let mut state = desired();
+        let shop = &mut Arc::make_mut(&mut state.spec).services[0];
+        shop.pins.clear();
+        shop.rescue = Some(Rescue::new(name("green")));
+        state.apply(command).err().unwrap()
+    };
+    let mut astray = Spec::clone(&desired().spec);
+    astray.services[0].rescue = Some(Rescue::new(name("red")));
+    let astray = Command::Replace { spec: Box::new(astray) };
     let refused = |command: &Command| desired().apply(command).err().unwrap();
     for (error, kind, says) in [
         (refused(&nowhere), "NotFound", "no service `shpo`; known services: `shop`, `other`"),
@@ -92,6 +102,8 @@ fn what_cannot_be_is_refused_and_says_what_would_help() {
         (refused(&put_backend("red", 1)), "NotFound", "no pool `red`"),
         (refused(&delete_pool("red")), "NotFound", "no pool `red`"),
         (refused(&delete_pool("green")), "Conflict", "a pin names it"),
+        (rescued(&delete_pool("green")), "Conflict", "`rescue` names it"),
+        (refused(&astray), "Invalid", "`rescue` of service `shop` names pool `red`"),
         (refused(&sole), "Conflict", "the only one"),
         (refused(&set_weights(&[("blue", 0), ("green", 0)])), "Invalid", "sum to 0"),
         (refused(&dangling), "Invalid", "a pin of service `shop` names pool `green`"),

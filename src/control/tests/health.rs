@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     control::probe::probe,
-    live::{HealthState, LivePool, Phase, Slots},
+    live::{Ejected, HealthState, LivePool, Phase, Slots},
     spec::{HealthCheck, PoolProtocol},
 };
 
@@ -120,13 +120,13 @@ async fn an_ejected_backend_is_readmitted_when_it_can_be_reached() {
     let shop = service(&[("blue", pool("v1", 1, &[address.port()]))]);
     let rig = rig(spec(&[("shop", shop)])).await;
     let backend = rig.backend(address.port());
-    assert!(backend.health.eject());
+    assert!(backend.health.eject(Ejected::Unreachable));
     rig.live.ejected.notify_one();
     let listener = TcpListener::bind(address).await.unwrap();
     timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
     eventually(|| backend.health.is_available()).await;
 
-    assert!(backend.health.eject(), "a second time");
+    assert!(backend.health.eject(Ejected::Unreachable), "a second time");
     rig.live.ejected.notify_one();
     eventually(|| backend.health.is_available()).await;
 }
@@ -136,7 +136,7 @@ async fn an_ejected_backend_with_a_health_check_is_readmitted_by_a_good_probe() 
     let blue = Probed::start(500).await;
     let rig = rig(spec(&[("shop", checked(&[blue.port], &[]))])).await;
     let backend = rig.backend(blue.port);
-    backend.health.eject();
+    backend.health.eject(Ejected::Unreachable);
     rig.live.ejected.notify_one();
     let seen = blue.probes();
     eventually(|| blue.probes() > seen + 3).await;

@@ -3,7 +3,7 @@
 use super::{
     conn::Conn,
     message::{self, Scanned, Wire},
-    relay::{Attempt, End, Relay},
+    relay::{Attempt, End, HALF_CLOSED, Relay},
     response::Asked,
     scan::RequestScan,
     session::Session,
@@ -15,13 +15,14 @@ use crate::{
     proxy::{
         connection::ClientConnection,
         core::Core,
-        decide::{Assignment, Query, decide},
+        decide::{Assignment, Query, Refusal, decide},
         failure::{Failure, Reply, fault_of},
         fields::{Known, first},
         flight::Ticket,
         framing::Length,
         head::{Facts, Head},
         headers::{Added, Changes, Sink, add_to_backend, to_backend},
+        queue::{Turn, Waiting},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
         tunnel::Tunnel,
@@ -36,6 +37,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tokio::time::sleep;
 
 /// What comes after an exchange.
 pub(super) enum After {
@@ -81,6 +83,26 @@ pub(super) enum Outcome {
     ClientGone,
 }
 
+/// Why a request does not go on to a backend now.
+enum Stop {
+    For(Outcome),
+    /// It waits for its turn.
+    Queued(Box<Queued>),
+}
+
+struct Queued {
+    waiting: Waiting,
+    recorder: Recorder,
+    began: Moment,
+}
+
+/// What is left of a request that has waited.
+struct Arrived {
+    turn: Turn,
+    recorder: Recorder,
+    began: Moment,
+}
+
 /// A request on its way. It lives with the buffers, so that an idle connection does not carry its size.
 pub(super) struct Exchange {
     pub(super) recorder: Recorder,
@@ -93,6 +115,8 @@ pub(super) struct Exchange {
     /// For a request that has none.
     pub(super) request_id: [u8; 32],
     pub(super) began: Moment,
+    /// Later than it began, if it has waited.
+    decided: Moment,
     pub(super) assignment: Assignment,
     stage: Stage,
 }
@@ -113,9 +137,17 @@ impl Session {
     /// once.
     pub(super) async fn exchange(&mut self) -> After {
         let Some(mut work) = self.work.take() else { return After::Close };
-        let outcome = match self.begin(&mut work) {
-            Ok(()) => poll_fn(|cx| self.poll_exchange(cx, &mut work)).await,
-            Err(refused) => refused,
+        let mut begun = self.begin(&mut work, None);
+        while let Err(Stop::Queued(queued)) = begun {
+            // Few come here; a connection shall not carry what that needs.
+            begun = match Box::pin(self.queue(queued)).await {
+                Some(arrived) => self.begin(&mut work, Some(arrived)),
+                None => Err(Stop::For(Outcome::ClientGone)),
+            };
+        }
+        let outcome = match begun {
+            Err(Stop::For(outcome)) => outcome,
+            _ => poll_fn(|cx| self.poll_exchange(cx, &mut work)).await,
         };
         let outcome = match outcome {
             Outcome::ByMessages => Box::pin(self.exchange_by_messages(&mut work)).await,
@@ -140,23 +172,35 @@ impl Session {
         after
     }
 
-    /// Judges the request and decides where it goes.
+    /// Waits for the request's turn; `None` when the client has left meanwhile.
+    async fn queue(&mut self, queued: Box<Queued>) -> Option<Arrived> {
+        let Queued { waiting, recorder, began } = *queued;
+        tokio::select! {
+            turn = waiting.turn() => Some(Arrived { turn, recorder, began }),
+            () = left(&mut self.client) => None,
+        }
+    }
+
+    /// Judges the request and decides where it goes; `arrived` when it has waited for that.
     ///
     /// # Errors
-    /// When it was refused.
-    fn begin(&self, work: &mut Work) -> Result<(), Outcome> {
+    /// When it was refused, or has to wait.
+    fn begin(&self, work: &mut Work, arrived: Option<Arrived>) -> Result<(), Stop> {
         let connection = &self.connection;
         let core = &connection.core;
         let Work { request, scan, upload, download, exchange, .. } = work;
-        let began = core.live.clock.now();
+        let now = core.live.clock.now();
         let method = scan.method.of(request);
-        let mut recorder = Recorder::new(core.clone(), method_index(method), began);
+        let (turn, mut recorder, began) = match arrived {
+            Some(Arrived { turn, recorder, began }) => (turn, recorder, began),
+            None => (Turn::First, Recorder::new(core.clone(), method_index(method), now), now),
+        };
         let is_head = method == b"HEAD";
         let mut closes = true;
         let refuse = |recorder: Recorder, reply: Reply, download: &mut Download, closes| {
             download.begin(closes);
             self.refuse(scan.minor, is_head, recorder, &reply, download);
-            Outcome::Refused
+            Stop::For(Outcome::Refused)
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
         let judged = message::head(scan, request, &lines)
@@ -170,14 +214,14 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
-        if connection.is_misdirected(host.as_ref()) {
-            return Err(refuse(recorder, Reason::Misdirected.into(), download, closes));
+        if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+            return Err(refuse(recorder, reply, download, closes));
         }
 
         let client = &connection.client;
         let address = client.address(&lines, &connection.listener.spec);
         let secure = client.is_secure(&lines);
-        let now = began.millis();
+        let decided = now;
         let query = Query {
             connection,
             head: &head,
@@ -185,11 +229,14 @@ impl Session {
             host,
             client: address,
             secure,
-            now,
+            now: now.millis(),
             earlier: None,
         };
-        let assignment = match decide(core, &query) {
+        let assignment = match decide(core, &query, turn) {
             Ok(assignment) => assignment,
+            Err(Refusal::Waits(waiting)) => {
+                return Err(Stop::Queued(Box::new(Queued { waiting, recorder, began })));
+            }
             Err(refusal) => {
                 let reply = recorder.note_refusal(refusal);
                 return Err(refuse(recorder, reply, download, closes));
@@ -215,6 +262,7 @@ impl Session {
             tries,
             request_id,
             began,
+            decided,
             assignment,
             stage: Stage::Free { fresh: false },
         });
@@ -246,7 +294,7 @@ impl Session {
                             exchange.send(connection, conn, &head, scan, upload, download);
                             continue;
                         }
-                        Err(reason) => Miss::Failed(reason),
+                        Err(reason) => Miss::Failed { reason, whole: false },
                     }
                 }
                 Stage::Connecting(connecting) => {
@@ -256,7 +304,7 @@ impl Session {
                             exchange.send(connection, conn, &head, scan, upload, download);
                             continue;
                         }
-                        Err(reason) => Miss::Failed(reason),
+                        Err(reason) => Miss::Failed { reason, whole: upload.is_whole() },
                     }
                 }
                 Stage::Attempt(backend, attempt) => {
@@ -358,6 +406,9 @@ impl Session {
                     _ => fault_of(reason),
                 };
                 recorder.fail(fault, reason);
+                if fault == Fault::Upstream {
+                    assignment.ticket.flight.note_cut();
+                }
                 backend.stream.set_reset();
                 Outcome::Cut
             }
@@ -368,6 +419,16 @@ impl Session {
         };
         *place = None;
         outcome
+    }
+}
+
+/// Returns when the client has left: one that has closed its side gets some time. A client whose next bytes are
+/// there already is not known to have left.
+async fn left(client: &mut Stream) {
+    match client.readable().await {
+        Ok(false) => sleep(HALF_CLOSED).await,
+        Ok(true) => std::future::pending().await,
+        Err(_) => {}
     }
 }
 
@@ -421,7 +482,7 @@ impl Exchange {
         let (idle, epoch) = (&upstream.native, upstream.backend.tls_epoch());
         let delicate = self.has_body() || !self.tries.idempotent;
         loop {
-            let mut conn = idle.pop(self.began)?;
+            let mut conn = idle.pop(self.decided)?;
             if conn.is_fit(epoch) && (!delicate || conn.stream.is_quiet_now()) {
                 conn.reused = true;
                 return Some(conn);
@@ -465,7 +526,7 @@ impl Exchange {
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.
         let at_hand = conn.reused && self.tries.is_first();
-        let sent = if at_hand { self.began } else { connection.core.live.clock.now() };
+        let sent = if at_hand { self.decided } else { connection.core.live.clock.now() };
         let until = sent.millis().saturating_add(millis(timeouts.response));
         flight.arm_until(until, Reason::ResponseTimeout);
         let body = connection.listener.spec.timeouts.body;

@@ -20,6 +20,7 @@ use crate::{
         framing::Length,
         head::{Facts, Head, LONGEST_TARGET},
         headers::{Added, Changes},
+        queue::Turn,
     },
     routing::Host,
 };
@@ -204,7 +205,7 @@ impl Engine {
             now: self.connection.core.now_millis(),
             earlier: None,
         };
-        decide(&self.connection.core, &query).ok()
+        decide(&self.connection.core, &query, Turn::First).ok()
     }
 
     /// Lets a backend answer `question` with `bytes`, in pieces of `cut` bytes, and then close its side if it

@@ -13,8 +13,11 @@ use crate::{
     live::{Clock, Kind, Moment, Reason, millis},
     net::{self, Stream, poll_read},
     proxy::{
-        connection::ClientConnection, decide::Assignment, flight::Flight, record::Recorder,
-        tries::Miss,
+        connection::ClientConnection,
+        decide::Assignment,
+        flight::Flight,
+        record::Recorder,
+        tries::{Miss, is_rescued},
     },
 };
 use std::{
@@ -153,7 +156,7 @@ impl Relay<'_> {
         } else if self.download.begun || self.download.out.is_begun() {
             End::Cut(reason)
         } else {
-            End::Missed(Miss::Failed(reason))
+            End::Missed(Miss::Failed { reason, whole: self.upload.is_whole() })
         }
     }
 
@@ -438,6 +441,10 @@ impl Relay<'_> {
         let now = self.clock().now();
         let stats = &self.flight().upstream.backend.pool.stats;
         stats.record_upstream_response(self.connection.core.index, now.since(self.attempt.sent));
+        if self.download.scan.status >= 500 && self.is_rescued() {
+            self.note_answer();
+            return Err(self.failed(Reason::ServerError));
+        }
         let context = response::Context {
             connection: self.connection,
             assignment: self.assignment,
@@ -448,10 +455,24 @@ impl Relay<'_> {
         };
         let announced = response::answer(&context, self.download, head)
             .map_err(|reason| self.failed(reason))?;
+        self.note_answer();
         self.backend.announced = announced.or(self.backend.announced);
         self.recorder.set_code(self.download.scan.status);
         self.upload.stop_keeping();
         Ok(Some(now))
+    }
+
+    /// What the answer says of its backend.
+    fn note_answer(&self) {
+        let backend = &self.flight().upstream.backend;
+        let ejection = &self.assignment.policy.ejection;
+        self.connection.core.answered(backend, self.download.scan.status, ejection);
+    }
+
+    /// The client gets another pool's answer instead of this one.
+    fn is_rescued(&self) -> bool {
+        let whole = self.upload.is_whole() && !self.download.out.is_begun();
+        is_rescued(&self.connection.core, self.assignment, self.idempotent, whole)
     }
 
     /// Hands a piece of the body to the client, behind what waits in the outbox; keeps what it does not take.

@@ -6,8 +6,8 @@ use super::{
         failure::Failure,
         framing::Framing,
         grpc,
+        head::{is_agreed, is_websocket},
         headers::{Declared, Marks, to_client},
-        tunnel::{is_agreed, is_websocket},
     },
     body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
     conn::is_framed_twice,
@@ -72,6 +72,7 @@ pub(super) fn answer(
             upgrade.and_then(|(asked, client)| Some((agreed(&asked, response.headers())?, client)));
         let (Some((protocol, client)), Link::Http1(conn)) = (agreed, link) else {
             let upstream = &ticket.flight.upstream;
+            core.attempt_failed(&upstream.backend, &policy.ejection);
             return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
         };
         let backend = hyper::upgrade::on(&mut response);

@@ -472,6 +472,9 @@ impl StreamBody {
                 _ => fault_of(reason),
             };
             recorder.fail(fault, reason);
+            if let (Fault::Upstream, Some(ticket)) = (fault, &self.ticket) {
+                ticket.flight.note_cut();
+            }
         }
         self.ticket = None;
         self.passing.exchange.take();

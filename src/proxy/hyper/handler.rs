@@ -3,12 +3,15 @@
 use super::{
     super::{
         connection::ClientConnection,
-        decide::{Assignment, Query, decide},
+        core::Core,
+        decide::{Assignment, Query, Refusal, decide},
         failure::{Failure, Reply},
+        fields::Lines,
         grpc,
         head::{Facts, Head, Version},
         headers::Changes,
         http2::Interim,
+        queue::Turn,
         record::{Answerer, Recorder},
         tries::Tries,
     },
@@ -118,8 +121,8 @@ async fn forward(
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
-    if connection.is_misdirected(host.as_ref()) {
-        return Err(Reason::Misdirected.into());
+    if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+        return Err(reply);
     }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());
@@ -138,7 +141,7 @@ async fn forward(
         now,
         earlier: None,
     };
-    let assignment = decide(core, &query).map_err(|refusal| recorder.note_refusal(refusal))?;
+    let assignment = admit(core, query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
         return Err(Reason::BadRequest.into());
@@ -206,6 +209,23 @@ async fn send(
     };
     let answered = sending.send(assignment, recorder).await?;
     answer(served, parts, answered, sending.upload.take(), upgrade)
+}
+
+/// Decides, as often as it has to wait for its turn.
+async fn admit<L: Lines>(
+    core: &Rc<Core>,
+    mut query: Query<'_, L>,
+    recorder: &mut Recorder,
+) -> Result<Assignment, Reply> {
+    let mut turn = Turn::First;
+    loop {
+        match decide(core, &query, turn) {
+            Ok(assignment) => return Ok(assignment),
+            Err(Refusal::Waits(waiting)) => turn = waiting.turn().await,
+            Err(refusal) => return Err(recorder.note_refusal(refusal)),
+        }
+        query.now = core.now_millis();
+    }
 }
 
 /// # Errors

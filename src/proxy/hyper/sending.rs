@@ -10,7 +10,7 @@ use super::{
         headers::{Added, Changes, to_backend},
         http2::{self, Interim, MOST_INTERIM, Sent, Unanswered},
         record::Recorder,
-        tries::{Miss, Next, Tries},
+        tries::{Miss, Next, Tries, is_rescued},
         upstream::{Upstream, connect, unless_judged},
     },
     body::{ArrivingBody, Upload, UploadReader, UploadTimeouts, UpstreamBody},
@@ -108,7 +108,7 @@ impl Sending<'_> {
             let attempt = match flight.upstream.backend.protocol {
                 PoolProtocol::H1 => match self.connection(&assignment, &flight, fresh).await {
                     Ok(conn) => self.attempt(&assignment, &flight, conn, unsent.take()).await,
-                    Err(reason) => Attempt::Missed(Miss::Failed(reason)),
+                    Err(reason) => Attempt::Missed(self.failed(reason)),
                 },
                 PoolProtocol::H2 => self.attempt_http2(&assignment, &flight, fresh).await,
             };
@@ -180,7 +180,7 @@ impl Sending<'_> {
             Some(request) => *request,
             None => match self.request(assignment, flight) {
                 Ok(request) => request,
-                Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
+                Err(reason) => return Attempt::Missed(self.failed(reason)),
             },
         };
         let announced = self.interim.as_ref().map(|_| announcements(&mut request));
@@ -190,11 +190,11 @@ impl Sending<'_> {
         let (sent, before) = (clock.now(), conn.passed());
         let response = self.passing(announced, conn.sender.try_send_request(request));
         let mut failed = match unless_judged(flight, response).await {
-            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(Miss::Failed(reason)),
+            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(self.failed(reason)),
             Ok(Ok(Ok(response))) => {
-                let stats = &flight.upstream.backend.pool.stats;
-                let taken = clock.now().since(sent);
-                stats.record_upstream_response(self.connection.core.index, taken);
+                if let Some(miss) = self.answered(assignment, flight, response.status(), sent) {
+                    return Attempt::Missed(miss);
+                }
                 conn.observe(response.headers());
                 return Attempt::Answered(Link::Http1(conn), response.map(ArrivingBody::Hyper));
             }
@@ -208,19 +208,19 @@ impl Sending<'_> {
         let error = failed.error();
         tracing::debug!(backend = %flight.upstream.backend.address, %error, "attempt failed");
         Attempt::Missed(if let Some(reason) = flight.verdict() {
-            Miss::Failed(reason)
+            self.failed(reason)
         } else if conn.passed().received == before.received {
             let whole = self.is_whole();
             let written = conn.passed().written > before.written;
             Miss::Silent { reused: conn.reused, written, whole }
         } else if error.is_incomplete_message() {
-            Miss::Failed(Reason::UpstreamReset)
+            self.failed(Reason::UpstreamReset)
         } else {
-            Miss::Failed(Reason::BadResponse)
+            self.failed(Reason::BadResponse)
         })
     }
 
-    /// All of the body that was read is still there.
+    /// All of the request is still there.
     fn is_whole(&self) -> bool {
         self.upload.as_ref().is_none_or(|upload| upload.borrow().is_replayable())
     }
@@ -242,11 +242,11 @@ impl Sending<'_> {
             flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, dial);
         let lease = match unless_judged(flight, lease).await {
             Ok(Ok(lease)) => lease,
-            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(Miss::Failed(reason)),
+            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(self.failed(reason)),
         };
         let mut request = match self.request(assignment, flight) {
             Ok(request) => request,
-            Err(reason) => return Attempt::Missed(Miss::Failed(reason)),
+            Err(reason) => return Attempt::Missed(self.failed(reason)),
         };
         http2::translate(&mut request, lease.scheme(), &flight.upstream.authority);
         flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
@@ -255,8 +255,9 @@ impl Sending<'_> {
         let asked = http2::send(lease, request, self.interim.as_ref());
         let failed = match unless_judged(flight, asked).await {
             Ok(Ok((link, response))) => {
-                let stats = &flight.upstream.backend.pool.stats;
-                stats.record_upstream_response(core.index, clock.now().since(sent));
+                if let Some(miss) = self.answered(assignment, flight, response.status(), sent) {
+                    return Attempt::Missed(miss);
+                }
                 let response = response.map(ArrivingBody::Http2);
                 return Attempt::Answered(Link::Http2(link), response);
             }
@@ -264,16 +265,16 @@ impl Sending<'_> {
                 if reason == Reason::ResponseTimeout {
                     silence.note_timeout();
                 }
-                return Attempt::Missed(Miss::Failed(reason));
+                return Attempt::Missed(self.failed(reason));
             }
             Ok(Err(failed)) => failed,
         };
         Attempt::Missed(match (flight.verdict(), failed) {
-            (Some(reason), _) => Miss::Failed(reason),
+            (Some(reason), _) => self.failed(reason),
             (None, Unanswered::Silent { written }) => {
                 Miss::Silent { reused, written, whole: self.is_whole() }
             }
-            (None, Unanswered::Failed(reason)) => Miss::Failed(reason),
+            (None, Unanswered::Failed(reason)) => self.failed(reason),
         })
     }
 
@@ -302,6 +303,28 @@ impl Sending<'_> {
             response.map(Ok)
         })
         .await
+    }
+
+    /// The backend has answered. A miss if the client had better get another one's answer.
+    fn answered(
+        &self,
+        assignment: &Assignment,
+        flight: &Flight,
+        status: StatusCode,
+        sent: Moment,
+    ) -> Option<Miss> {
+        let core = &self.connection.core;
+        let backend = &flight.upstream.backend;
+        let taken = core.live.clock.now().since(sent);
+        backend.pool.stats.record_upstream_response(core.index, taken);
+        core.answered(backend, status.as_u16(), &assignment.policy.ejection);
+        let exchanged = status.is_server_error()
+            && is_rescued(core, assignment, self.tries.idempotent, self.is_whole());
+        exchanged.then(|| self.failed(Reason::ServerError))
+    }
+
+    fn failed(&self, reason: Reason) -> Miss {
+        Miss::Failed { reason, whole: self.is_whole() }
     }
 
     /// The request as this attempt sends it.
