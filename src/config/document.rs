@@ -93,6 +93,7 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     if let Some(tls) = &listener.tls {
         keys.set("tls", tls::listener_tls(tls, detail));
     }
+    keys.other("redirect_https", &listener.redirect_https, &false, |it| (*it).into());
     keys.into_value()
 }
 

@@ -34,11 +34,20 @@ pub(super) fn bind(
             .map_err(|error| format!("the listener {} cannot speak TLS: {error}", spec.address));
         match (bound, tls) {
             (Ok(bound), Ok(tls)) => {
-                listeners.push(LiveListener { spec: spec.clone(), engine, bound, tls });
+                listeners.push(LiveListener {
+                    spec: spec.clone(),
+                    engine,
+                    bound,
+                    tls,
+                    https_port: None,
+                });
             }
             (bound, tls) => problems.extend(bound.err().into_iter().chain(tls.err())),
         }
     }
+    let https = listeners.iter().find(|listener| listener.tls.is_some());
+    let https_port = https.map(|listener| listener.bound.address.port());
+    listeners.iter_mut().for_each(|listener| listener.https_port = https_port);
     if problems.is_empty() { Ok(listeners) } else { Err(problems) }
 }
 

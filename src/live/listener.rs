@@ -15,6 +15,8 @@ pub struct LiveListener {
     pub bound: Arc<Bound>,
     /// Exactly if its spec has it.
     pub tls: Option<Arc<LiveTls>>,
+    /// The port of the first listener that speaks TLS.
+    pub https_port: Option<u16>,
 }
 
 /// How a listener speaks TLS, made of its spec.

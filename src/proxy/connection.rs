@@ -1,7 +1,15 @@
 //! A client connection that was accepted: who it is from, what it counts as, which engine serves it.
 
 use super::{
-    core::Core, failure::fault_of, handshake, headers::Client, http1, hyper, secured::Secured,
+    core::Core,
+    failure::{Reply, fault_of},
+    fields::Lines,
+    handshake,
+    head::Head,
+    headers::Client,
+    http1, hyper,
+    redirect::to_https,
+    secured::Secured,
     upstream::Upstream,
 };
 use crate::{
@@ -231,9 +239,19 @@ impl ClientConnection {
         Rc::new(Self { core, listener, client, protocols, secured, ends, own, stopped, open })
     }
 
-    /// The client has shown by the name that it asked TLS for that it takes this listener for another one's.
-    pub(super) fn is_misdirected(&self, host: Option<&Host<'_>>) -> bool {
-        self.secured.as_ref().is_some_and(|secured| !secured.is_for(host))
+    /// What a request is answered that came here by mistake: over TLS one for a host that the name asked for
+    /// is not for, in the clear one that is to come by HTTPS.
+    pub(super) fn turns_away<L: Lines>(
+        &self,
+        head: &Head<'_, L>,
+        host: Option<&Host<'_>>,
+    ) -> Option<Reply> {
+        match &self.secured {
+            Some(secured) => (!secured.is_for(host)).then(|| Reason::Misdirected.into()),
+            None if !self.listener.spec.redirect_https => None,
+            None if self.client.is_secure(head.lines) => None,
+            None => Some(to_https(head, host, self.listener.https_port)),
+        }
     }
 
     /// Its own connections to a backend that wants a PROXY header of this version.

@@ -175,6 +175,16 @@ pub(super) fn upgrade<'a, L: Lines>(head: &Head<'a, L>) -> Option<&'a [u8]> {
     (!protocol.is_empty() && !protocols.any(hides_http)).then_some(protocol)
 }
 
+/// Whether all that the backend switches to (`answer`) is among what the client `asked` for (RFC 9110 section
+/// 7.8).
+pub(super) fn is_agreed(asked: &[u8], answer: &[u8]) -> bool {
+    answer.split(|byte| *byte == b',').all(|protocol| listed(asked, protocol.trim_ascii()))
+}
+
+pub(super) fn is_websocket(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"websocket")
+}
+
 /// What the request is for: the authority of the target counts before `Host` (RFC 9112 section 3.2.2).
 ///
 /// # Errors

@@ -16,6 +16,7 @@ mod http1;
 mod http2;
 mod hyper;
 mod record;
+mod redirect;
 mod retry;
 mod secured;
 mod tries;

@@ -2,7 +2,6 @@
 
 use super::{
     connection::ClientConnection,
-    fields::listed,
     flight::Ticket,
     websocket::{Frames, GOING_AWAY},
 };
@@ -22,16 +21,6 @@ const READ_AT_ONCE: usize = 16 << 10;
 
 /// How long a client that was told goodbye may take to go.
 const GOODBYE: Duration = Duration::from_secs(5);
-
-/// Whether all that the backend switches to (`answer`) is among what the client `asked` for (RFC 9110 section
-/// 7.8).
-pub(super) fn is_agreed(asked: &[u8], answer: &[u8]) -> bool {
-    answer.split(|byte| *byte == b',').all(|protocol| listed(asked, protocol.trim_ascii()))
-}
-
-pub(super) fn is_websocket(protocol: &[u8]) -> bool {
-    protocol.eq_ignore_ascii_case(b"websocket")
-}
 
 /// What goes on as a tunnel.
 pub(super) struct Tunnel<C, B> {

@@ -112,6 +112,8 @@ pub struct Listener {
     pub via: bool,
     /// `None`: in the clear.
     pub tls: Option<ListenerTls>,
+    /// Clients are sent to HTTPS.
+    pub redirect_https: bool,
 }
 
 impl Listener {
@@ -126,6 +128,7 @@ impl Listener {
             forwarded: false,
             via: false,
             tls: None,
+            redirect_https: false,
         }
     }
 

@@ -110,8 +110,17 @@ const REMINDERS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!(
 /// Written once for both HTTP engines: what a request is, where it goes, what becomes of its fields, what is
 /// tried again, who is to blame, what is recorded.
 const ENGINE_NEUTRAL: &[&str] = &[
-    "decide", "failure", "fields", "framing", "head", "headers", "record", "retry", "tries",
-    "tunnel", "withheld",
+    "decide",
+    "failure",
+    "fields",
+    "framing",
+    "head",
+    "headers",
+    "record",
+    "retry",
+    "tries",
+    "websocket",
+    "withheld",
 ];
 const HTTP_ENGINES: &[&str] = &[
     "hyper",

@@ -8,6 +8,7 @@ mod clients;
 mod files;
 mod handshakes;
 mod misdirected;
+mod redirect;
 mod reload;
 mod stage;
 #[path = "../support/mod.rs"]

@@ -1,7 +1,7 @@
 use super::section;
 use crate::{
     config::kinds::{
-        Anything, Bytes, Count, FilePath, Flag, ListOf, ListenAddress, Network, SetOf, Span, choice,
+        Bytes, Count, FilePath, Flag, ListOf, ListenAddress, Network, SetOf, Span, choice,
     },
     spec::{ProxyProtocol, TlsVersion},
 };
@@ -30,10 +30,11 @@ section! {
         tls: ListenerTls, Absent("in the clear"),
             example "{ certificates: [{ cert: shop.crt, key: shop.key }] }",
             "Speaks TLS. See docs/tls.md.";
+        redirect_https: Flag, Default("false"), example "true",
+            "Sends clients to HTTPS (308), unless a trusted proxy says by `X-Forwarded-Proto` that they speak it \
+             already. See docs/tls.md.";
     }
-    planned {
-        "redirect_https": Anything, Refused, "Sends clients to HTTPS.";
-    }
+    planned {}
 }
 
 section! {

@@ -104,7 +104,18 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         }
         listener.forwarded = value.forwarded.or(false);
         listener.via = value.via.or(false);
+        let speaks_tls = value.tls.node().is_some();
         listener.tls = value.tls.good().and_then(|at| tls::listener_tls(reader, at));
+        if let Field::Good(At { value: true, node }) = value.redirect_https {
+            if speaks_tls {
+                reader.problem(
+                    node,
+                    "this listener speaks HTTPS itself, and would send clients round in circles",
+                    "remove it here; it belongs to the listener in the clear",
+                );
+            }
+            listener.redirect_https = true;
+        }
         all.push(At { value: listener, node });
     }
     all

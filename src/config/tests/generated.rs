@@ -364,15 +364,16 @@ fn listener() -> impl Strategy<Value = Listener> {
         option::of(timeouts),
         option::of(limits),
         trust,
-        any::<(bool, bool)>(),
+        any::<(bool, bool, bool)>(),
         option::of(listener_tls()),
     );
     (any::<SocketAddr>(), protocols, some).prop_map(
         |(
             address,
             (h1, h2),
-            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via), tls),
+            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via, redirect), tls),
         )| Listener {
+            redirect_https: redirect && tls.is_none(),
             address: plain(address),
             protocols: Protocols { h1, h2 },
             timeouts: timeouts.unwrap_or_default(),

@@ -170,8 +170,8 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
-        if connection.is_misdirected(host.as_ref()) {
-            return Err(refuse(recorder, Reason::Misdirected.into(), download, closes));
+        if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+            return Err(refuse(recorder, reply, download, closes));
         }
 
         let client = &connection.client;

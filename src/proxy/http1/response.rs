@@ -12,8 +12,8 @@ use crate::{
         decide::Assignment,
         fields::{Known, Lines, connection_options, is_named},
         framing::{Framing, Length},
+        head::{is_agreed, is_websocket},
         headers::{Declared, Marks, Sink, keep_alive_timeout, mark, to_client},
-        tunnel::{is_agreed, is_websocket},
     },
     spec::ListenerLimits,
 };

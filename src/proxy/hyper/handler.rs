@@ -118,8 +118,8 @@ async fn forward(
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
-    if connection.is_misdirected(host.as_ref()) {
-        return Err(Reason::Misdirected.into());
+    if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+        return Err(reply);
     }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());

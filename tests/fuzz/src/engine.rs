@@ -31,7 +31,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&Engine) -> R) -> R {
 }
 
 fn start() -> Engine {
-    let parsed = config::parse(CONFIG, Path::new("fuzz.yaml"), &|_| None);
+    let parsed = config::parse(CONFIG, Path::new("fuzz.yaml"), config::Surroundings::of_clients());
     let problems: Vec<String> = parsed.errors.iter().map(ToString::to_string).collect();
     let spec = parsed.spec.unwrap_or_else(|| panic!("{problems:?}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
