@@ -356,6 +356,15 @@ async fn backends_that_speak_http2_are_no_exception() {
             let moved = client.send(call.body(full("")).unwrap()).await;
             assert_eq!((moved.status, moved.headers.contains_key("grpc-status")), (302, false));
         }
+        if engine == Engine::Native {
+            // Nor what `Connection` names.
+            let named = "POST /in HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\
+                         connection: close, x-sum\r\n\r\n0\r\nx-sum: 7\r\n\r\n";
+            let said = proxy.raw(named).await;
+            assert!(said.starts_with("HTTP/1.1 200") && !said.contains("x-sum"), "{said}");
+            let said = proxy.raw(named.replace(", x-sum", "")).await;
+            assert_eq!(values(&said, "trailer x-sum"), ["7"], "{said}");
+        }
     }
 }
 
