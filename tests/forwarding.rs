@@ -84,6 +84,35 @@ async fn bodies_of_any_framing_pass_both_ways() {
     }
 }
 
+/// RFC 9110 section 7.6.1: what `Connection` names is for the proxy alone, wherever it stands.
+#[tokio::test]
+async fn trailers_that_connection_names_stay_behind() {
+    let backend = Backend::raw(|mut stream| async move {
+        for (count, connection) in ["x-sum", "keep-alive"].into_iter().enumerate() {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { return };
+                head.push(byte);
+            }
+            let reply = format!(
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: {connection}\r\n\r\n\
+                 1\r\n{count}\r\n0\r\nx-sum: 7\r\n\r\n"
+            );
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let proxy = proxy_to(&backend).await;
+    let mut client = proxy.h2().await;
+    for (said, sum) in [("0", None), ("1", Some("7"))] {
+        let request = get("/").header("te", "trailers").body(full("")).unwrap();
+        let reply = client.send(request).await;
+        assert_eq!((reply.status, reply.text()), (200, said));
+        let trailers = reply.trailers.unwrap_or_default();
+        assert_eq!(trailers.get("x-sum").map(|sum| sum.to_str().unwrap()), sum);
+    }
+}
+
 #[tokio::test]
 async fn trailers_pass_both_ways() {
     let backend = Backend::start(|request| async move {

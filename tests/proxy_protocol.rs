@@ -6,7 +6,7 @@ mod support;
 use crossfade::{
     control::Command,
     live::{Fault, Reason},
-    spec::{Engine, ProxyProtocol, ProxyVersion},
+    spec::{Engine, PoolProtocol, ProxyProtocol, ProxyVersion},
 };
 use std::{
     sync::{
@@ -298,6 +298,39 @@ async fn a_backend_is_told_of_the_client_and_no_two_clients_share_a_connection()
             assert_eq!(told.headers.lock().unwrap().len(), 3);
         }
     }
+}
+
+#[tokio::test]
+async fn connections_of_http2_begin_with_it_too() {
+    let headers: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = headers.clone();
+    let backend = Backend::raw(move |mut stream| {
+        let seen = seen.clone();
+        async move {
+            let header = read_header(&mut stream).await;
+            seen.lock().unwrap().push(header);
+            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let _ = respond.send_response(http::Response::new(()), true);
+            }
+        }
+    })
+    .await;
+    let mut pool = pool("v1", 100, &[backend.spec_address()]);
+    pool.proxy_protocol = Some(ProxyVersion::V2);
+    pool.protocol = PoolProtocol::H2;
+    let proxy = Proxy::start(spec(&[("blue", pool)])).await;
+    for mut client in [proxy.h1().await, proxy.h2().await] {
+        for _ in 0..2 {
+            assert_eq!(client.get("/").await.status, 200);
+        }
+    }
+    let headers = headers.lock().unwrap();
+    assert!(headers.len() == 2 && headers[0] != headers[1], "{headers:?}");
+    assert!(
+        headers.iter().all(|header| header.starts_with("PROXY TCP4 127.0.0.1 ")),
+        "{headers:?}"
+    );
 }
 
 #[tokio::test]

@@ -5,33 +5,35 @@ mod support;
 
 use crossfade::{
     config,
-    spec::{Engine, Spec},
+    spec::{Engine, PoolProtocol, Spec},
 };
 use http_body_util::BodyExt;
+use hyper::body::Frame;
 use std::path::Path;
 use support::*;
 
 /// Answers with what it got: method, target and fields. `x-say` in the request names fields to answer with.
 async fn mirror() -> Backend {
-    Backend::start(|request| async move {
-        let (head, body) = request.into_parts();
-        let mut said = format!("{} {}\n", head.method, head.uri);
-        let mut reply = http::Response::builder();
-        for (name, value) in &head.headers {
-            let value = value.to_str().unwrap();
-            said.push_str(&format!("{name}: {value}\n"));
-            if name == "x-say" {
-                let (name, value) = value.split_once('=').unwrap();
-                reply = reply.header(name, value);
-            }
+    Backend::start(mirrored).await
+}
+
+async fn mirrored(request: http::Request<hyper::body::Incoming>) -> http::Response<Body> {
+    let (head, body) = request.into_parts();
+    let mut said = format!("{} {}\n", head.method, head.uri);
+    let mut reply = http::Response::builder();
+    for (name, value) in &head.headers {
+        let value = value.to_str().unwrap();
+        said.push_str(&format!("{name}: {value}\n"));
+        if name == "x-say" {
+            let (name, value) = value.split_once('=').unwrap();
+            reply = reply.header(name, value);
         }
-        let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
-        for (name, value) in &trailers {
-            said.push_str(&format!("trailer {name}: {}\n", value.to_str().unwrap()));
-        }
-        reply.body(full(said)).unwrap()
-    })
-    .await
+    }
+    let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
+    for (name, value) in &trailers {
+        said.push_str(&format!("trailer {name}: {}\n", value.to_str().unwrap()));
+    }
+    reply.body(full(said)).unwrap()
 }
 
 /// A proxy with these routes and pins, whose service `shop` has the pools `blue` and `green` (weight 0).
@@ -293,6 +295,76 @@ async fn a_limited_pin_serves_its_networks_and_is_kept_from_others() {
         let denied: Vec<u64> =
             proxy.live.pools().iter().map(|pool| pool.stats.totals().pins_denied).collect();
         assert_eq!(denied, [0, 7], "of blue and green");
+    }
+}
+
+#[tokio::test]
+async fn backends_that_speak_http2_are_no_exception() {
+    let backend = Backend::http2(100, mirrored).await;
+    let routes = "[{ match: { path_prefix: /shop }, service: shop, rewrite: { prefix: /x },
+                     request_headers: { set: { x-team: shop }, remove: [x-debug] },
+                     response_headers: { set: { x-frame-options: DENY } } },
+                   { match: { path_prefix: /moved }, redirect: { url: /new } },
+                   { service: shop }]";
+    let pins = "[{ headers: { canary: true }, from: [10.0.0.0/8], pool: green }]";
+    for engine in ENGINES {
+        let mut spec = desired(engine, &backend, pins, routes);
+        for pool in spec.services["shop"].pools.values_mut() {
+            pool.protocol = PoolProtocol::H2;
+        }
+        let proxy = Proxy::start(spec).await;
+        for mut client in clients(&proxy).await {
+            let mut ask = async |path: &str| {
+                let trailers = [("x-team", "root"), ("x-sum", "7")]
+                    .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+                let trailers = http::HeaderMap::from_iter(trailers);
+                let body = frames(vec![Frame::data("a".into()), Frame::trailers(trailers)]);
+                let request = post(path)
+                    .header("x-team", "admin")
+                    .header("x-debug", "1")
+                    .header("canary", "true")
+                    .header("x-say", "x-frame-options=ALLOW")
+                    .header("trailer", "x-team, x-sum")
+                    .header(
+                        "x-forwarded-for",
+                        if path == "/in" { "10.1.1.1" } else { "192.0.2.1" },
+                    );
+                let reply = client.send(request.body(body).unwrap()).await;
+                let field = |name: &str| {
+                    let value = reply.headers.get(name).map(|value| value.to_str().unwrap());
+                    value.unwrap_or_default().to_owned()
+                };
+                let fields = (field("x-frame-options"), field("x-crossfade-version"));
+                (fields, reply.text().to_owned())
+            };
+            let ((frame, version), said) = ask("/shop/a?b").await;
+            assert_eq!((&*frame, &*version), ("DENY", "blue"), "{said}");
+            assert!(said.lines().next().unwrap().ends_with("/x/a?b"), "{said}");
+            assert_eq!(values(&said, "x-team"), ["shop"], "{said}");
+            for gone in ["x-debug", "canary", "trailer x-team", "trailer x-sum"] {
+                assert_eq!(values(&said, gone), [""; 0], "{said}");
+            }
+            let ((frame, version), said) = ask("/in").await;
+            assert_eq!((&*frame, &*version), ("ALLOW", "green"), "{said}");
+            assert_eq!(values(&said, "x-team"), ["admin"], "{said}");
+            assert_eq!(values(&said, "canary"), ["true"], "{said}");
+            assert_eq!(values(&said, "trailer x-sum"), ["7"], "{said}");
+            let moved = client.get("/moved").await;
+            assert_eq!((moved.status, &moved.headers["location"]), (302, &"/new".parse().unwrap()));
+            // A call is no exception either: it was not refused.
+            let call = post("/moved").header("content-type", "application/grpc");
+            let moved = client.send(call.body(full("")).unwrap()).await;
+            assert_eq!((moved.status, moved.headers.contains_key("grpc-status")), (302, false));
+        }
+        if engine == Engine::Native {
+            // Nor what `Connection` names.
+            let named = "POST /in HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\
+                         connection: close, x-sum\r\n\r\n0\r\nx-sum: 7\r\n\r\n";
+            let said = proxy.raw(named).await;
+            assert!(said.starts_with("HTTP/1.1 200") && !said.contains("x-sum"), "{said}");
+            let said = proxy.raw(named.replace(", x-sum", "")).await;
+            assert_eq!(values(&said, "trailer x-sum"), ["7"], "{said}");
+        }
     }
 }
 

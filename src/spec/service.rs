@@ -72,7 +72,7 @@ pub struct Pool {
 pub enum PoolProtocol {
     #[default]
     H1,
-    /// HTTP/2, known beforehand.
+    /// HTTP/2, known beforehand; with TLS agreed on by ALPN.
     H2,
 }
 

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use crossfade::{
     control::Command,
     live::{HealthState, Reason},
-    spec::{Engine, PoolTls},
+    spec::{Engine, PoolProtocol, PoolTls, Spec},
 };
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{HandshakeKind, ServerConfig};
 use std::{
     convert::Infallible,
@@ -62,6 +62,85 @@ async fn bodies_pass_both_ways_and_connections_are_used_again() {
         // One for each engine, and one more where a request that cannot be repeated found tickets waiting.
         assert!(opened <= 4, "{engine:?}: {opened} connections for 18 requests");
     }
+}
+
+/// A backend that speaks HTTP/2 with who agrees on it, and tells the scheme that it was asked by.
+async fn http2_backend(ca: &Ca) -> Backend {
+    let mut config = server_config(&ca.issue(&["127.0.0.1"]), None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    tls_backend(config, |stream| async move {
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return;
+        }
+        let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+            let (head, body) = request.into_parts();
+            let scheme = head.uri.scheme_str().unwrap_or_default().to_owned();
+            let body = body.map_err(|_| unreachable!()).boxed();
+            let reply = http::Response::builder().header("x-scheme", scheme).body(body);
+            Ok::<http::Response<Body>, Infallible>(reply.unwrap())
+        });
+        let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    })
+    .await
+}
+
+fn http2_spec(backend: &Backend, engine: Engine, ca: &Ca) -> Spec {
+    let mut spec = upstream_spec(backend, engine, trusting(ca));
+    spec.services["shop"].pools["blue"].protocol = PoolProtocol::H2;
+    spec
+}
+
+#[tokio::test]
+async fn http2_is_agreed_on_and_its_connections_end_with_a_change_of_tls() {
+    let ca = Ca::new();
+    let backend = http2_backend(&ca).await;
+    let opened = || backend.connections.load(std::sync::atomic::Ordering::SeqCst);
+    let big: Bytes = (0..3_000_000u32).map(|i| (i % 251) as u8).collect::<Vec<_>>().into();
+    for engine in ENGINES {
+        let before = opened();
+        let spec = http2_spec(&backend, engine, &ca);
+        let proxy = Proxy::start(spec.clone()).await;
+        for mut client in [proxy.h1().await, proxy.h2().await] {
+            for body in [Bytes::from_static(b"x"), big.clone(), Bytes::new()] {
+                let reply = client.send(post("/").body(full(body.clone())).unwrap()).await;
+                assert_eq!((reply.status, reply.body.len()), (200, body.len()));
+                assert!(reply.body == body);
+                assert_eq!(reply.headers["x-scheme"], "https");
+            }
+        }
+        assert_eq!(opened() - before, 1, "{engine:?}");
+        let mut other = spec;
+        other.services["shop"].pools["blue"].tls =
+            Some(PoolTls { server_name: Some("127.0.0.1".into()), ..trusting(&ca) });
+        proxy.apply(Command::Replace { spec: Box::new(other) }).await.unwrap();
+        for mut client in [proxy.h1().await, proxy.h2().await] {
+            assert_eq!(client.get("/").await.status, 200);
+        }
+        assert_eq!(opened() - before, 2, "{engine:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_protocol_is_agreed_on_anew() {
+    let ca = Ca::new();
+    let backend = http2_backend(&ca).await;
+    let mut spec = http2_spec(&backend, Engine::Native, &ca);
+    spec.services["shop"].health_check = Some(health_check());
+    let proxy = Proxy::start(spec.clone()).await;
+    let state = || proxy.live.pools()[0].backends()[0].health.state();
+    until("it is proven by HTTP/2", || state() == HealthState::Healthy).await;
+    let mut client = proxy.h1().await;
+    assert_eq!(client.get("/").await.status, 200);
+    spec.services["shop"].health_check = None;
+    spec.services["shop"].pools["blue"].protocol = PoolProtocol::H1;
+    proxy.apply(Command::Replace { spec: Box::new(spec) }).await.unwrap();
+    let reply = client.get("/").await;
+    assert_eq!(
+        (reply.status, &reply.headers["x-crossfade-error"]),
+        (502, &"tls_failed".parse().unwrap())
+    );
 }
 
 #[tokio::test]

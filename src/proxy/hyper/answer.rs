@@ -4,6 +4,7 @@ use super::{
     super::{
         decide::Assignment,
         failure::Failure,
+        fields::connection_options,
         framing::Framing,
         grpc,
         head::{is_agreed, is_websocket},
@@ -115,6 +116,7 @@ pub(super) fn answer(
         ticket: Some(ticket),
         record: None,
         awaits_status: is_call,
+        trailers: !names_fields(&head.headers),
         clock: core.live.clock,
         timeout: policy.timeouts.body,
         awaits_backend: true,
@@ -122,6 +124,14 @@ pub(super) fn answer(
         size,
     };
     Ok(Answer::Streaming(with_head(head.status, headers, Some(stream))))
+}
+
+/// `Connection` names fields of its own, which may come as trailers too (RFC 9110 section 7.6.1).
+fn names_fields(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines.flat_map(|line| connection_options(line.as_bytes())).any(|option| {
+        !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive")
+    })
 }
 
 /// `Content-Length`, unless there is a transfer coding (RFC 9112 section 6.3); hyper has judged it.

@@ -116,7 +116,8 @@ impl Kept {
 }
 
 impl Upload {
-    /// What may trail of its `trailers` goes along; `keep_at_most` bytes are kept so that they can be sent again; more than `limit` bytes fail.
+    /// What may trail goes along if `trailers` do; `keep_at_most` bytes are kept so that they can be sent again;
+    /// more than `limit` bytes fail.
     pub(super) fn new(
         incoming: ArrivingBody,
         trailers: bool,
@@ -395,6 +396,8 @@ pub(in crate::proxy) struct StreamBody {
     pub(super) record: Option<Record>,
     /// It answers a call of gRPC, whose status comes in the trailers.
     pub(super) awaits_status: bool,
+    /// What may trail goes along.
+    pub(super) trailers: bool,
     pub(super) clock: Clock,
     /// Longest silence of either side.
     pub(super) timeout: Duration,
@@ -437,6 +440,11 @@ impl StreamBody {
                 if is_end || frame.is_trailers() {
                     self.finish();
                 }
+                let frame = match frame.into_trailers() {
+                    Ok(_) if !self.trailers => Frame::trailers(HeaderMap::new()),
+                    Ok(trailers) => Frame::trailers(trailers),
+                    Err(data) => data,
+                };
                 Some(Ok(frame))
             }
             Some(Err(_)) => Some(Err(self.fail(Reason::UpstreamReset))),
