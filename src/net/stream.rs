@@ -35,6 +35,7 @@ impl Stream {
     /// Neither an end nor bytes that nobody asked for, as far as the runtime has been told: no system call
     /// while there is nothing. What it finds is lost: a connection that is not quiet is of no use. What TLS
     /// says on its own behalf (tickets) is no talk.
+    #[inline]
     pub fn is_quiet(&mut self) -> bool {
         match self {
             Self::Tcp(stream) => {
@@ -95,6 +96,7 @@ impl Stream {
     ///
     /// # Errors
     /// When the other side cannot be reached.
+    #[inline]
     pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
@@ -103,6 +105,7 @@ impl Stream {
     }
 
     /// Something is kept that was taken: see [`Self::poll_settled`].
+    #[inline]
     pub fn is_unsettled(&self) -> bool {
         match self {
             Self::Tcp(_) => false,
