@@ -364,6 +364,9 @@ async fn a_cutover_waits_for_what_it_left() {
     let (waited, ()) = tokio::join!(api.post(&path, json!({"to": "green"})), async {
         eventually("green has the weight", async || api.service().await["pools"][1]["weight"] == 1)
             .await;
+        // The weight is seen before the receipt has counted; what asks next comes behind both.
+        let same = api.put("/v1/services/shop/weights", json!({"weights": {"green": 1}})).await;
+        assert_eq!(same.status, 200);
         word.notify_one();
     });
     assert_eq!(waited.status, 200);
