@@ -90,24 +90,34 @@ pub(super) struct Earlier<'a> {
     pub(super) rescue: bool,
 }
 
+impl<'a, L: Lines> Query<'a, L> {
+    /// For the first decision about a request whose head was judged.
+    pub(super) fn new(
+        connection: &'a ClientConnection,
+        head: &'a Head<'a, L>,
+        facts: &'a Facts,
+        host: Option<Host<'a>>,
+        now: u64,
+    ) -> Self {
+        let client = connection.client.address(head.lines, &connection.listener.spec);
+        let secure = connection.client.is_secure(head.lines);
+        Self { connection, head, facts, host, client, secure, now, earlier: None }
+    }
+}
+
 /// # Errors
 /// A redirect, that it waits, `BadRequest`, `NoRoute`, or of the pool that the request was for `NoBackend`,
 /// `Overloaded` or `QueueFull`.
-pub(super) fn decide<L: Lines>(
-    core: &Rc<Core>,
-    query: &Query<'_, L>,
-    turn: Turn,
-) -> Result<Assignment, Refusal> {
-    core.live.published.read(|snapshot| decide_on(snapshot, core, query, turn))
+pub(super) fn decide<L: Lines>(query: &Query<'_, L>, turn: Turn) -> Result<Assignment, Refusal> {
+    query.connection.core.live.published.read(|snapshot| decide_on(snapshot, query, turn))
 }
 
 fn decide_on<L: Lines>(
     snapshot: &Snapshot,
-    core: &Rc<Core>,
     query: &Query<'_, L>,
     turn: Turn,
 ) -> Result<Assignment, Refusal> {
-    let head = query.head;
+    let (core, head) = (&query.connection.core, query.head);
     if query.facts.names_fields && names_what_is_read(head.lines, snapshot) {
         return Err(Reason::BadRequest.into());
     }

@@ -65,12 +65,11 @@ pub(super) fn is_idempotent(method: &str) -> bool {
 }
 
 impl Tries {
-    pub(super) fn new(address: IpAddr, secure: bool, method: &str) -> Self {
-        let idempotent = is_idempotent(method);
+    pub(super) fn new<L>(query: &Query<'_, L>) -> Self {
         Self {
-            address,
-            secure,
-            idempotent,
+            address: query.client,
+            secure: query.secure,
+            idempotent: is_idempotent(query.head.method),
             tried: Vec::new(),
             tries: 1,
             replayed: false,
@@ -171,7 +170,6 @@ impl Tries {
         earlier: Earlier<'_>,
         permit: Option<Permit>,
     ) -> Option<Next> {
-        let core = &connection.core;
         let query = Query {
             connection,
             head,
@@ -180,10 +178,10 @@ impl Tries {
             host: head::host(head).ok()?,
             client: self.address,
             secure: self.secure,
-            now: core.now_millis(),
+            now: connection.core.now_millis(),
             earlier: Some(earlier),
         };
-        decide(core, &query, Turn::Again(permit)).ok().map(Next::Elsewhere)
+        decide(&query, Turn::Again(permit)).ok().map(Next::Elsewhere)
     }
 }
 

@@ -218,21 +218,9 @@ impl Session {
             return Err(refuse(recorder, reply, download, closes));
         }
 
-        let client = &connection.client;
-        let address = client.address(&lines, &connection.listener.spec);
-        let secure = client.is_secure(&lines);
         let decided = now;
-        let query = Query {
-            connection,
-            head: &head,
-            facts: &facts,
-            host,
-            client: address,
-            secure,
-            now: now.millis(),
-            earlier: None,
-        };
-        let assignment = match decide(core, &query, turn) {
+        let query = Query::new(connection, &head, &facts, host, now.millis());
+        let assignment = match decide(&query, turn) {
             Ok(assignment) => assignment,
             Err(Refusal::Waits(waiting)) => {
                 return Err(Stop::Queued(Box::new(Queued { waiting, recorder, began })));
@@ -251,7 +239,7 @@ impl Session {
         let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
         let trailers = !facts.names_fields && !changes.edit_fields();
         upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
-        let tries = Tries::new(address, secure, head.method);
+        let tries = Tries::new(&query);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let exchange = exchange.insert(Exchange {
             recorder,

@@ -194,18 +194,8 @@ impl Engine {
         facts: &Facts,
         host: Option<Host<'_>>,
     ) -> Option<Assignment> {
-        let client = &self.connection.client;
-        let query = Query {
-            connection: &self.connection,
-            head,
-            facts,
-            host,
-            client: client.address(head.lines, &self.connection.listener.spec),
-            secure: client.is_secure(head.lines),
-            now: self.connection.core.now_millis(),
-            earlier: None,
-        };
-        decide(&self.connection.core, &query, Turn::First).ok()
+        let now = self.connection.core.now_millis();
+        decide(&Query::new(&self.connection, head, facts, host, now), Turn::First).ok()
     }
 
     /// Lets a backend answer `question` with `bytes`, in pieces of `cut` bytes, and then close its side if it

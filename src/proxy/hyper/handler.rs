@@ -3,7 +3,6 @@
 use super::{
     super::{
         connection::ClientConnection,
-        core::Core,
         decide::{Assignment, Query, Refusal, decide},
         failure::{Failure, Reply},
         fields::Lines,
@@ -127,26 +126,14 @@ async fn forward(
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());
     }
-    let client = &connection.client;
-    let address = client.address(&parts.headers, &connection.listener.spec);
-    let secure = client.is_secure(&parts.headers);
     let now = core.now_millis();
-    let query = Query {
-        connection,
-        head: &head,
-        facts: &facts,
-        host,
-        client: address,
-        secure,
-        now,
-        earlier: None,
-    };
-    let assignment = admit(core, query, recorder).await?;
+    let query = Query::new(connection, &head, &facts, host, now);
+    let tries = Tries::new(&query);
+    let assignment = admit(query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
         return Err(Reason::BadRequest.into());
     }
-    let tries = Tries::new(address, secure, head.method);
     let request_id = core.random_id();
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
     let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
@@ -213,18 +200,17 @@ async fn send(
 
 /// Decides, as often as it has to wait for its turn.
 async fn admit<L: Lines>(
-    core: &Rc<Core>,
     mut query: Query<'_, L>,
     recorder: &mut Recorder,
 ) -> Result<Assignment, Reply> {
     let mut turn = Turn::First;
     loop {
-        match decide(core, &query, turn) {
+        match decide(&query, turn) {
             Ok(assignment) => return Ok(assignment),
             Err(Refusal::Waits(waiting)) => turn = waiting.turn().await,
             Err(refusal) => return Err(recorder.note_refusal(refusal)),
         }
-        query.now = core.now_millis();
+        query.now = query.connection.core.now_millis();
     }
 }
 
