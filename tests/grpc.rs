@@ -9,28 +9,9 @@ use crossfade::{
     live::{Fault, HealthState, Reason},
     spec::{HealthCheck, PoolProtocol, Spec},
 };
-use h2::server::SendResponse;
 use http::{HeaderMap, Request, Response};
-use std::{future::Future, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 use support::{Backend, Proxy, dead_address, health_check, pool, spec, until};
-use tokio::net::TcpStream;
-
-async fn backend<F, A>(answer: F) -> Backend
-where
-    F: Fn(Request<h2::RecvStream>, SendResponse<Bytes>) -> A + Clone + Send + 'static,
-    A: Future<Output = ()> + Send + 'static,
-{
-    Backend::raw(move |stream: TcpStream| {
-        let answer = answer.clone();
-        async move {
-            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-            while let Some(Ok((request, respond))) = connection.accept().await {
-                tokio::spawn(answer(request, respond));
-            }
-        }
-    })
-    .await
-}
 
 fn h2_spec(backend: crossfade::spec::BackendAddress) -> Spec {
     let mut pool = pool("v1", 1, &[backend]);
@@ -70,7 +51,7 @@ fn failures(proxy: &Proxy) -> u64 {
 
 /// Answers with the status that the path names: in trailers, or (`/alone/`) instead of all the rest.
 async fn named() -> Backend {
-    backend(|mut request, mut respond| async move {
+    Backend::bare_http2(|mut request, mut respond| async move {
         while let Some(Ok(_)) = request.body_mut().data().await {}
         let path = request.uri().path().to_owned();
         if let Some(code) = path.strip_prefix("/alone/") {
@@ -129,7 +110,7 @@ async fn a_calls_status_is_its_outcome() {
 
 #[tokio::test]
 async fn messages_pass_both_ways_as_they_come() {
-    let backend = backend(|request, mut respond| async move {
+    let backend = Backend::bare_http2(|request, mut respond| async move {
         let mut body = request.into_body();
         let mut stream = respond.send_response(head(), false).unwrap();
         while let Some(Ok(message)) = body.data().await {
@@ -185,7 +166,7 @@ async fn what_the_proxy_refuses_is_a_status_too() {
 
 #[tokio::test]
 async fn a_backend_of_http2_is_probed_in_http2() {
-    let backend = backend(|request, mut respond| async move {
+    let backend = Backend::bare_http2(|request, mut respond| async move {
         assert_eq!(request.uri().path(), "/health");
         respond.send_response(Response::new(()), true).unwrap();
     })
@@ -205,7 +186,7 @@ async fn a_backend_of_http2_is_probed_in_http2() {
 async fn a_service_is_asked_after_in_grpcs_own_protocol() {
     let serves = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let told = serves.clone();
-    let backend = backend(move |mut request, mut respond| {
+    let backend = Backend::bare_http2(move |mut request, mut respond| {
         let told = told.clone();
         async move {
             assert_eq!(request.uri().path(), HealthCheck::GRPC);

@@ -11,12 +11,12 @@ use crossfade::{
     spec::{PoolProtocol, Spec},
 };
 use futures_util::future::join_all;
-use h2::{Reason as Code, server::SendResponse};
+use h2::Reason as Code;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use std::{
-    future::{Future, pending},
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -26,7 +26,6 @@ use std::{
 use support::{Backend, Client, PATIENCE, Proxy, frames, full, get, pool, post, spec, text, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     sync::watch,
     time::timeout,
 };
@@ -43,20 +42,11 @@ fn failures(proxy: &Proxy, fault: Fault, reason: Reason) -> u64 {
     proxy.live.pools()[0].stats.totals().failures[fault as usize][reason as usize]
 }
 
-/// A backend that does with each request what `answer` does, on the library itself.
-async fn bare<F, A>(answer: F) -> Backend
-where
-    F: Fn(http::Request<h2::RecvStream>, SendResponse<Bytes>) -> A + Clone + Send + 'static,
-    A: Future<Output = ()> + Send + 'static,
-{
-    Backend::raw(move |stream: TcpStream| {
-        let answer = answer.clone();
-        async move {
-            let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-            while let Some(Ok((request, respond))) = connection.accept().await {
-                tokio::spawn(answer(request, respond));
-            }
-        }
+/// A backend that gives back the bodies it gets.
+async fn returning() -> Backend {
+    Backend::http2(100, |request| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        Response::new(full(body))
     })
     .await
 }
@@ -100,11 +90,7 @@ async fn fields_bodies_and_trailers_pass_both_ways() {
 
 #[tokio::test]
 async fn large_bodies_pass_both_ways() {
-    let backend = Backend::http2(100, |request| async move {
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        Response::new(full(body))
-    })
-    .await;
+    let backend = returning().await;
     let proxy = proxy(&backend, |_| {}).await;
     let body: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
     let mut client = proxy.h2().await;
@@ -150,7 +136,7 @@ async fn what_was_refused_is_sent_again_whatever_the_method() {
     let asked = Arc::new(AtomicUsize::new(0));
     let backend = {
         let asked = asked.clone();
-        bare(move |_, mut respond| {
+        Backend::bare_http2(move |_, mut respond| {
             let asked = asked.clone();
             async move {
                 if asked.fetch_add(1, Ordering::SeqCst) % 2 == 1 {
@@ -255,7 +241,7 @@ async fn what_may_have_been_acted_on_is_sent_again_only_if_it_may_be() {
 #[tokio::test]
 async fn a_response_that_breaks_off_is_seen_to() {
     let (release, released) = watch::channel(false);
-    let backend = bare(move |_, mut respond| {
+    let backend = Backend::bare_http2(move |_, mut respond| {
         let mut released = released.clone();
         async move {
             let mut body = respond.send_response(ok(), false).unwrap();
@@ -278,7 +264,10 @@ async fn a_response_that_breaks_off_is_seen_to() {
 #[tokio::test]
 async fn a_reset_instead_of_a_response_is_a_502() {
     let backend =
-        bare(|_, mut respond| async move { respond.send_reset(Code::INTERNAL_ERROR) }).await;
+        Backend::bare_http2(
+            |_, mut respond| async move { respond.send_reset(Code::INTERNAL_ERROR) },
+        )
+        .await;
     let proxy = proxy(&backend, |_| {}).await;
     let reply = proxy.h2().await.get("/").await;
     assert_eq!(reply.status, 502);
@@ -304,7 +293,7 @@ async fn a_client_that_leaves_takes_its_request_back_and_no_other() {
     let gone = Arc::new(gone);
     let asked = Arc::new(AtomicUsize::new(0));
     let came = asked.clone();
-    let backend = bare(move |request, mut respond| {
+    let backend = Backend::bare_http2(move |request, mut respond| {
         let gone = gone.clone();
         came.fetch_add(1, Ordering::SeqCst);
         async move {
@@ -413,7 +402,7 @@ async fn raw_head(change: fn(&mut HeaderMap)) -> Backend {
 
 #[tokio::test]
 async fn interim_responses_pass_and_are_bounded() {
-    let backend = bare(|request, mut respond| async move {
+    let backend = Backend::bare_http2(|request, mut respond| async move {
         let count = if request.uri().path() == "/few" { 3 } else { 30 };
         for _ in 0..count {
             let mut hint = Response::new(());
@@ -527,11 +516,7 @@ async fn clients_of_http1_reach_it_as_well() {
 
 #[tokio::test]
 async fn large_bodies_of_http1_pass_both_ways() {
-    let backend = Backend::http2(100, |request| async move {
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        Response::new(full(body))
-    })
-    .await;
+    let backend = returning().await;
     let proxy = proxy(&backend, |_| {}).await;
     let body: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
     let mut client = proxy.h1().await;
@@ -572,7 +557,7 @@ async fn what_is_malformed_in_a_body_of_http1_is_cut_at_the_backend() {
 
 #[tokio::test]
 async fn interim_responses_reach_clients_of_http1() {
-    let backend = bare(|mut request, mut respond| async move {
+    let backend = Backend::bare_http2(|mut request, mut respond| async move {
         let mut go_on = Response::new(());
         *go_on.status_mut() = StatusCode::CONTINUE;
         respond.send_informational(go_on).unwrap();
@@ -607,7 +592,7 @@ async fn a_client_of_http1_that_leaves_takes_its_request_back() {
     let gone = Arc::new(gone);
     let asked = Arc::new(AtomicUsize::new(0));
     let came = asked.clone();
-    let backend = bare(move |_, mut respond| {
+    let backend = Backend::bare_http2(move |_, mut respond| {
         let gone = gone.clone();
         came.fetch_add(1, Ordering::SeqCst);
         async move {
@@ -631,7 +616,7 @@ async fn a_client_of_http1_that_leaves_takes_its_request_back() {
 async fn a_response_that_breaks_off_is_seen_to_by_clients_of_http1() {
     let (release, released) = watch::channel(0);
     let asked = Arc::new(AtomicUsize::new(0));
-    let backend = bare(move |_, mut respond| {
+    let backend = Backend::bare_http2(move |_, mut respond| {
         let mut released = released.clone();
         let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
         async move {

@@ -44,6 +44,15 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub type Body = BoxBody<Bytes, Infallible>;
 type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
+
+fn answer(
+    handler: &Handler,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    let answer = handler(request);
+    async move { Ok(answer.await) }
+}
 
 pub fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).boxed()
@@ -72,23 +81,11 @@ impl Backend {
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
-        let handler: Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync> =
-            Arc::new(move |request| Box::pin(handler(request)));
-        let requests = Arc::new(AtomicUsize::new(0));
-        let counted = requests.clone();
-        Self::raw_counted(requests, move |stream| {
-            let (handler, counted) = (handler.clone(), counted.clone());
-            async move {
-                let service = service_fn(move |request| {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    let answer = handler(request);
-                    async move { Ok::<_, Infallible>(answer.await) }
-                });
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades()
-                    .await;
-            }
+        Self::answering(handler, |stream, handler| async move {
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service_fn(|it| answer(&handler, it)))
+                .with_upgrades()
+                .await;
         })
         .await
     }
@@ -99,22 +96,48 @@ impl Backend {
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
-        let handler: Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync> =
-            Arc::new(move |request| Box::pin(handler(request)));
+        Self::answering(handler, move |stream, handler| async move {
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(streams)
+                .serve_connection(TokioIo::new(stream), service_fn(|it| answer(&handler, it)))
+                .await;
+        })
+        .await
+    }
+
+    /// Counts the requests that `serve` finds in a connection and lets `handler` answer them.
+    async fn answering<F, A, S, T>(handler: F, serve: S) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+        S: Fn(TcpStream, Handler) -> T + Send + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = requests.clone();
-        Self::raw_counted(requests, move |stream| {
-            let (handler, counted) = (handler.clone(), counted.clone());
+        let handler: Handler = Arc::new(move |request| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Box::pin(handler(request))
+        });
+        Self::raw_counted(requests, move |stream| serve(stream, handler.clone())).await
+    }
+
+    /// Does with each request of HTTP/2 what `answer` does, on the library itself.
+    pub async fn bare_http2<F, A>(answer: F) -> Self
+    where
+        F: Fn(Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) -> A
+            + Clone
+            + Send
+            + 'static,
+        A: Future<Output = ()> + Send + 'static,
+    {
+        Self::raw(move |stream| {
+            let answer = answer.clone();
             async move {
-                let service = service_fn(move |request| {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    let answer = handler(request);
-                    async move { Ok::<_, Infallible>(answer.await) }
-                });
-                let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .max_concurrent_streams(streams)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(answer(request, respond));
+                }
             }
         })
         .await
