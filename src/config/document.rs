@@ -133,7 +133,13 @@ impl Keys {
     }
 
     /// Sets `key` if `value` is not the default or all is wanted.
-    fn other<T: PartialEq + ?Sized>(&mut self, key: &str, value: &T, default: &T, show: fn(&T) -> Value) {
+    fn other<T: PartialEq + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+        default: &T,
+        show: fn(&T) -> Value,
+    ) {
         if self.detail == Detail::Full || value != default {
             self.set(key, show(value));
         }
