@@ -48,6 +48,7 @@ fn swap_to_quiesced(criterion: &mut Criterion) {
                 table: routing::compile(&spec, &salts),
                 services: services.clone(),
                 listeners: Vec::new(),
+                challenges: Arc::default(),
             };
             let published = Published::new(snapshot(0));
             under_load(&published, readers, || {

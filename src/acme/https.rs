@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(seconds("120"), Some(120));
         assert_eq!(seconds("99999999999999999999999"), Some(u64::MAX));
         assert_eq!(seconds("Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        let later = seconds("Fri, 31 Dec 2999 23:59:59 GMT").unwrap();
+        let later = seconds("Tue, 31 Dec 2999 23:59:59 GMT").unwrap();
         assert!(later > 86_400 * 365);
         for junk in ["", "-1", "soon", "1.5"] {
             assert_eq!(seconds(junk), None, "{junk}");

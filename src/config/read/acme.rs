@@ -37,7 +37,8 @@ pub(super) fn acme(
     };
     let challenge = keys.challenge.or(AcmeChallenge::default());
     if !listeners.iter().any(|at| at.value.tls.as_ref().is_some_and(|tls| tls.acme)) {
-        reader.problem(
+        // They may be had first, and shown once they are there.
+        reader.warn(
             node,
             "no listener shows the certificates that are ordered",
             "add `tls: { acme: true }` to the listener that shall",
