@@ -51,8 +51,9 @@ fn certificate(proof: &Proof) -> Result<Arc<CertifiedKey>, Failure> {
     let key = KeyPair::generate().map_err(Failure::here)?;
     let chain = vec![params.self_signed(&key).map_err(Failure::here)?.der().clone()];
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let certified = CertifiedKey::from_der(chain, key, crypto_provider());
-    Ok(Arc::new(certified.map_err(Failure::here)?))
+    let key = crypto_provider().key_provider.load_private_key(key).map_err(Failure::here)?;
+    // Unchecked: no reader of certificates knows that extension, and it is critical.
+    Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
 #[derive(Debug)]

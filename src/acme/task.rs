@@ -244,11 +244,14 @@ async fn obtain_by(
     board: &Board,
 ) -> Result<Issued, Failure> {
     let store = Store::of(acme);
-    let account = account::open(acme, &store, https).await?;
-    match order::place(&account, acme, hosts, board).await {
+    let by_kept = async {
+        let account = account::open(acme, &store, https).await?;
+        order::place(&account, acme, hosts, board).await
+    };
+    match by_kept.await {
         Err(failure) if failure.account_is_gone => {
             tracing::warn!(
-                id = account.id(),
+                why = failure.why,
                 "the issuer does not know the account; making another"
             );
             let account = account::create(acme, &store, https).await?;
