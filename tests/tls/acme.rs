@@ -2,11 +2,11 @@
 
 use crate::{pebble::*, stage::*, support::*};
 use crossfade::{
-    control::Command,
-    live::HandshakeFailure,
+    control::{Command, Issuance},
+    live::{Challenges, HandshakeFailure},
     spec::{AcmeChallenge, ClientAuth, Engine, Spec},
 };
-use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
 async fn ask(proxy: &Proxy, pebble: &Pebble, host: &str) -> Reply {
@@ -91,7 +91,7 @@ async fn certificates_are_issued_by_tls() {
         // Once all is proven nothing of it is left.
         let mut config = rustls::ClientConfig::clone(&client);
         config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
-        let refused = shake(&proxy, &std::sync::Arc::new(config), "b.example").await;
+        let refused = shake(&proxy, &Arc::new(config), "b.example").await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("NoApplicationProtocol"), "{refused}");
     }
@@ -241,4 +241,47 @@ async fn who_is_asked_to_end_does_not_wait_for_an_issuer() {
     let (_order, _) = issuer.accept().await.unwrap();
     assert!(proxy.drain(PATIENCE).await);
     assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "nothing half done is left");
+}
+
+/// No issuer is needed to see what a proxy says while names are being proven.
+#[tokio::test]
+async fn tokens_are_answered_before_all_else_and_nothing_else_is() {
+    for engine in ENGINES {
+        let (ports, state) = (Ports::free(), tempfile::tempdir().unwrap());
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backend =
+            Backend::start(|request| async move { text(request.uri().to_string()) }).await;
+        let mut wanted = acme(&Ca::new(), ports, state.path(), &[&["a.example"]]);
+        wanted.directory = format!("https://{}/dir", silent.local_addr().unwrap()).into();
+        let mut spec = acme_spec(&backend, engine, ports, wanted);
+        spec.listeners.swap(0, 1);
+        let proxy = Proxy::start(spec).await;
+        let challenges = Challenges::by_http([("token".to_owned(), "token.print".to_owned())]);
+        let issuance = Issuance { challenges: Arc::new(challenges), ..Issuance::default() };
+        // Opened before: they see it too.
+        let mut clients = [proxy.h1().await, proxy.h2().await];
+        proxy.handle.issue(issuance).await.unwrap();
+        for client in &mut clients {
+            const TOKEN: &str = "/.well-known/acme-challenge/token";
+            for path in [TOKEN, "/.well-known/acme-challenge/token?x"] {
+                let reply = client.get(path).await;
+                assert_eq!((reply.status, reply.text()), (200, "token.print"));
+                assert_eq!(reply.headers["content-type"], "application/octet-stream");
+            }
+            let head = http::Request::head(TOKEN).header("host", "a.example");
+            let reply = client.send(head.body(full("")).unwrap()).await;
+            assert_eq!((reply.status, reply.text()), (200, ""));
+            assert_eq!(reply.headers["content-length"], "11");
+            let reply = client.send(post(TOKEN).body(full("")).unwrap()).await;
+            assert!(reply.text().ends_with(TOKEN), "{reply:?}");
+            for path in ["/.well-known/acme-challenge/other", "/.well-known/acme-challenge/", "/"] {
+                assert!(client.get(path).await.text().ends_with(path), "{path}");
+            }
+        }
+        proxy.handle.issue(Issuance::default()).await.unwrap();
+        for client in &mut clients {
+            let path = "/.well-known/acme-challenge/token";
+            assert!(client.get(path).await.text().ends_with(path));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 pub(super) fn acme(acme: &Acme, detail: Detail) -> Value {
     let mut keys = Keys::new(detail);
-    keys.other("directory", &*acme.directory, DIRECTORY, |url| text(url));
+    keys.other("directory", &*acme.directory, DIRECTORY, text);
     // The reader asks for it, and the spec does not keep it.
     keys.set("terms_agreed", true);
     keys.other("contacts", &*acme.contacts, &[], |contacts| {
