@@ -1,11 +1,12 @@
 //! Certificates that are ordered, from pebble where it is installed.
 
-use crate::{pebble::*, stage::*, support::*};
+use crate::{api::Api, pebble::*, stage::*, support::*};
 use crossfade::{
     control::{Command, Issuance},
     live::{Challenges, HandshakeFailure},
     spec::{AcmeChallenge, ClientAuth, Engine, Spec},
 };
+use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 
@@ -181,17 +182,34 @@ async fn without_an_issuer_what_there_is_is_served_until_it_is_back() {
     let backend = Backend::named("blue").await;
     let ca = Ca::new();
     let wanted = acme(&ca, ports, state.path(), &[&["a.example"]]);
-    let spec = acme_spec(&backend, Engine::Native, ports, wanted);
-    let proxy = Proxy::start(spec.clone()).await;
-    ordered(&proxy, "a.example", 0, 1).await;
-    let error = proxy.handle.view().orders[0].error.clone().unwrap();
-    assert!(error.contains("127.0.0.1: no connection"), "{error}");
+    let api = Api::start(acme_spec(&backend, Engine::Native, ports, wanted)).await;
+    let proxy = &api.proxy;
+    ordered(proxy, "a.example", 0, 1).await;
     let reply = in_the_clear(ports, "GET / HTTP/1.0\r\nHost: a.example\r\n\r\n").await;
     assert!(reply.ends_with("blue"), "{reply}");
+    let order = api.get("/v1/status").await.json()["acme"][0].clone();
+    assert_eq!(order["hosts"], json!(["a.example"]));
+    assert_eq!(order["not_after"], Value::Null);
+    let error = order["error"].as_str().unwrap();
+    assert!(error.contains("127.0.0.1: no connection"), "{error}");
+    let has_line = async |start: &str| {
+        let page = api.get("/metrics").await.text;
+        assert!(page.lines().any(|line| line.starts_with(start)), "no {start} in {page}");
+    };
+    has_line("crossfade_acme_failing{name=\"a.example\"} 1").await;
+    has_line("crossfade_acme_orders_total{name=\"a.example\",outcome=\"failed\"} 1").await;
 
     let Some(pebble) = Pebble::start(ports, ca, YEAR).await else { return };
-    ordered(&proxy, "a.example", 1, 1).await;
-    assert_eq!(ask(&proxy, &pebble, "a.example").await.status, 200);
+    ordered(proxy, "a.example", 1, 1).await;
+    assert_eq!(ask(proxy, &pebble, "a.example").await.status, 200);
+    let status = api.get("/v1/status").await.json();
+    assert_eq!(status["acme"][0]["error"], Value::Null);
+    let shown = &status["listeners"][0]["certificates"][0];
+    assert_eq!(shown["names"], json!(["a.example"]));
+    assert!(shown["cert"].as_str().unwrap().ends_with("/a.example.pem"));
+    has_line("crossfade_acme_failing{name=\"a.example\"} 0").await;
+    has_line("crossfade_acme_next_order_timestamp_seconds{name=\"a.example\"} ").await;
+    has_line("crossfade_certificate_expiry_timestamp_seconds{listener=").await;
 }
 
 #[tokio::test]
