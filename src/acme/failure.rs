@@ -1,5 +1,8 @@
 use instant_acme::Error;
-use std::{fmt, io, time::Duration};
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
 
 /// Why there is no certificate.
 #[derive(Debug)]
@@ -43,7 +46,14 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let Error::Api(problem) = error else { return Self::here(error) };
+        let problem = match error {
+            Error::Api(problem) => problem,
+            Error::Timeout(Some(at)) => {
+                let asked = Some(at.saturating_duration_since(Instant::now()));
+                return Self { asked, ..Self::here(error) };
+            }
+            error => return Self::here(error),
+        };
         let is = |kind: &str| {
             problem.r#type.as_deref().and_then(|it| it.strip_prefix("urn:ietf:params:acme:error:"))
                 == Some(kind)

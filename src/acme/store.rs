@@ -3,6 +3,7 @@
 
 use crate::spec::{Acme, Certificate, KeyPair, Name};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Write},
@@ -20,6 +21,17 @@ const LONGEST: u64 = 1 << 20;
 
 /// A URL without its scheme as the name of a folder.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-');
+
+/// Why a certificate is not there, and when it is ordered again: who is started again and again does not ask as
+/// often.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Postponed {
+    /// In a row.
+    pub(super) failures: u32,
+    /// Seconds since 1970.
+    pub(super) due: i64,
+    pub(super) error: String,
+}
 
 const ACCOUNT: &str = "account.json";
 
@@ -73,6 +85,24 @@ impl Store {
         self.write(&file_of(hosts), pem)
     }
 
+    /// `None` also where it cannot be read: then it is ordered at once.
+    pub(super) fn postponed(&self, hosts: &[Name]) -> Option<Postponed> {
+        let content = read(&self.folder.join(postponed_of(hosts))).ok()??;
+        serde_json::from_slice(&content).ok()
+    }
+
+    /// # Errors
+    /// When it is not kept for sure.
+    pub(super) fn postpone(&self, hosts: &[Name], postponed: &Postponed) -> io::Result<()> {
+        self.write(&postponed_of(hosts), &serde_json::to_vec(postponed)?)
+    }
+
+    /// # Errors
+    /// When it is still there.
+    pub(super) fn forget_postponed(&self, hosts: &[Name]) -> io::Result<()> {
+        remove(&self.folder.join(postponed_of(hosts)))
+    }
+
     pub(super) fn named(&self, hosts: &[Name], pair: KeyPair) -> Certificate {
         let path: Arc<Path> = self.folder.join(file_of(hosts)).into();
         Certificate { cert: path.clone(), key: path, pair: Arc::new(pair) }
@@ -82,10 +112,7 @@ impl Store {
         DirBuilder::new().recursive(true).mode(FOLDER).create(&self.folder)?;
         let temporary = self.folder.join(format!("{name}.new"));
         // Whoever died here before may have left it, with who knows which mode.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove(&temporary)?;
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(FILE).open(&temporary)?;
         file.write_all(content)?;
@@ -98,7 +125,22 @@ impl Store {
 
 /// No name is in two certificates, so its first one is its own.
 fn file_of(hosts: &[Name]) -> String {
-    format!("{}.pem", hosts.first().map_or("none", |name| name))
+    format!("{}.pem", first(hosts))
+}
+
+fn postponed_of(hosts: &[Name]) -> String {
+    format!("{}.failed.json", first(hosts))
+}
+
+fn first(hosts: &[Name]) -> &str {
+    hosts.first().map_or("none", |name| name)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -174,5 +216,19 @@ mod tests {
         store.keep_certificate(&hosts, pem.as_bytes()).unwrap();
         let found = store.certificate(&hosts[..1]).unwrap();
         assert_eq!(found.pair.names.to_string(), "a.example");
+    }
+
+    #[test]
+    fn what_failed_is_known_until_it_is_forgotten() {
+        let state = tempfile::tempdir().unwrap();
+        let store = store(state.path());
+        let hosts: [Name; 1] = ["a.example".into()];
+        store.forget_postponed(&hosts).unwrap();
+        assert_eq!(store.postponed(&hosts), None);
+        let postponed = Postponed { failures: 3, due: 5, error: "no".into() };
+        store.postpone(&hosts, &postponed).unwrap();
+        assert_eq!(store.postponed(&hosts), Some(postponed));
+        store.forget_postponed(&hosts).unwrap();
+        assert_eq!(store.postponed(&hosts), None);
     }
 }

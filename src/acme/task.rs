@@ -6,7 +6,7 @@ use super::{
     https::Https,
     order::{self, Board, Issued},
     schedule::{pause, renewal},
-    store::Store,
+    store::{Postponed, Store},
 };
 use crate::{
     control::{Handle, Issuance, OrderStatus},
@@ -15,7 +15,7 @@ use crate::{
 };
 use jiff::{SignedDuration, Timestamp};
 use rand::RngExt;
-use std::{future, sync::Arc, time::Duration};
+use std::{future, io, sync::Arc, time::Duration};
 use tokio::{
     task::{JoinHandle, spawn_blocking},
     time::{sleep, timeout},
@@ -26,6 +26,9 @@ const LONGEST_ORDER: Duration = Duration::from_secs(10 * 60);
 
 /// The clock on the wall is looked at this often: it may be set, and it goes on while a machine sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+/// Nothing that failed waits longer.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Starts to order what the spec wants, now and after each change. When this returns, what was kept is in force.
 /// The task ends when the process is asked to; if it ends before, nothing is renewed any more and the process
@@ -86,16 +89,15 @@ impl Task {
         }
         for hosts in acme.iter().flat_map(|acme| &acme.hosts) {
             let known = before.iter().position(|entry| entry.hosts == *hosts);
-            let mut entry = match known {
-                Some(index) => before.swap_remove(index),
-                None => Entry::new(hosts.clone()),
+            let entry = match (known, &acme) {
+                (Some(index), _) => {
+                    let mut entry = before.swap_remove(index);
+                    entry.schedule(acme.as_ref());
+                    entry
+                }
+                (None, Some(acme)) => Entry::found(acme, hosts).await,
+                (None, None) => continue,
             };
-            if entry.certificate.is_none()
-                && let Some(acme) = &acme
-            {
-                entry.certificate = kept(acme, hosts).await;
-            }
-            entry.schedule(acme.as_ref());
             self.entries.push(entry);
         }
         self.acme = acme;
@@ -128,7 +130,7 @@ impl Task {
         let entry = &mut self.entries[index];
         match outcome {
             Ok(issued) => entry.succeed(&acme, issued).await,
-            Err(failure) => entry.fail(&failure),
+            Err(failure) => entry.fail(&acme, &failure).await,
         }
         self.tell().await;
     }
@@ -151,16 +153,32 @@ impl Task {
 }
 
 impl Entry {
-    fn new(hosts: Vec<Name>) -> Self {
-        Self {
-            hosts,
-            certificate: None,
+    /// With what is kept of it.
+    async fn found(acme: &Acme, hosts: &[Name]) -> Self {
+        let (store, names) = (Store::of(acme), hosts.to_vec());
+        let kept = spawn_blocking(move || (store.certificate(&names), store.postponed(&names)));
+        let (certificate, postponed) = kept.await.unwrap_or_default();
+        let mut entry = Self {
+            hosts: hosts.to_vec(),
+            certificate,
             due: Timestamp::now(),
             failures: 0,
             error: None,
             issued: 0,
             failed: 0,
+        };
+        entry.schedule(Some(acme));
+        if let Some(postponed) = postponed {
+            // A clock that went back is no reason to wait for ever.
+            let longest = Timestamp::now().checked_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX);
+            let due = time(postponed.due).min(longest);
+            if due > entry.due {
+                entry.due = due;
+                entry.failures = postponed.failures;
+                entry.error = Some(postponed.error);
+            }
         }
+        entry
     }
 
     /// One that is for all of its hosts is renewed in time, else it is due.
@@ -186,9 +204,11 @@ impl Entry {
         self.schedule(Some(acme));
         tracing::info!(hosts = %self.names(), %not_after, renewal = %self.due, "certificate issued");
         let hosts = self.hosts.clone();
-        let kept = spawn_blocking(move || store.keep_certificate(&hosts, issued.pem.as_bytes()));
-        let kept = kept.await.map_err(Failure::here);
-        if let Err(failure) = kept.and_then(|kept| kept.map_err(|it| Failure::of_store(&it))) {
+        let kept = keep(move || {
+            store.keep_certificate(&hosts, issued.pem.as_bytes())?;
+            store.forget_postponed(&hosts)
+        });
+        if let Err(failure) = kept.await {
             let why =
                 format!("the certificate is in force, but a restart loses it: {}", failure.why);
             tracing::error!(hosts = %self.names(), "{why}");
@@ -196,7 +216,7 @@ impl Entry {
         }
     }
 
-    fn fail(&mut self, failure: &Failure) {
+    async fn fail(&mut self, acme: &Acme, failure: &Failure) {
         self.failed += 1;
         self.failures = self.failures.saturating_add(1);
         let wait = pause(self.failures, failure.blame, failure.asked, dice());
@@ -211,6 +231,15 @@ impl Entry {
             "no certificate was issued"
         );
         self.error = Some(failure.why.clone());
+        let (store, hosts) = (Store::of(acme), self.hosts.clone());
+        let postponed = Postponed {
+            failures: self.failures,
+            due: self.due.as_second(),
+            error: failure.why.clone(),
+        };
+        if let Err(failure) = keep(move || store.postpone(&hosts, &postponed)).await {
+            tracing::error!(hosts = %self.names(), why = failure.why, "a restart orders at once");
+        }
     }
 
     fn status(&self) -> OrderStatus {
@@ -234,7 +263,7 @@ impl Entry {
 async fn obtain(acme: &Acme, hosts: &[Name], board: &Board) -> Result<Issued, Failure> {
     let https = Https::new(acme).map_err(Failure::here)?;
     let issued = obtain_by(&https, acme, hosts, board).await;
-    issued.map_err(|failure| Failure { asked: https.asked(), ..failure })
+    issued.map_err(|failure| Failure { asked: https.asked().or(failure.asked), ..failure })
 }
 
 async fn obtain_by(
@@ -261,9 +290,11 @@ async fn obtain_by(
     }
 }
 
-async fn kept(acme: &Acme, hosts: &[Name]) -> Option<Certificate> {
-    let (store, hosts) = (Store::of(acme), hosts.to_vec());
-    spawn_blocking(move || store.certificate(&hosts)).await.ok().flatten()
+/// # Errors
+/// When it is not kept for sure.
+async fn keep(keep: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), Failure> {
+    let kept = spawn_blocking(keep).await.map_err(Failure::here)?;
+    kept.map_err(|error| Failure::of_store(&error))
 }
 
 /// Nothing has changed for who orders.

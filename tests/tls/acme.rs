@@ -165,6 +165,12 @@ async fn what_cannot_be_proven_is_told_and_all_else_goes_on() {
     let reply = in_the_clear(ports, "GET / HTTP/1.0\r\nHost: a.example\r\n\r\n").await;
     assert!(reply.ends_with("blue"), "{reply}");
 
+    // Who is started again and again asks no more often.
+    drop(proxy);
+    let proxy = Proxy::start(spec.clone()).await;
+    let known = proxy.handle.view().orders[0].clone();
+    assert_eq!((known.next.as_second(), known.error), (order.next.as_second(), Some(error)));
+
     // Whoever mends it does not have to wait.
     let ca = pebble.end();
     let Some(pebble) = Pebble::start(ports, ca, YEAR).await else { return };
@@ -172,7 +178,7 @@ async fn what_cannot_be_proven_is_told_and_all_else_goes_on() {
     mended.acme.as_mut().unwrap().contacts.clear();
     proxy.apply(load(&mended)).await.unwrap();
     // The account is another issuer's now.
-    ordered(&proxy, "a.example", 1, 1).await;
+    ordered(&proxy, "a.example", 1, 0).await;
     assert_eq!(ask(&proxy, &pebble, "a.example").await.status, 200);
 }
 
