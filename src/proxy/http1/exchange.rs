@@ -217,7 +217,7 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
-        if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+        if let Some(reply) = connection.steps_in(&head, host.as_ref()) {
             return Err(refuse(recorder, reply, download, closes));
         }
 

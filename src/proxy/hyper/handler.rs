@@ -120,7 +120,7 @@ async fn forward(
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
-    if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+    if let Some(reply) = connection.steps_in(&head, host.as_ref()) {
         return Err(reply);
     }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
