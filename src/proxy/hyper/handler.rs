@@ -136,8 +136,7 @@ async fn forward(
     }
     let request_id = core.random_id();
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
-    let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
-    let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
+    let upgrade = facts.upgrades.then_some(on_upgrade);
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
 
@@ -177,7 +176,7 @@ async fn send(
     (parts, incoming): (&Parts, ArrivingBody),
     decided: Decided,
     interim: Option<Interim>,
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    upgrade: Option<OnUpgrade>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
     let Decided { facts, assignment, tries, request_id, began_millis } = decided;
@@ -195,7 +194,7 @@ async fn send(
         body_timeout: connection.listener.spec.timeouts.body,
     };
     let answered = sending.send(assignment, recorder).await?;
-    answer(served, parts, answered, sending.upload.take(), upgrade)
+    answer(served, parts, answered, upgrade)
 }
 
 /// Decides, as often as it has to wait for its turn.

@@ -4,7 +4,6 @@
 mod activity;
 mod answer;
 mod body;
-mod conn;
 mod feed;
 mod handler;
 mod sending;
@@ -13,7 +12,6 @@ mod stream;
 mod tunnel;
 
 pub(super) use body::{ArrivingBody, ReplyBody, UpstreamBody, trailing};
-pub(super) use conn::Conn;
 pub(super) use feed::Feed;
 pub(super) use handler::{Decided, answer_decided, handle, refuse};
 pub(super) use serve::{Served, serve, serve_h2};
