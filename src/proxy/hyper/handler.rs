@@ -102,7 +102,11 @@ pub(super) fn head(parts: &Parts) -> Head<'_, HeaderMap> {
             _ => Version::Http10,
         },
         authority: parts.uri.authority().map(|authority| authority.as_str()),
-        path: parts.uri.path(),
+        path: match parts.uri.path() {
+            // RFC 9112 section 3.2.1.
+            "" => "/",
+            path => path,
+        },
         query: parts.uri.query(),
         lines: &parts.headers,
     }

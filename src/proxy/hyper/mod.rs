@@ -1,5 +1,5 @@
-//! Requests and responses as messages, whose bytes a library reads and writes: what comes by HTTP/2
-//! (`proxy/http2/`), and HTTP/1 on hyper as the reference to test and measure against.
+//! Requests and responses as messages: what comes by HTTP/2 (`proxy/http2/`), and HTTP/1 on hyper as the reference to
+//! test and measure against. To backends they go by `http1/asking.rs` and `http2/asking.rs`.
 
 mod activity;
 mod answer;
