@@ -2,13 +2,17 @@
 //! when the engine treats them in a way that two readers of HTTP could take differently.
 
 mod engine;
+mod frames;
 mod hyper_reader;
 #[cfg(feature = "libfuzzer")]
 pub mod mutate;
+mod proxy_header;
 mod reader;
 mod request;
 mod response;
 
+pub use frames::check as frames;
+pub use proxy_header::check as proxy_header;
 pub use request::check as request;
 pub use response::check as response;
 
