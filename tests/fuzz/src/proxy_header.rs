@@ -38,15 +38,8 @@ fn compare(input: &[u8]) {
 
 /// Section 2.1.
 fn version_1(line: &[u8]) -> Option<Announced> {
-    let (end, line) = (line.len().checked_sub(2)?, line);
-    if &line[end..] != b"\r\n" || line[..end].iter().any(|byte| *byte >= 0x80) {
-        // Bytes that are not ASCII may stand in what is ignored, as long as it is text.
-        std::str::from_utf8(line).ok()?;
-        if &line[end..] != b"\r\n" {
-            return None;
-        }
-    }
-    let words: Vec<&[u8]> = line[..end].split(|byte| *byte == b' ').collect();
+    let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
+    let words: Vec<&[u8]> = line.as_bytes().split(|byte| *byte == b' ').collect();
     match words[..] {
         [b"PROXY", b"UNKNOWN", ..] => Some(Announced::Peer),
         [b"PROXY", family @ (b"TCP4" | b"TCP6"), source, destination, from, to] => {
