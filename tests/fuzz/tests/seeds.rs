@@ -41,5 +41,5 @@ fn proxy_headers() {
 
 #[test]
 fn frames_of_websockets() {
-    replay("frames", crossfade_fuzz::frames);
+    replay("websocket", crossfade_fuzz::websocket);
 }
