@@ -21,7 +21,6 @@ use tokio::{
     net::TcpStream,
     sync::mpsc,
     task::{AbortHandle, JoinHandle},
-    time::Duration,
 };
 
 pub struct Client {
@@ -60,9 +59,6 @@ enum Piece {
     End,
 }
 
-/// When nothing has been taken for so long, nothing is.
-const STUCK: Duration = Duration::from_millis(200);
-
 impl Client {
     pub async fn new(stream: TcpStream, board: &Board) -> Self {
         stream.set_nodelay(true).expect("a socket");
@@ -85,14 +81,7 @@ impl Client {
                 self.body(Piece::After(*body_bytes, piece), bytes.len() as u64)?;
             }
             Step::Pour(bytes) => self.body(Piece::Filler(*bytes), *bytes)?,
-            Step::Stuck => {
-                let poured = || self.board.look(|state| state.poured);
-                let mut before = 0;
-                while before == 0 || before != poured() {
-                    before = poured();
-                    tokio::time::sleep(STUCK).await;
-                }
-            }
+            Step::Stuck => self.board.stuck().await,
             Step::Until(mark) => self.board.until(|state| state.marks.contains(mark)).await,
             Step::Played(scripts) => self.board.until(|state| state.played >= *scripts).await,
             Step::Interim(status) => {
