@@ -210,6 +210,13 @@ impl Upload {
         (&self.head[self.head_at..], self.body.rest())
     }
 
+    /// The rest of the head, if there is some and nothing comes after it.
+    #[inline]
+    pub(super) fn head_alone(&self) -> Option<&[u8]> {
+        let is_alone = self.incoming == Incoming::Ended && self.body.is_empty() && !self.broken;
+        self.head.get(self.head_at..).filter(|head| is_alone && !head.is_empty())
+    }
+
     /// `n` bytes of the output are written. `replay`: the request may be sent again although they are.
     pub(super) fn wrote(&mut self, n: usize, replay: bool) {
         self.written |= n > 0;
