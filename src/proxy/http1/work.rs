@@ -397,6 +397,7 @@ impl Download {
     /// The body goes on with what is in `scratch` from `start` to `end`; there is room before and behind it.
     /// Returns what of `scratch` goes to the client as it is, after the outbox (and before what is added to
     /// that from now on).
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         scratch: &mut [u8],
