@@ -49,6 +49,7 @@ fn without_common(spec: &Spec, other: &Spec) -> Spec {
         routes: routes.cloned().collect(),
         listeners: spec.listeners.clone(),
         admin: spec.admin.clone(),
+        resolver: spec.resolver.clone(),
         ..*spec
     }
 }

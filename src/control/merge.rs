@@ -2,7 +2,7 @@
 //! changed since last time wins; what only the API changed stays. PURE.
 
 use crate::spec::{
-    Admin, Backend, Ejection, HealthCheck, Name, Pool, Retries, Service, ServiceLimits,
+    Admin, Backend, Ejection, HealthCheck, Name, Pool, Resolver, Retries, Service, ServiceLimits,
     ServiceTimeouts, Shutdown, Spec, Weight,
 };
 use indexmap::IndexMap;
@@ -86,6 +86,21 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             &ours.shutdown
         ),
         startup_wait: pick(Some(&base.startup_wait), &file.startup_wait, &ours.startup_wait),
+        resolver: by_field!(
+            Resolver {
+                nameservers,
+                families,
+                timeout,
+                attempts,
+                min_ttl,
+                max_ttl,
+                hold,
+                max_addresses
+            },
+            Some(&base.resolver),
+            &file.resolver,
+            &ours.resolver
+        ),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
         metrics_linger: pick(

@@ -4,6 +4,7 @@
 //! - `command`, `handle`: what others say to it and hear from it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
+//! - `discovery`: which addresses names stand for
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
@@ -13,6 +14,7 @@
 mod command;
 mod connectors;
 mod desired;
+mod discovery;
 mod drain;
 mod edit;
 mod ejector;
@@ -32,7 +34,8 @@ mod traffic;
 mod validate;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Publishes, Receipt, Source, View,
+    Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Lookups, NameStatus, Publishes,
+    Receipt, Source, View,
 };
 pub use handle::Handle;
 pub use task::{StartError, Started, start};

@@ -334,11 +334,12 @@ impl Site<'_> {
         if !has_traffic || in_service().count() == 0 || in_service().any(Placed::serves) {
             return Vec::new();
         }
-        let addresses: HashSet<_> = wanted.iter().map(|p| &p.backend.address).collect();
+        // As texts: the same address may have been found for another name.
+        let addresses: HashSet<_> = wanted.iter().map(|p| p.backend.address.to_string()).collect();
         let stays = |p: &&Placed| {
             p.serves()
                 && p.lingers_until.is_none_or(|until| now < until)
-                && !addresses.contains(&p.backend.address)
+                && !addresses.contains(&p.backend.address.to_string())
         };
         let until = later(now, self.service.timeouts.drain);
         let linger = |p: &Placed| Placed {

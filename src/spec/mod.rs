@@ -6,6 +6,7 @@
 mod address;
 mod buckets;
 mod certificate;
+mod discovery;
 mod matching;
 mod redirect;
 mod route;
@@ -17,6 +18,7 @@ pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket
 pub use certificate::{
     Authority, Certificate, CertificateError, CertificateNames, KeyPair, crypto_provider,
 };
+pub use discovery::{DnsName, Families, Found, Resolver};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
 pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
@@ -48,6 +50,7 @@ pub struct Spec {
     pub shutdown: Shutdown,
     /// How long `/readyz` waits for a proven backend in every pool with traffic.
     pub startup_wait: Duration,
+    pub resolver: Resolver,
     pub listeners: Vec<Listener>,
     pub admin: Admin,
     /// How long the series of a pool that has left stay visible.
@@ -65,6 +68,7 @@ impl Default for Spec {
             engine: Engine::default(),
             shutdown: Shutdown::default(),
             startup_wait: Duration::from_secs(10),
+            resolver: Resolver::default(),
             listeners: Vec::new(),
             admin: Admin::default(),
             metrics_linger: Duration::from_secs(60),

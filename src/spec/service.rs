@@ -114,6 +114,11 @@ impl Weight {
     pub fn get(self) -> u32 {
         self.0
     }
+
+    /// The product, [`Weight::MAX`] at most.
+    pub fn times(self, other: Self) -> Self {
+        Self(self.0.saturating_mul(other.0).min(Self::MAX))
+    }
 }
 
 /// A match that names a pool outright, also at weight 0.

@@ -35,6 +35,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     connections(page, &listeners);
     handshakes(page, &listeners);
     certificates(page, &listeners);
+    names(page, &view);
     control(page, &view);
 }
 
@@ -267,6 +268,24 @@ fn certificates(page: &mut Page, listeners: &[LiveListener]) {
         for (name, expiry) in &soonest {
             family.sample(&[("listener", &address), ("name", name)], expiry);
         }
+    }
+}
+
+fn names(page: &mut Page, view: &View) {
+    let help = "Lookups of the names that stand for backends, by what they came to.";
+    let mut family = page.family("crossfade_dns_lookups_total", Type::Counter, help);
+    for status in &view.names {
+        let (name, lookups) = (status.name.to_string(), status.lookups);
+        let results =
+            [("found", lookups.found), ("empty", lookups.empty), ("failed", lookups.failed)];
+        for (result, count) in results {
+            family.sample(&[("name", &name), ("result", result)], count);
+        }
+    }
+    let help = "Addresses that a name stands for.";
+    let mut family = page.family("crossfade_dns_addresses", Type::Gauge, help);
+    for status in &view.names {
+        family.sample(&[("name", &status.name.to_string())], status.addresses.len());
     }
 }
 

@@ -93,7 +93,7 @@ section! {
     {
         address: BackendAddressKind, Required, example "127.0.0.1:9001",
             "HOST:PORT, or `unix:` and the absolute path of a socket. A name is resolved each time a connection \
-             is opened.";
+             is opened. `dns:HOST:PORT` and `srv:NAME` stand for the addresses that DNS has, each of them a backend.";
         weight: Weighting, Default("1"), example "2",
             "The backend's share, relative to the others of its pool.";
         drained: Flag, Default("false"), example "true",

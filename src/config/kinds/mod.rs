@@ -7,7 +7,9 @@ mod route;
 mod several;
 mod text;
 
-pub(super) use address::{AdminAddressKind, AdminHost, BackendAddressKind, ListenAddress, Network};
+pub(super) use address::{
+    AdminAddressKind, AdminHost, BackendAddressKind, ListenAddress, Nameserver, Network,
+};
 pub(super) use matching::{
     CookieName, HeaderName, Host, Method, ParameterName, Regex, UrlPath, ValuePattern,
 };

@@ -35,6 +35,9 @@ fn backend_address() -> impl Strategy<Value = BackendAddress> {
         any::<SocketAddr>().prop_map(|it| it.to_string()),
         ("[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?", 1u16..)
             .prop_map(|(host, port)| format!("{host}:{port}")),
+        ("dns:[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?\\.?", 1u16..)
+            .prop_map(|(host, port)| format!("{host}:{port}")),
+        "srv:_[a-z]{1,3}\\._tcp\\.[a-z]{1,3}".prop_map(|it| it),
         "/[a-z .$\\{\\}:é-]{0,9}[a-z]".prop_map(|path| format!("unix:{path}")),
     ]
     .prop_filter_map("not an address", |text| text.parse().ok())
@@ -226,6 +229,27 @@ fn retries() -> impl Strategy<Value = Retries> {
             budget_percent,
             on: RetryOn { connect, reset },
             buffer,
+        },
+    )
+}
+
+fn resolver() -> impl Strategy<Value = Resolver> {
+    let families = prop::sample::select(vec![Families::Both, Families::V4, Families::V6]);
+    let server = any::<SocketAddr>().prop_filter("no scope", |it| match it {
+        SocketAddr::V6(it) => it.port() != 0 && it.scope_id() == 0 && it.flowinfo() == 0,
+        SocketAddr::V4(it) => it.port() != 0,
+    });
+    let times = (duration(1), duration(1), duration(1), duration(0));
+    (vec(server, 0..3), families, 1u32..=10, 1u32..=10_000, times).prop_map(
+        |(nameservers, families, attempts, max_addresses, (timeout, one, other, hold))| Resolver {
+            nameservers: unique(nameservers),
+            families,
+            timeout,
+            attempts,
+            min_ttl: one.min(other),
+            max_ttl: one.max(other),
+            hold,
+            max_addresses,
         },
     )
 }
@@ -454,10 +478,11 @@ fn spec() -> impl Strategy<Value = Spec> {
     let routes = vec((name(), matches(), action(), any::<prop::sample::Index>()), 1..4);
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
-    let settings = (threads, duration(0), duration(0), duration(0), duration(0));
+    let settings = (threads, duration(0), duration(0), (duration(0), resolver()), duration(0));
     (services, listeners, routes, admin(), settings)
         .prop_map(|(services, listeners, routes, admin, settings)| {
-            let ((threads, engine), delay, drain, startup_wait, metrics_linger) = settings;
+            let ((threads, engine), delay, drain, startup, metrics_linger) = settings;
+            let (startup_wait, resolver) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
                 .map(|(name, matches, mut action, at)| {
@@ -476,6 +501,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 engine,
                 shutdown: Shutdown { delay, drain },
                 startup_wait,
+                resolver,
                 listeners,
                 admin,
                 metrics_linger,
