@@ -46,6 +46,11 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     startup.duration("wait", spec.startup_wait, defaults.startup_wait);
     keys.section("startup", startup);
     keys.section("resolver", resolver(&spec.resolver, detail));
+    if let Some(in_flight) = spec.limits.in_flight {
+        let mut limits = Keys::new(detail);
+        limits.set("in_flight", in_flight);
+        keys.section("limits", limits);
+    }
     keys.set("listeners", spec.listeners.iter().map(|l| listener(l, detail)).collect::<Vec<_>>());
     keys.section("admin", admin(&spec.admin, detail));
     let mut metrics = Keys::new(detail);

@@ -101,6 +101,7 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             &file.resolver,
             &ours.resolver
         ),
+        limits: pick(Some(&base.limits), &file.limits, &ours.limits),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
         metrics_linger: pick(
@@ -152,7 +153,14 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.timeouts
         ),
         limits: by_field!(
-            ServiceLimits { body_bytes, in_flight, queue, queue_timeout, backend_in_flight },
+            ServiceLimits {
+                body_bytes,
+                in_flight,
+                queue,
+                queue_timeout,
+                backend_in_flight,
+                backend_connections
+            },
             base.map(|b| &b.limits),
             &file.limits,
             &ours.limits

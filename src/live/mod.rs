@@ -4,6 +4,7 @@
 mod backend;
 mod cells;
 mod certificates;
+mod connections;
 mod gate;
 mod health;
 mod lifecycle;
@@ -17,7 +18,8 @@ mod stats;
 pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
 pub use certificates::{Certificates, SameName};
-pub use gate::{Entry, Gate, Permit, Place};
+pub use connections::Held;
+pub use gate::{Entry, Full, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};

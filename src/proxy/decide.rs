@@ -14,7 +14,7 @@ use super::{
     withheld::Withheld,
 };
 use crate::{
-    live::{LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
+    live::{Full, LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
     routing::{
         Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,
         PoolTable, RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
@@ -253,11 +253,12 @@ impl<'a> Choice<'a> {
             Turn::Again(_) => Some(Reason::Overloaded),
             Turn::Late(reason) => Some(reason),
         };
-        if let Some(permit) = gate.try_enter(limit.into()) {
-            return Ok(Some(permit));
-        }
+        let full = match gate.try_enter(limit.into()) {
+            Ok(permit) => return Ok(Some(permit)),
+            Err(full) => full,
+        };
         let reason = late.unwrap_or(Reason::Overloaded);
-        if late.is_none() && limits.queue > 0 {
+        if late.is_none() && full == Full::Here && limits.queue > 0 {
             let waiting = Waiting {
                 gate: gate.clone(),
                 limit: limit.into(),

@@ -2,7 +2,7 @@
 
 use super::{core::Core, flight::Flight, http1, http2::Sessions, hyper};
 use crate::{
-    live::{LiveBackend, Moment, Reason},
+    live::{Held, LiveBackend, Moment, Reason},
     net::{self, DialError, Stream},
     routing::Policy,
 };
@@ -62,6 +62,16 @@ impl<C> Idle<C> {
         Some(waiting.pop()?.conn)
     }
 
+    /// False when there is none.
+    fn drop_oldest(&self) -> bool {
+        let mut waiting = self.0.borrow_mut();
+        let any = !waiting.is_empty();
+        if any {
+            waiting.remove(0);
+        }
+        any
+    }
+
     fn tidy(&self, now: Moment, mut is_open: impl FnMut(&mut C) -> bool) {
         self.0.borrow_mut().retain_mut(|waiting| waiting.until > now && is_open(&mut waiting.conn));
     }
@@ -96,8 +106,16 @@ impl Upstream {
             None => idle,
         };
         let mut waiting = place.0.borrow_mut();
-        if !idle.is_zero() && !self.backend.is_closing() && waiting.len() < MAX_IDLE {
+        if !idle.is_zero() && !self.backend.keeps_none() && waiting.len() < MAX_IDLE {
             waiting.push(Waiting { conn, until: now + idle });
+        }
+    }
+
+    /// Somebody needs a connection, of which there may be no more: what idles longest is closed.
+    fn give_one_up(&self) {
+        let gave = self.native.drop_oldest() || self.hyper.drop_oldest();
+        if !gave {
+            self.http2.give_one_up();
         }
     }
 
@@ -112,19 +130,46 @@ impl Upstream {
             self.native.tidy(now, |conn| conn.is_fit(epoch));
             self.hyper.tidy(now, |conn| conn.is_fit(epoch));
             self.http2.tidy(now, epoch);
+            if self.backend.keeps_none() {
+                self.give_one_up();
+            }
         }
     }
 }
 
-/// Opens a connection for a request in flight, of the epoch that comes with it.
+/// A connection that was just opened.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    /// Of the backend's TLS, which it was opened with.
+    pub(super) epoch: u32,
+    pub(super) held: Held,
+}
+
+/// A place among the backend's connections, where there may not be any number of them.
 ///
 /// # Errors
-/// `ConnectFailed`, `TlsFailed`, or the flight's verdict.
+/// `Overloaded` when none has become free in the time that there is for a connection, or the flight's verdict.
+async fn place(core: &Core, flight: &Flight, policy: &Policy) -> Result<Held, Reason> {
+    let backend = &flight.upstream.backend;
+    let limit = policy.limits.backend_connections;
+    if let Some(held) = backend.try_hold(limit) {
+        return Ok(held);
+    }
+    let free = backend.hold(limit.unwrap_or(u32::MAX), || core.live.published.announce());
+    let free = tokio::time::timeout(policy.timeouts.connect, free);
+    unless_judged(flight, free).await?.map_err(|_| Reason::Overloaded)
+}
+
+/// Opens a connection for a request in flight.
+///
+/// # Errors
+/// `ConnectFailed`, `TlsFailed`, `Overloaded` when there may be no more, or the flight's verdict.
 pub(super) async fn connect(
     core: &Core,
     flight: &Flight,
     policy: &Policy,
-) -> Result<(Stream, u32), Reason> {
+) -> Result<Opened, Reason> {
+    let held = place(core, flight, policy).await?;
     let backend = &flight.upstream.backend;
     let began = core.live.clock.now();
     let (tls, epoch) = backend.tls();
@@ -136,7 +181,7 @@ pub(super) async fn connect(
             let taken = core.live.clock.now().since(began);
             backend.pool.stats.record_upstream_connect(core.index, taken);
             backend.connect_succeeded(core.index);
-            Ok((stream, epoch))
+            Ok(Opened { stream, epoch, held })
         }
         Err(error) => {
             tracing::debug!(backend = %backend.address, %error, "connect failed");

@@ -51,6 +51,7 @@ pub struct Spec {
     /// How long `/readyz` waits for a proven backend in every pool with traffic.
     pub startup_wait: Duration,
     pub resolver: Resolver,
+    pub limits: Limits,
     pub listeners: Vec<Listener>,
     pub admin: Admin,
     /// How long the series of a pool that has left stay visible.
@@ -69,6 +70,7 @@ impl Default for Spec {
             shutdown: Shutdown::default(),
             startup_wait: Duration::from_secs(10),
             resolver: Resolver::default(),
+            limits: Limits::default(),
             listeners: Vec::new(),
             admin: Admin::default(),
             metrics_linger: Duration::from_secs(60),
@@ -76,6 +78,13 @@ impl Default for Spec {
             routes: Vec::new(),
         }
     }
+}
+
+/// Limits of the whole proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in flight, over all services and cores; `None`: any number.
+    pub in_flight: Option<u32>,
 }
 
 /// What speaks HTTP/1 with clients and backends.

@@ -277,6 +277,8 @@ pub struct ServiceLimits {
     pub queue_timeout: Duration,
     /// Requests in flight on each backend; `None`: any number.
     pub backend_in_flight: Option<u32>,
+    /// Open connections to each backend, over all cores; `None`: any number.
+    pub backend_connections: Option<u32>,
 }
 
 impl Default for ServiceLimits {
@@ -287,6 +289,7 @@ impl Default for ServiceLimits {
             queue: 1000,
             queue_timeout: Duration::from_secs(1),
             backend_in_flight: None,
+            backend_connections: None,
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     queues(page, admin);
     weights(page, admin);
     health(page, admin);
+    upstream_connections(page, admin);
     ejections(page, admin, &pools);
     drains(page, &pools, &view);
     let listeners = admin.live.published.read(|snapshot| snapshot.listeners.clone());
@@ -182,6 +183,17 @@ fn health(page: &mut Page, admin: &Admin) {
             let address = backend.address.to_string();
             let healthy = u8::from(backend.health.is_available());
             family.sample(&and(&entry.pool, "backend", &address), healthy);
+        }
+    }
+}
+
+fn upstream_connections(page: &mut Page, admin: &Admin) {
+    let help = "Open connections to the backend, idle ones too.";
+    let mut family = page.family("crossfade_backend_connections", Type::Gauge, help);
+    for (entry, ..) in views::weights(admin) {
+        for backend in &entry.backends {
+            let address = backend.address.to_string();
+            family.sample(&and(&entry.pool, "backend", &address), backend.connections());
         }
     }
 }

@@ -144,6 +144,9 @@ fn limits(value: &ServiceLimits, detail: Detail) -> Keys {
     if let Some(in_flight) = value.backend_in_flight {
         keys.set("backend_in_flight", in_flight);
     }
+    if let Some(connections) = value.backend_connections {
+        keys.set("backend_connections", connections);
+    }
     keys
 }
 

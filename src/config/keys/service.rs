@@ -294,6 +294,9 @@ section! {
         queue_timeout: Span<false>, Default("1s"), example "500ms", "The longest wait there.";
         backend_in_flight: Count<1, 10_000_000>, Absent("any number"), example "100",
             "Requests in flight on each backend, over all cores; one that has as many is passed over.";
+        backend_connections: Count<1, 1_000_000>, Absent("any number"), example "64",
+            "Open connections to each backend, over all cores, idle ones too. Who needs another one waits for it, \
+             as long as for a connection (`timeouts.connect`).";
     }
     planned {}
 }

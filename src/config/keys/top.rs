@@ -19,6 +19,8 @@ section! {
             "What happens at the start.";
         resolver: Resolver, Absent("as the system does"), example "{ nameservers: [10.0.0.2] }",
             "How names (`dns:`, `srv:`) are resolved that stand for backends.";
+        limits: Limits, Absent("no limits"), example "{ in_flight: 20000 }",
+            "How much the whole proxy takes on at once.";
         listeners: ListOf<Listener, 1>, Required, example "[{ address: 0.0.0.0:8080 }]",
             "The addresses that accept client connections.";
         admin: Admin, Absent("the defaults below"), example "{ hosts: [admin.example.com] }",
@@ -57,6 +59,15 @@ section! {
     {
         wait: Span<true>, Default("10s"), example "30s",
             "How long `/readyz` waits for a proven backend in every pool with traffic.";
+    }
+    planned {}
+}
+
+section! {
+    Limits, "How much the whole proxy takes on at once. Listeners and services have limits of their own.",
+    {
+        in_flight: Count<1, 10_000_000>, Absent("any number"), example "20000",
+            "Requests in flight, over all services. What comes beyond it is answered 503 `overloaded` at once.";
     }
     planned {}
 }

@@ -14,8 +14,8 @@ use super::{
     tree::{NodeId, Tree},
 };
 use crate::spec::{
-    Admin, AdminAddress, LONGEST_SOCKET_PATH, Listener, ListenerLimits, ListenerTimeouts, Match,
-    Name, Protocols, ProxyProtocol, Resolver, Route, Shutdown, Spec,
+    Admin, AdminAddress, LONGEST_SOCKET_PATH, Limits, Listener, ListenerLimits, ListenerTimeouts,
+    Match, Name, Protocols, ProxyProtocol, Resolver, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{
@@ -56,6 +56,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
             .and_then(|keys| keys.wait.value())
             .unwrap_or(defaults.startup_wait),
         resolver: resolver(reader, file.resolver),
+        limits: Limits { in_flight: file.limits.value().and_then(|keys| keys.in_flight.value()) },
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         admin,
         metrics_linger: file

@@ -270,6 +270,7 @@ fn limits(field: Field<keys::ServiceLimits>) -> ServiceLimits {
         queue: keys.queue.or(defaults.queue),
         queue_timeout: keys.queue_timeout.or(defaults.queue_timeout),
         backend_in_flight: keys.backend_in_flight.value(),
+        backend_connections: keys.backend_connections.value(),
     })
 }
 

@@ -256,13 +256,15 @@ fn resolver() -> impl Strategy<Value = Resolver> {
 
 fn limits() -> impl Strategy<Value = ServiceLimits> {
     let in_flight = || option::of(1u32..=10_000_000);
-    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), in_flight()).prop_map(
-        |(body_bytes, in_flight, queue, queue_timeout, backend_in_flight)| ServiceLimits {
+    let of_backends = (in_flight(), option::of(1u32..=1_000_000));
+    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), of_backends).prop_map(
+        |(body_bytes, in_flight, queue, queue_timeout, of_backends)| ServiceLimits {
             body_bytes,
             in_flight,
             queue,
             queue_timeout,
-            backend_in_flight,
+            backend_in_flight: of_backends.0,
+            backend_connections: of_backends.1,
         },
     )
 }
@@ -478,11 +480,17 @@ fn spec() -> impl Strategy<Value = Spec> {
     let routes = vec((name(), matches(), action(), any::<prop::sample::Index>()), 1..4);
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
-    let settings = (threads, duration(0), duration(0), (duration(0), resolver()), duration(0));
+    let settings = (
+        threads,
+        duration(0),
+        duration(0),
+        (duration(0), resolver(), option::of(1u32..=10_000_000)),
+        duration(0),
+    );
     (services, listeners, routes, admin(), settings)
         .prop_map(|(services, listeners, routes, admin, settings)| {
             let ((threads, engine), delay, drain, startup, metrics_linger) = settings;
-            let (startup_wait, resolver) = startup;
+            let (startup_wait, resolver, in_flight) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
                 .map(|(name, matches, mut action, at)| {
@@ -502,6 +510,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 shutdown: Shutdown { delay, drain },
                 startup_wait,
                 resolver,
+                limits: Limits { in_flight },
                 listeners,
                 admin,
                 metrics_linger,

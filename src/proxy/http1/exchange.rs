@@ -10,7 +10,7 @@ use super::{
     work::{Download, Incoming, Outbox, Outgoing, Upload, Work},
 };
 use crate::{
-    live::{Fault, Moment, Reason, method_index, millis},
+    live::{Fault, Held, Moment, Reason, method_index, millis},
     net::Stream,
     proxy::{
         connection::ClientConnection,
@@ -53,6 +53,7 @@ pub(super) enum After {
 /// The backend has switched: what goes on as a tunnel.
 pub(super) struct Switched {
     backend: Stream,
+    held: Held,
     ticket: Ticket,
     /// The head that says 101.
     head: Vec<u8>,
@@ -66,8 +67,9 @@ pub(super) struct Switched {
 
 impl Switched {
     pub(super) fn with(self, client: Stream) -> Tunnel<Stream, Stream> {
-        let Self { backend, ticket, head, to_client, to_backend, idle, websocket } = self;
-        Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket }
+        let Self { backend, held, ticket, head, to_client, to_backend, idle, websocket } = self;
+        let held = Some(held);
+        Tunnel { client, backend, held, ticket, head, to_client, to_backend, idle, websocket }
     }
 }
 
@@ -428,6 +430,7 @@ fn switched(
 ) -> Box<Switched> {
     Box::new(Switched {
         backend: backend.stream,
+        held: backend.held,
         head: download.out.rest().to_vec(),
         to_client: std::mem::take(&mut download.partial),
         to_backend: ahead.rest().to_vec(),

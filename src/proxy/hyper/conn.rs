@@ -1,10 +1,16 @@
 //! One of a core's connections to a backend, on hyper's client.
 
 use super::{
-    super::{headers::keep_alive_timeout, upstream::Idle},
+    super::{
+        headers::keep_alive_timeout,
+        upstream::{Idle, Opened},
+    },
     body::UpstreamBody,
 };
-use crate::{live::Clock, net::Stream};
+use crate::{
+    live::{Clock, Held},
+    net::Stream,
+};
 use http::{HeaderMap, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -51,8 +57,9 @@ impl Conn {
     ///
     /// # Errors
     /// When hyper does not take it.
-    pub(super) async fn new((stream, epoch): (Stream, u32)) -> hyper::Result<Self> {
-        let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0 }));
+    pub(super) async fn new(opened: Opened) -> hyper::Result<Self> {
+        let Opened { stream, epoch, held } = opened;
+        let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0, _held: held }));
         let io = TokioIo::new(Shared(socket.clone()));
         let (sender, connection) =
             http1::Builder::new().max_buf_size(LARGEST_BUFFER).handshake(io).await?;
@@ -132,6 +139,8 @@ struct Socket {
     stream: Stream,
     received: u64,
     written: u64,
+    /// Its place among the backend's connections.
+    _held: Held,
 }
 
 /// Bytes of a connection, both ways.

@@ -237,9 +237,10 @@ impl Sending<'_> {
         // Until there is room on a connection.
         flight.arm(clock, timeouts.response, Reason::Overloaded);
         let times = (timeouts.connect, timeouts.upstream_idle);
+        let most = assignment.policy.limits.backend_connections;
         let dial = connect(core, flight, &assignment.policy);
         let lease =
-            flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, dial);
+            flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, most, dial);
         let lease = match unless_judged(flight, lease).await {
             Ok(Ok(lease)) => lease,
             Err(reason) | Ok(Err(reason)) => return Attempt::Missed(self.failed(reason)),

@@ -34,6 +34,9 @@ pub(super) async fn run(ends: Ends, ticket: Ticket, idle: Duration) {
     let Ok((Ok(client), Ok(backend))) = taken else { return };
     let (client, backend) = (TokioIo::new(client), TokioIo::new(backend));
     let (head, to_client, to_backend) = Default::default();
-    let tunnel = Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket };
+    // The backend's side keeps it.
+    let held = None;
+    let tunnel =
+        Tunnel { client, backend, held, ticket, head, to_client, to_backend, idle, websocket };
     tunnel::run(connection, tunnel).await;
 }
