@@ -102,7 +102,9 @@ impl Gate {
             self.waiting.store(waiters.len(), SeqCst);
             // A place may have become free before anybody could see that somebody waits.
             self.grant(&mut waiters, false);
-            if self.has_room() && waiters.pop_back_if(|last| Arc::ptr_eq(last, &waiter)).is_some() {
+            let is_last = waiters.back().is_some_and(|last| Arc::ptr_eq(last, &waiter));
+            if self.has_room() && is_last {
+                waiters.pop_back();
                 self.waiting.store(waiters.len(), SeqCst);
                 // Nobody here will leave for it.
                 return Entry::Full(Full::Everywhere);
