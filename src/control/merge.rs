@@ -172,6 +172,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.retries
         ),
         rescue: pick(base.map(|b| &b.rescue), &file.rescue, &ours.rescue),
+        mirror: pick(base.map(|b| &b.mirror), &file.mirror, &ours.mirror),
         unhealthy_pool: pick(
             base.map(|b| &b.unhealthy_pool),
             &file.unhealthy_pool,

@@ -22,6 +22,7 @@ use crate::{
     spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
 use http::HeaderValue;
+use rand::Rng;
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 /// Where a request goes. The ticket says that it is in flight there.
@@ -179,6 +180,25 @@ pub(super) fn has_rescuer(core: &Core, slot: usize) -> bool {
                 !pool.drained && is_available(pool, entry) && entry.backends.iter().any(has_room)
             })
         })
+    })
+}
+
+/// The pool in this place of the service in `slot`, and a backend of it for a copy of a request, if one can take it.
+pub(super) fn mirror_backend(
+    core: &Core,
+    slot: usize,
+    pool: usize,
+) -> Option<(Arc<LivePool>, Option<Arc<LiveBackend>>)> {
+    core.live.published.read(|snapshot| {
+        let mut services = snapshot.table.services.iter().zip(&snapshot.services);
+        let (service, live) = services.find(|(_, live)| live.slot.index() == slot)?;
+        let entry = live.pools.get(pool)?;
+        let choice = Choice { service, live, core, now: core.now_millis() };
+        let backend = core.service(slot, &live.name, live.pools.len(), |state| {
+            let key = core.dice.borrow_mut().next_u64();
+            choice.backend(pool, &[], key, state).cloned()
+        });
+        Some((entry.pool.clone(), backend))
     })
 }
 

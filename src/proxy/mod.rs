@@ -15,6 +15,7 @@ mod headers;
 mod http1;
 mod http2;
 mod hyper;
+mod mirror;
 mod queue;
 mod record;
 mod redirect;

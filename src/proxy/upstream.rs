@@ -194,6 +194,23 @@ pub(super) async fn connect(
     }
 }
 
+/// Opens a connection for what is no request of a client's: nothing is counted, and nobody is waited for.
+///
+/// # Errors
+/// `ConnectFailed`, `TlsFailed`, or `Overloaded` when there may be no more.
+pub(super) async fn dial_apart(upstream: &Upstream, policy: &Policy) -> Result<Opened, Reason> {
+    let backend = &upstream.backend;
+    let held = backend.try_hold(policy.limits.backend_connections).ok_or(Reason::Overloaded)?;
+    let (tls, epoch) = backend.tls();
+    let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));
+    let dialling = net::dial(&backend.address, &upstream.first, tls, policy.timeouts.connect);
+    match dialling.await {
+        Ok(stream) => Ok(Opened { stream, epoch, held }),
+        Err(DialError::Connect(_)) => Err(Reason::ConnectFailed),
+        Err(DialError::Tls(_)) => Err(Reason::TlsFailed),
+    }
+}
+
 /// The future's output, unless the flight gets its verdict before.
 pub(super) async fn unless_judged<F: Future>(
     flight: &Flight,

@@ -23,7 +23,7 @@ pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatc
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
 pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
 pub use service::{
-    Backend, Balance, Ejection, HealthCheck, Pin, Pool, PoolProtocol, ProxyVersion, Rescue,
+    Backend, Balance, Ejection, HealthCheck, Mirror, Pin, Pool, PoolProtocol, ProxyVersion, Rescue,
     RescueOn, Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
     UnhealthyPool, Weight,
 };

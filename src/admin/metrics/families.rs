@@ -6,7 +6,7 @@ use crate::{
     control::View,
     live::{
         CLASSES, CODES, Fault, HandshakeFailure, HistogramTotals, LiveListener, LivePool, METHODS,
-        PoolTotals, Reason,
+        Mirrored, PoolTotals, Reason,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -36,6 +36,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     connections(page, &listeners);
     handshakes(page, &listeners);
     certificates(page, &listeners);
+    mirrors(page, &pools);
     names(page, &view);
     control(page, &view);
 }
@@ -280,6 +281,26 @@ fn certificates(page: &mut Page, listeners: &[LiveListener]) {
         for (name, expiry) in &soonest {
             family.sample(&[("listener", &address), ("name", name)], expiry);
         }
+    }
+}
+
+fn mirrors(page: &mut Page, pools: &[Counted]) {
+    let gets_some = |pool: &LivePool| {
+        let results = Mirrored::ALL.iter().any(|result| pool.mirrors.count(*result) > 0);
+        results || pool.mirrors.in_flight() > 0
+    };
+    let pools: Vec<_> = routed(pools).map(|it| &it.pool).filter(|pool| gets_some(pool)).collect();
+    let help = "Copies of requests for the pool, by what became of them; none of them is in other families.";
+    let mut family = page.family("crossfade_mirrored_total", Type::Counter, help);
+    for pool in &pools {
+        for result in Mirrored::ALL {
+            family.sample(&and(pool, "result", result.as_str()), pool.mirrors.count(result));
+        }
+    }
+    let help = "Copies of requests that are in flight.";
+    let mut family = page.family("crossfade_mirrored_in_flight", Type::Gauge, help);
+    for pool in &pools {
+        family.sample(&labels(pool), pool.mirrors.in_flight());
     }
 }
 

@@ -16,9 +16,9 @@ pub(super) use listener::{
 };
 pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{
-    BackendSection, BalanceKind, Conditions, Ejection, HealthCheck, Pin, Pool, PoolProtocolKind,
-    PoolTls, ProxyVersionKind, Rescue, RescueCause, Retries, RetryCause, Service, ServiceLimits,
-    ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+    BackendSection, BalanceKind, Conditions, Ejection, HealthCheck, Mirror, Pin, Pool,
+    PoolProtocolKind, PoolTls, ProxyVersionKind, Rescue, RescueCause, Retries, RetryCause, Service,
+    ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
 pub(super) use top::{Admin, FamiliesKind, File, Resolver};
 

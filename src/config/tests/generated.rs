@@ -275,6 +275,17 @@ fn rescue() -> impl Strategy<Value = (prop::sample::Index, u32, RescueOn)> {
     (any::<prop::sample::Index>(), 0u32..=100, on)
 }
 
+fn mirror() -> impl Strategy<Value = (prop::sample::Index, Mirror)> {
+    let methods = vec("[A-Z]{1,4}|M-SEARCH|purge", 1..3);
+    let numbers = (0u32..=100, 0u32..=16 << 20, 1u32..=1_000_000);
+    (any::<prop::sample::Index>(), methods, numbers).prop_map(|(at, methods, numbers)| {
+        let (share_percent, body_bytes, in_flight) = numbers;
+        let methods = unique(methods).into_iter().map(Arc::from).collect();
+        let mirror = Mirror::new("later".into());
+        (at, Mirror { share_percent, body_bytes, methods, in_flight, ..mirror })
+    })
+}
+
 fn ejection() -> impl Strategy<Value = Ejection> {
     let judged = (1u32..=1000, 0u32..=100, duration(1), 1u32..=1_000_000);
     (judged, duration(1), duration(1), 0u32..=100).prop_map(
@@ -312,12 +323,12 @@ fn service() -> impl Strategy<Value = Service> {
         option::of(timeouts()),
         limits(),
         option::of(retries()),
-        option::of(rescue()),
+        (option::of(rescue()), option::of(mirror())),
         any::<bool>(),
         any::<bool>(),
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
-        let (ejection, timeouts, limits, retries, rescue, fail, expose_version) = more;
+        let (ejection, timeouts, limits, retries, (rescue, mirror), fail, expose_version) = more;
         let pins = (pins.into_iter())
             .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
         let pins = pins
@@ -342,6 +353,10 @@ fn service() -> impl Strategy<Value = Service> {
             limits,
             retries: retries.unwrap_or_default(),
             rescue,
+            mirror: mirror.map(|(at, mirror)| Mirror {
+                to: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
+                ..mirror
+            }),
             unhealthy_pool: if fail { UnhealthyPool::Fail } else { UnhealthyPool::Redistribute },
             expose_version,
             ..Service::new(pools)

@@ -22,6 +22,7 @@ use crate::{
         framing::Length,
         head::{Facts, Head},
         headers::{Added, Changes, Sink, add_to_backend, to_backend},
+        mirror::Original,
         queue::{Turn, Waiting},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
@@ -243,6 +244,12 @@ impl Session {
         upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(&query);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
+        if let Some(mirror) = &assignment.policy.mirror {
+            let (head, facts, request_id) = (&head, &facts, &request_id);
+            let assignment = &assignment;
+            let original = Original { connection, head, facts, request_id, assignment };
+            upload.copying = original.mirror(mirror, has_body).map(Box::new);
+        }
         let exchange = exchange.insert(Exchange {
             recorder,
             facts,

@@ -5,6 +5,7 @@ mod activity;
 mod answer;
 mod body;
 mod conn;
+mod copy;
 mod feed;
 mod handler;
 mod sending;
@@ -14,6 +15,7 @@ mod tunnel;
 
 pub(super) use body::{ArrivingBody, ReplyBody, UpstreamBody, trailing};
 pub(super) use conn::Conn;
+pub(super) use copy::send_copy;
 pub(super) use feed::Feed;
 pub(super) use handler::{Decided, answer_decided, handle, refuse};
 pub(super) use serve::{Served, serve, serve_h2};
