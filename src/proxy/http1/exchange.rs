@@ -206,9 +206,12 @@ impl Session {
             Stop::For(Outcome::Refused)
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
-        let judged = message::head(scan, request, &lines)
-            .and_then(|head| Facts::of(&head).map(|(facts, host)| (head, facts, host)));
-        let (head, facts, host) = match judged {
+        // Not put together, because every request would be copied about for it.
+        let head = match message::head(scan, request, &lines) {
+            Ok(head) => head,
+            Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
+        };
+        let (facts, host) = match Facts::of(&head) {
             Ok(judged) => judged,
             Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
         };
@@ -242,7 +245,7 @@ impl Session {
         let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
         let trailers = !facts.names_fields && !changes.edit_fields();
         upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
-        let tries = Tries::new(&query);
+        let tries = Tries::new(head.method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         if let Some(mirror) = &assignment.policy.mirror {
             let (head, facts, request_id) = (&head, &facts, &request_id);

@@ -10,7 +10,7 @@ use crate::{
     proxy::{
         connection::ClientConnection,
         decide::Assignment,
-        fields::{Known, Lines, connection_options, is_named},
+        fields::{Known, connection_options, is_named},
         framing::{Framing, Length},
         head::{is_agreed, is_websocket},
         headers::{Declared, Marks, Sink, keep_alive_timeout, mark, to_client},
@@ -93,34 +93,36 @@ struct Facts<'a> {
 impl<'a> Facts<'a> {
     fn of(lines: &'a Scanned<'_>) -> Self {
         let mut facts = Self::default();
-        for (known, name, value) in lines.lines() {
-            match known {
+        // Not by `lines()`: most fields are of no interest here, and need not be cut out.
+        for line in lines.lines {
+            let value = || line.value.of(lines.bytes);
+            match line.known {
                 Known::Connection => {
                     facts.sheds = true;
-                    for option in connection_options(value) {
+                    for option in connection_options(value()) {
                         let is = |known: &[u8]| option.eq_ignore_ascii_case(known);
                         facts.close |= is(b"close");
                         facts.keep_alive |= is(b"keep-alive");
                         facts.names_fields |= !is(b"close") && !is(b"keep-alive");
                     }
                 }
-                Known::ContentLength => facts.framing.content_length(value),
+                Known::ContentLength => facts.framing.content_length(value()),
                 Known::TransferEncoding => {
-                    facts.framing.transfer_encoding(value);
+                    facts.framing.transfer_encoding(value());
                     facts.coded = true;
                     facts.sheds = true;
                 }
                 Known::ProxyConnection => facts.sheds = true,
                 Known::KeepAlive => {
                     facts.sheds = true;
-                    facts.announced = keep_alive_timeout(value).map(Duration::from_secs);
+                    facts.announced = keep_alive_timeout(value()).map(Duration::from_secs);
                 }
                 Known::Upgrade => {
                     facts.sheds = true;
-                    facts.upgrade = Some(value);
+                    facts.upgrade = Some(value());
                     facts.upgrades += 1;
                 }
-                Known::Other => facts.has_date |= name.eq_ignore_ascii_case(b"date"),
+                Known::Date => facts.has_date = true,
                 _ => {}
             }
         }

@@ -129,7 +129,7 @@ async fn forward(
     }
     let now = core.now_millis();
     let query = Query::new(connection, &head, &facts, host, now);
-    let tries = Tries::new(&query);
+    let tries = Tries::new(head.method);
     let assignment = admit(query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
