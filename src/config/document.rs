@@ -113,6 +113,9 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
         ProxyProtocolKind::word(it).into()
     });
     keys.other("forwarded", &listener.forwarded, &defaults.forwarded, |it| (*it).into());
+    keys.other("traceparent", &listener.starts_traces, &defaults.starts_traces, |starts| {
+        if *starts { "start" } else { "pass" }.into()
+    });
     keys.other("via", &listener.via, &defaults.via, |it| (*it).into());
     if let Some(tls) = &listener.tls {
         keys.set("tls", tls::listener_tls(tls, detail));

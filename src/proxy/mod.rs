@@ -21,6 +21,8 @@ mod record;
 mod redirect;
 mod retry;
 mod secured;
+mod tell;
+mod trace;
 mod tries;
 mod tunnel;
 mod upstream;

@@ -124,6 +124,8 @@ pub struct Listener {
     pub forwarded: bool,
     /// Requests say in `Via` that they came through a proxy (RFC 9110 section 7.6.3).
     pub via: bool,
+    /// Requests that belong to no trace begin one (W3C Trace Context).
+    pub starts_traces: bool,
     /// `None`: in the clear.
     pub tls: Option<ListenerTls>,
     /// Clients are sent to HTTPS.
@@ -141,6 +143,7 @@ impl Listener {
             proxy_protocol: ProxyProtocol::default(),
             forwarded: false,
             via: false,
+            starts_traces: false,
             tls: None,
             redirect_https: false,
         }

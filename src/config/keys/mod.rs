@@ -12,7 +12,7 @@ mod top;
 
 pub(super) use listener::{
     ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Protocol,
-    ProxyProtocolKind, TlsVersionKind,
+    ProxyProtocolKind, TlsVersionKind, Traceparent,
 };
 pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{

@@ -129,6 +129,7 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         }
         listener.forwarded = value.forwarded.or(false);
         listener.via = value.via.or(false);
+        listener.starts_traces = value.traceparent.value() == Some(keys::Traceparent::Start);
         let speaks_tls = value.tls.node().is_some();
         listener.tls = value.tls.good().and_then(|at| tls::listener_tls(reader, at));
         if let Field::Good(At { value: true, node }) = value.redirect_https {

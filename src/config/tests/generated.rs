@@ -450,14 +450,20 @@ fn listener() -> impl Strategy<Value = Listener> {
         option::of(timeouts),
         option::of(limits),
         trust,
-        any::<(bool, bool, bool)>(),
+        any::<(bool, bool, bool, bool)>(),
         option::of(listener_tls()),
     );
     (any::<SocketAddr>(), protocols, some).prop_map(
         |(
             address,
             (h1, h2),
-            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via, redirect), tls),
+            (
+                timeouts,
+                limits,
+                (trusted_proxies, proxy_protocol),
+                (forwarded, via, starts_traces, redirect),
+                tls,
+            ),
         )| Listener {
             redirect_https: redirect && tls.is_none(),
             address: plain(address),
@@ -468,6 +474,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             proxy_protocol,
             forwarded,
             via,
+            starts_traces,
             tls,
         },
     )

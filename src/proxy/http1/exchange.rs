@@ -246,7 +246,8 @@ impl Session {
         let trailers = !facts.names_fields && !changes.edit_fields();
         upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(head.method);
-        let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
+        let has_ids = facts.has_request_id && !connection.client.traces;
+        let request_id = if has_ids { [0; 32] } else { core.random_hex() };
         if let Some(mirror) = &assignment.policy.mirror {
             let (head, facts, request_id) = (&head, &facts, &request_id);
             let assignment = &assignment;
@@ -550,6 +551,7 @@ pub(super) fn write_head(
             if facts.passes
                 && scan.minor > 0
                 && head.authority.is_none()
+                && !added.client.traces
                 && added.changes.are_none() =>
         {
             out.extend_from_slice(all);
