@@ -27,6 +27,8 @@ struct Status {
     revision: u64,
     config: Config,
     needs_restart: Vec<String>,
+    #[serde(default)]
+    acme: Vec<Order>,
     services: Vec<Service>,
     #[serde(default)]
     names: Vec<DnsName>,
@@ -42,6 +44,14 @@ struct DnsName {
 #[derive(Deserialize)]
 struct Config {
     file: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Order {
+    hosts: Vec<String>,
+    not_after: Option<String>,
+    next: String,
     error: Option<String>,
 }
 
@@ -145,6 +155,21 @@ fn head(status: &Status) -> String {
             let kept = addresses.len();
             let _ = writeln!(text, "{name} is not resolved, {kept} addresses are kept: {error}");
         }
+    }
+    for order in &status.acme {
+        let Order { hosts, not_after, next, error } = order;
+        let Some(error) = error else { continue };
+        let hosts = hosts.join(", ");
+        let _ = match not_after {
+            None => writeln!(text, "there is no certificate for {hosts}: {error}"),
+            Some(at) => {
+                writeln!(
+                    text,
+                    "the certificate for {hosts} expires {at} and is not renewed: {error}"
+                )
+            }
+        };
+        let _ = writeln!(text, "  next try: {next}");
     }
     text
 }
@@ -340,5 +365,25 @@ mod tests {
         assert!(text.contains("waits for a restart: threads"), "{text}");
         assert!(text.contains("dns:a:1 is not resolved, 1 addresses are kept: SERVFAIL"), "{text}");
         assert!(!text.contains("dns:b:1"), "{text}");
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_had_are_said() {
+        let order = |host: &str, not_after: Option<&str>, error: Option<&str>| {
+            json!({"hosts": [host], "not_after": not_after, "next": "2026-01-02T03:04:05Z",
+                "error": error})
+        };
+        let status: Status = serde_json::from_value(json!({
+            "version": "1", "phase": "ready", "revision": 3, "services": [],
+            "config": {"file": null, "loaded_at": null, "error": null},
+            "needs_restart": [], "listeners": [],
+            "acme": [order("a.example", None, Some("no DNS")), order("good.example", None, None),
+                order("b.example", Some("2026-02-01T00:00:00Z"), Some("limit"))],
+        }))
+        .unwrap();
+        let text = head(&status);
+        assert!(text.contains("there is no certificate for a.example: no DNS\n"), "{text}");
+        assert!(text.contains("b.example expires 2026-02-01T00:00:00Z and is not renewed: limit"));
+        assert!(text.contains("next try: 2026-01-02T03:04:05Z") && !text.contains("good"));
     }
 }

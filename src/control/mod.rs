@@ -2,6 +2,7 @@
 //! publish, quiesce, answer, drain.
 //!
 //! - `command`, `handle`: what others say to it and hear from it
+//! - `issuance`: what whoever orders certificates says to it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `discovery`: which addresses names stand for
@@ -19,6 +20,7 @@ mod drain;
 mod edit;
 mod ejector;
 mod handle;
+mod issuance;
 mod leaving;
 mod listeners;
 mod merge;
@@ -38,4 +40,5 @@ pub use command::{
     Receipt, Source, View,
 };
 pub use handle::Handle;
+pub use issuance::{Issuance, OrderStatus};
 pub use task::{StartError, Started, start};

@@ -4,6 +4,7 @@
 mod backend;
 mod cells;
 mod certificates;
+mod challenges;
 mod connections;
 mod gate;
 mod health;
@@ -19,6 +20,7 @@ mod stats;
 pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
 pub use certificates::{Certificates, SameName};
+pub use challenges::{ChallengeHandshakes, Challenges};
 pub use connections::Held;
 pub use gate::{Entry, Full, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};

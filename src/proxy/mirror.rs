@@ -4,12 +4,12 @@
 
 use super::{
     connection::ClientConnection,
-    core::{Core, CorePolicy},
+    core::Core,
     decide::{Assignment, mirror_backend},
     fields::Lines,
     head::{Facts, Head},
     headers::{Added, Changes, to_backend},
-    hyper::send_copy,
+    hyper::Course,
     upstream::Upstream,
 };
 use crate::{
@@ -45,9 +45,7 @@ impl Copies {
 pub(in crate::proxy) struct Copying {
     request: Request<Vec<u8>>,
     most: usize,
-    core: Rc<Core>,
-    upstream: Rc<Upstream>,
-    policy: CorePolicy,
+    course: Course,
     place: MirrorPlace,
 }
 
@@ -90,9 +88,12 @@ impl<L: Lines> Original<'_, L> {
         let copying = Copying {
             request: self.request(&upstream)?,
             most: mirror.body_bytes as usize,
-            core: core.clone(),
-            upstream,
-            policy: self.assignment.policy.clone(),
+            course: Course {
+                core: core.clone(),
+                upstream,
+                policy: self.assignment.policy.clone(),
+                limits: self.connection.listener.spec.limits,
+            },
             place,
         };
         if has_body {
@@ -146,7 +147,7 @@ impl Copying {
 
     /// All of the request is there.
     pub(super) fn finish(self) {
-        let Self { request, core, upstream, policy, mut place, .. } = self;
+        let Self { request, course, mut place, .. } = self;
         place.set(Mirrored::Failed);
         let (mut head, body) = request.into_parts();
         if !body.is_empty() {
@@ -154,16 +155,14 @@ impl Copying {
         }
         let request = Request::from_parts(head, Bytes::from(body));
         tokio::task::spawn_local(async move {
-            let mut changes = core.live.published.changes();
-            let backend = upstream.backend.clone();
+            let mut changes = course.core.live.published.changes();
+            let backend = &course.upstream.backend;
             let leaves =
                 async { while !backend.is_closing() && changes.changed().await.is_ok() {} };
             tokio::select! {
                 biased;
                 () = leaves => {}
-                () = send_copy(&core, &upstream, &policy, request, |status| {
-                    place.set(Mirrored::of_status(status));
-                }) => {}
+                () = course.send(request, |status| place.set(Mirrored::of_status(status))) => {}
             }
         });
     }

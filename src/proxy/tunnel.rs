@@ -26,8 +26,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) struct Tunnel<C, B> {
     pub(super) client: C,
     pub(super) backend: B,
-    /// The backend's place among its connections, where nothing else keeps it.
-    pub(super) held: Option<Held>,
+    /// The place of that connection among the backend's.
+    pub(super) held: Held,
     pub(super) ticket: Ticket,
     /// What the client gets first: the head that says 101, where that has not been written.
     pub(super) head: Vec<u8>,

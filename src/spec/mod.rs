@@ -3,6 +3,7 @@
 //!
 //! Plain data: no clock, no dice, no I/O.
 
+mod acme;
 mod address;
 mod buckets;
 mod certificate;
@@ -13,6 +14,7 @@ mod route;
 mod service;
 mod tls;
 
+pub use acme::{Acme, AcmeChallenge};
 pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
 pub use certificate::{
@@ -53,6 +55,8 @@ pub struct Spec {
     pub resolver: Resolver,
     pub limits: Limits,
     pub listeners: Vec<Listener>,
+    /// `None`: certificates come from files alone.
+    pub acme: Option<Acme>,
     pub admin: Admin,
     /// How long the series of a pool that has left stay visible.
     pub metrics_linger: Duration,
@@ -72,6 +76,7 @@ impl Default for Spec {
             resolver: Resolver::default(),
             limits: Limits::default(),
             listeners: Vec::new(),
+            acme: None,
             admin: Admin::default(),
             metrics_linger: Duration::from_secs(60),
             services: IndexMap::new(),

@@ -73,15 +73,15 @@ pub(super) fn scan(
 
 /// What the fields of a response say to this proxy.
 #[derive(Default)]
-struct Facts<'a> {
-    framing: Framing,
+pub(super) struct Facts<'a> {
+    pub(super) framing: Framing,
     coded: bool,
     close: bool,
     keep_alive: bool,
     /// `Connection` names fields of its own.
     names_fields: bool,
     /// How long the backend keeps the connection.
-    announced: Option<Duration>,
+    pub(super) announced: Option<Duration>,
     upgrade: Option<&'a [u8]>,
     /// Which of several is meant cannot be known.
     upgrades: u32,
@@ -91,7 +91,7 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(lines: &'a Scanned<'_>) -> Self {
+    pub(super) fn of(lines: &'a Scanned<'_>) -> Self {
         let mut facts = Self::default();
         // Not by `lines()`: most fields are of no interest here, and need not be cut out.
         for line in lines.lines {
@@ -127,6 +127,11 @@ impl<'a> Facts<'a> {
             }
         }
         facts
+    }
+
+    /// The connection of HTTP/1.`minor` does (RFC 9112 section 9.3).
+    pub(super) fn stays(&self, minor: u8) -> bool {
+        !self.close && (minor > 0 || self.keep_alive)
     }
 
     /// Every field goes on as it came.
@@ -171,8 +176,7 @@ pub(super) fn answer(
         _ if asked.minor > 0 => Outgoing::Chunked,
         _ => Outgoing::UntilClose,
     };
-    let stays = !facts.close && (scan.minor > 0 || facts.keep_alive);
-    download.reusable &= stays && length != Length::UntilClose;
+    download.reusable &= facts.stays(scan.minor) && length != Length::UntilClose;
     download.closes |= outgoing == Outgoing::UntilClose
         || context.waits_to_send
         || context.connection.is_leaving();
@@ -228,7 +232,7 @@ pub(super) fn persistence(closes: bool, minor: u8) -> Option<&'static [u8]> {
 }
 
 /// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
-fn agreed<'a>(wanted: Option<&[u8]>, facts: &Facts<'a>) -> Option<&'a [u8]> {
+pub(super) fn agreed<'a>(wanted: Option<&[u8]>, facts: &Facts<'a>) -> Option<&'a [u8]> {
     let (Some(wanted), Some(answer), 1) = (wanted, facts.upgrade, facts.upgrades) else {
         return None;
     };

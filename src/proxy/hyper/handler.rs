@@ -103,7 +103,11 @@ pub(super) fn head(parts: &Parts) -> Head<'_, HeaderMap> {
             _ => Version::Http10,
         },
         authority: parts.uri.authority().map(|authority| authority.as_str()),
-        path: parts.uri.path(),
+        path: match parts.uri.path() {
+            // RFC 9112 section 3.2.1.
+            "" => "/",
+            path => path,
+        },
         query: parts.uri.query(),
         lines: &parts.headers,
     }
@@ -121,7 +125,7 @@ async fn forward(
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
-    if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+    if let Some(reply) = connection.steps_in(&head, host.as_ref()) {
         return Err(reply);
     }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
@@ -143,8 +147,7 @@ async fn forward(
         original.mirror(mirror, !incoming.is_end_stream()).map(Box::new)
     });
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now, copying };
-    let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
-    let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
+    let upgrade = facts.upgrades.then_some(on_upgrade);
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
 
@@ -186,7 +189,7 @@ async fn send(
     (parts, incoming): (&Parts, ArrivingBody),
     decided: Decided,
     interim: Option<Interim>,
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    upgrade: Option<OnUpgrade>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
     let Decided { facts, assignment, tries, request_id, began_millis, copying } = decided;
@@ -204,7 +207,7 @@ async fn send(
         body_timeout: connection.listener.spec.timeouts.body,
     };
     let answered = sending.send(assignment, recorder).await?;
-    answer(served, parts, answered, sending.upload.take(), upgrade)
+    answer(served, parts, answered, upgrade)
 }
 
 /// Decides, as often as it has to wait for its turn.
