@@ -44,7 +44,8 @@
 //!
 //! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,
 //! `scan/` judges its bytes, `exchange.rs` decides and keeps the ticket, `relay.rs` moves both directions
-//! at once, `chunked.rs` takes bodies apart. For messages, `handler.rs`, `sending.rs` and `answer.rs` are that way, and
+//! at once, `chunked.rs` takes bodies apart. For messages, `handler.rs`, `sending.rs` and `answer.rs` are that way, with
+//! `http1/asking.rs` and `http2/asking.rs` to the backends, and
 //! ticket and record ride in the response's body (`body.rs`).
 //!
 //! # The path of a change

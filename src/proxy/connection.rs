@@ -299,7 +299,8 @@ impl ClientConnection {
 
     /// Its listener has left or the process drains: the client should connect elsewhere.
     pub(super) fn is_leaving(&self) -> bool {
-        *self.stopped.borrow()
+        // It is told once, and nobody marks it as seen: cheaper than to look at the value.
+        self.stopped.has_changed().unwrap_or_else(|_| *self.stopped.borrow())
     }
 
     /// It turned out to speak HTTP/2.

@@ -29,4 +29,6 @@ mod worker;
 
 #[cfg(fuzzing)]
 pub use http1::fuzzing;
+#[cfg(fuzzing)]
+pub use websocket::Follower;
 pub use worker::spawn;

@@ -14,7 +14,7 @@ mod stream;
 mod upstream;
 mod wire;
 
-pub(in crate::proxy) use asking::{MOST_INTERIM, Sent, Unanswered, send, translate};
+pub(in crate::proxy) use asking::{Sent, Unanswered, send, translate};
 pub(in crate::proxy) use body::Received;
 pub(in crate::proxy) use server::{PREFACE, Serving};
 pub(in crate::proxy) use stream::Interim;

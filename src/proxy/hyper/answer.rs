@@ -7,11 +7,10 @@ use super::{
         fields::connection_options,
         framing::Framing,
         grpc,
-        head::{is_agreed, is_websocket},
-        headers::{Declared, Marks, to_client},
+        head::is_websocket,
+        headers::{self, Declared, Marks},
     },
-    body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
-    conn::is_framed_twice,
+    body::{Exchange, Passing, ReplyBody, StreamBody},
     handler::Record,
     sending::{Answered, Link},
     serve::Served,
@@ -20,7 +19,7 @@ use super::{
 use crate::live::{Fault, Kind, Reason};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use std::{cell::RefCell, rc::Rc};
+use std::rc::Rc;
 
 /// A backend's answer.
 pub(super) enum Answer {
@@ -56,34 +55,37 @@ pub(super) struct CallFailed(bool);
 /// Turns a backend's response into the client's.
 ///
 /// # Errors
-/// `BadResponse` when it switches to what the client did not ask for.
+/// `BadResponse` when it switches protocols and nobody is there to do so.
 pub(super) fn answer(
     served: &Rc<Served>,
     asked: &Parts,
     answered: Answered,
-    upload: Option<Rc<RefCell<Upload>>>,
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    upgrade: Option<OnUpgrade>,
 ) -> Result<Answer, Failure> {
-    let Answered { assignment, link, mut response } = answered;
+    let Answered { assignment, link, response } = answered;
     let connection = &served.connection;
     let core = &connection.core;
     let Assignment { ticket, policy, issued, .. } = assignment;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let agreed =
-            upgrade.and_then(|(asked, client)| Some((agreed(&asked, response.headers())?, client)));
-        let (Some((protocol, client)), Link::Http1(conn)) = (agreed, link) else {
+        // What it switches to was asked for.
+        let switched = match (link, response.headers().get(header::UPGRADE), upgrade) {
+            (Link::Http1(sent), Some(protocol), Some(client)) => {
+                sent.switch().map(|backend| (backend, protocol.clone(), client))
+            }
+            _ => None,
+        };
+        let Some(((backend, to_client), protocol, client)) = switched else {
             let upstream = &ticket.flight.upstream;
             core.attempt_failed(&upstream.backend, &policy.ejection);
             return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
         };
-        let backend = hyper::upgrade::on(&mut response);
         let mut headers = HeaderMap::new();
-        to_client(response.headers(), None, &Marks::default(), &mut headers);
+        headers::to_client(response.headers(), None, &Marks::default(), &mut headers);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol.clone());
         let websocket = is_websocket(protocol.as_bytes());
         let connection = connection.clone();
-        let ends = tunnel::Ends { client, backend, conn, connection, websocket };
+        let ends = tunnel::Ends { client, backend, to_client, connection, websocket };
         tokio::task::spawn_local(tunnel::run(ends, ticket, policy.timeouts.tunnel_idle));
         let response = with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None);
         return Ok(Answer::Whole(response, CallFailed(false)));
@@ -95,14 +97,14 @@ pub(super) fn answer(
         cookie: issued.as_ref().map(|issued| &issued.cookie),
         version: policy.expose_version.then_some(&ticket.flight.upstream.version),
     };
-    to_client(&head.headers, length(&head.headers), &marks, &mut headers);
+    // RFC 9110 section 8.6: not with 204.
+    let declared = length(&head.headers).filter(|_| head.status != StatusCode::NO_CONTENT);
+    headers::to_client(&head.headers, declared, &marks, &mut headers);
     let flight = ticket.flight.clone();
     // Another status of HTTP says enough.
     let is_call = head.status == StatusCode::OK && grpc::is_call(&asked.headers);
     if asked.method == Method::HEAD || incoming.is_end_stream() {
-        if upload.is_none_or(|upload| upload.borrow().is_sent()) {
-            link.park(&flight.upstream, core.live.clock.now(), policy.timeouts.upstream_idle);
-        }
+        link.park(&flight.upstream, core.live.clock.now(), policy.timeouts.upstream_idle);
         let failed = is_call && grpc::has_failed(Some(&head.headers));
         let response = with_head(head.status, headers, None);
         return Ok(Answer::Whole(response, CallFailed(failed)));
@@ -110,7 +112,7 @@ pub(super) fn answer(
     ticket.turn(Kind::Stream);
     let size = incoming.size_hint();
     flight.arm(core.live.clock, policy.timeouts.body, Reason::IdleTimeout);
-    let exchange = Exchange { incoming, link, upload };
+    let exchange = Exchange { incoming, link };
     let stream = StreamBody {
         passing: Passing::start(exchange, &flight, served.activity.clone()),
         ticket: Some(ticket),
@@ -134,11 +136,8 @@ fn names_fields(headers: &HeaderMap) -> bool {
     })
 }
 
-/// `Content-Length`, unless there is a transfer coding (RFC 9112 section 6.3); hyper has judged it.
+/// `Content-Length`, which was judged.
 fn length(headers: &HeaderMap) -> Option<Declared> {
-    if is_framed_twice(headers) {
-        return None;
-    }
     let mut framing = Framing::default();
     for length in headers.get_all(header::CONTENT_LENGTH) {
         framing.content_length(length.as_bytes());
@@ -159,11 +158,4 @@ fn with_head(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-/// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
-fn agreed(asked: &HeaderValue, headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut answers = headers.get_all(header::UPGRADE).iter();
-    let (answer, None) = (answers.next()?, answers.next()) else { return None };
-    is_agreed(asked.as_bytes(), answer.as_bytes()).then(|| answer.clone())
 }

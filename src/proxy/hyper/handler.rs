@@ -102,7 +102,11 @@ pub(super) fn head(parts: &Parts) -> Head<'_, HeaderMap> {
             _ => Version::Http10,
         },
         authority: parts.uri.authority().map(|authority| authority.as_str()),
-        path: parts.uri.path(),
+        path: match parts.uri.path() {
+            // RFC 9112 section 3.2.1.
+            "" => "/",
+            path => path,
+        },
         query: parts.uri.query(),
         lines: &parts.headers,
     }
@@ -128,7 +132,7 @@ async fn forward(
     }
     let now = core.now_millis();
     let query = Query::new(connection, &head, &facts, host, now);
-    let tries = Tries::new(&query);
+    let tries = Tries::new(head.method);
     let assignment = admit(query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
@@ -136,8 +140,7 @@ async fn forward(
     }
     let request_id = core.random_id();
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
-    let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
-    let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
+    let upgrade = facts.upgrades.then_some(on_upgrade);
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
 
@@ -177,7 +180,7 @@ async fn send(
     (parts, incoming): (&Parts, ArrivingBody),
     decided: Decided,
     interim: Option<Interim>,
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    upgrade: Option<OnUpgrade>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
     let Decided { facts, assignment, tries, request_id, began_millis } = decided;
@@ -195,7 +198,7 @@ async fn send(
         body_timeout: connection.listener.spec.timeouts.body,
     };
     let answered = sending.send(assignment, recorder).await?;
-    answer(served, parts, answered, sending.upload.take(), upgrade)
+    answer(served, parts, answered, upgrade)
 }
 
 /// Decides, as often as it has to wait for its turn.
