@@ -8,7 +8,10 @@ use crossfade::{
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 async fn ask(proxy: &Proxy, pebble: &Pebble, host: &str) -> Reply {
     let stream = shake(proxy, &pebble.client().await, host).await.unwrap();
@@ -17,7 +20,6 @@ async fn ask(proxy: &Proxy, pebble: &Pebble, host: &str) -> Reply {
 }
 
 async fn in_the_clear(ports: Ports, request: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", ports.http)).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = String::new();
@@ -307,5 +309,50 @@ async fn tokens_are_answered_before_all_else_and_nothing_else_is() {
             let path = "/.well-known/acme-challenge/token";
             assert!(client.get(path).await.text().ends_with(path));
         }
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_may_say_anything() {
+    const LATER: &str = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 99999999999999999999\r\n\
+                         content-length: 2\r\n\r\n{}";
+    let endless =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n{}", "x".repeat(2 << 20));
+    let elsewhere = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n\
+                     {\"newNonce\":\"http://127.0.0.1:1/\",\"newAccount\":\"x\",\"newOrder\":\"\"}";
+    for (answer, says) in [
+        ("", "no HTTP response"),
+        ("\0\0\0\0\n\n", "no HTTP response"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n[", "no whole answer"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "JSON"),
+        ("HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n", "JSON"),
+        (&endless, "no whole answer: length limit exceeded"),
+        (elsewhere, "`http://127.0.0.1:1/` is not by https"),
+        (LATER, "JSON"),
+    ] {
+        let (ports, state) = (Ports::free(), tempfile::tempdir().unwrap());
+        let (ca, answer) = (Ca::new(), answer.to_owned());
+        let (said, wait) = (answer.clone(), answer == LATER);
+        let issuer =
+            tls_backend(server_config(&ca.issue(&["127.0.0.1"]), None), move |mut stream| {
+                let answer = answer.clone();
+                async move {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                    let _ = stream.shutdown().await;
+                }
+            });
+        let issuer = issuer.await;
+        let backend = Backend::named("blue").await;
+        let mut wanted = acme(&ca, ports, state.path(), &[&["a.example"]]);
+        wanted.directory = format!("https://{}/dir", issuer.address).into();
+        let proxy = Proxy::start(acme_spec(&backend, Engine::Native, ports, wanted)).await;
+        ordered(&proxy, "a.example", 0, 1).await;
+        let order = proxy.handle.view().orders[0].clone();
+        let error = order.error.unwrap();
+        assert!(error.contains(says), "{:.80}: {error}", said);
+        let pause = order.next.duration_since(jiff::Timestamp::now());
+        assert_eq!(pause.as_hours() >= 23, wait, "{pause}");
+        assert!(pause.as_hours() <= 24, "{pause}");
     }
 }
