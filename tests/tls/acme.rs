@@ -3,9 +3,11 @@
 use crate::{api::Api, pebble::*, stage::*, support::*};
 use crossfade::{
     control::{Command, Issuance},
-    live::{Challenges, HandshakeFailure},
-    spec::{AcmeChallenge, ClientAuth, Engine, Spec},
+    live::{ChallengeHandshakes, Challenges, HandshakeFailure},
+    net,
+    spec::{AcmeChallenge, ClientAuth, Engine, ListenerTls, Spec},
 };
+use rustls::sign::SingleCertAndKey;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 use tokio::{
@@ -355,4 +357,36 @@ async fn an_issuer_may_say_anything() {
         assert_eq!(pause.as_hours() >= 23, wait, "{pause}");
         assert!(pause.as_hours() <= 24, "{pause}");
     }
+}
+
+#[tokio::test]
+async fn a_handshake_that_proves_a_name_is_asked_for_by_nothing_else() {
+    let ca = Ca::new();
+    let backend = Backend::named("blue").await;
+    let tls = ListenerTls::new(vec![ca.issue(&["a.example", "b.example"]).named("a")]);
+    let proxy = Proxy::start(tls_spec(&backend, Engine::Native, tls)).await;
+    let proof = ca.issue(&["a.example"]).named("proof").pair.certified.clone();
+    let config = net::challenge_config(Arc::new(SingleCertAndKey::from(proof))).unwrap();
+    let handshakes =
+        ChallengeHandshakes { config: Arc::new(config), names: vec!["a.example".into()] };
+    let challenges = Arc::new(Challenges::by_tls(handshakes));
+    proxy.handle.issue(Issuance { challenges, ..Issuance::default() }).await.unwrap();
+    let shaken = async |alpn: &[&str], host: &str| {
+        shake(&proxy, &Arc::new(client_config(&ca, alpn, None)), host).await
+    };
+
+    let mut proven = shaken(&["acme-tls/1"], "A.Example").await.unwrap();
+    assert_eq!(shown_names(&proven), "DNSName(a.example)");
+    let (said, ended) = exchange(&mut proven, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+    assert_eq!(said, "", "nothing is said there");
+    drop(ended);
+    for alpn in [&["http/1.1"][..], &["acme-tls/1", "http/1.1"], &[]] {
+        let mut client = shaken(alpn, "a.example").await.unwrap();
+        assert_eq!(shown_names(&client), "DNSName(a.example),DNSName(b.example)");
+        let (said, _) = exchange(&mut client, "GET / HTTP/1.0\r\nHost: a.example\r\n\r\n").await;
+        assert!(said.ends_with("blue"), "{said}");
+    }
+    let refused = shaken(&["acme-tls/1"], "b.example").await.unwrap_err().to_string();
+    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
+    assert!(proxy.raw("GET / HTTP/1.1\r\n\r\n").await.contains("this port speaks HTTPS only"));
 }
