@@ -13,7 +13,7 @@ use crate::{
     live::{Live, Phase},
     spec::{Acme, Certificate, Name},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rand::RngExt;
 use std::{future, io, sync::Arc, time::Duration};
 use tokio::{
@@ -27,8 +27,8 @@ const LONGEST_ORDER: Duration = Duration::from_secs(10 * 60);
 /// The clock on the wall is looked at this often: it may be set, and it goes on while a machine sleeps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
-/// Nothing that failed waits longer.
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(24);
+/// Seconds; nothing that failed waits longer.
+const LONGEST_PAUSE: i64 = 24 * 3600;
 
 /// Starts to order what the spec wants, now and after each change. When this returns, what was kept is in force.
 /// The task ends when the process is asked to; if it ends before, nothing is renewed any more and the process
@@ -161,7 +161,7 @@ impl Entry {
         let mut entry = Self {
             hosts: hosts.to_vec(),
             certificate,
-            due: Timestamp::now(),
+            due: now(),
             failures: 0,
             error: None,
             issued: 0,
@@ -170,8 +170,8 @@ impl Entry {
         entry.schedule(Some(acme));
         if let Some(postponed) = postponed {
             // A clock that went back is no reason to wait for ever.
-            let longest = Timestamp::now().checked_add(LONGEST_PAUSE).unwrap_or(Timestamp::MAX);
-            let due = time(postponed.due).min(longest);
+            let longest = now().as_second().saturating_add(LONGEST_PAUSE);
+            let due = time(postponed.due.min(longest));
             if due > entry.due {
                 entry.due = due;
                 entry.failures = postponed.failures;
@@ -185,11 +185,11 @@ impl Entry {
     fn schedule(&mut self, acme: Option<&Acme>) {
         let covers = |it: &&Certificate| self.hosts.iter().all(|host| it.pair.names.cover(host));
         let good = self.certificate.as_ref().filter(covers);
-        self.due = good.map_or_else(Timestamp::now, |certificate| {
+        self.due = good.map_or_else(now, |certificate| {
             let pair = &certificate.pair;
             let before = acme.and_then(|acme| acme.renew_before);
             let at = renewal(pair.not_before, pair.not_after, before, dice());
-            Timestamp::from_second(at).unwrap_or(Timestamp::MAX)
+            time(at)
         });
     }
 
@@ -220,8 +220,8 @@ impl Entry {
         self.failed += 1;
         self.failures = self.failures.saturating_add(1);
         let wait = pause(self.failures, failure.blame, failure.asked, dice());
-        let wait = SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX);
-        self.due = Timestamp::now().checked_add(wait).unwrap_or(Timestamp::MAX);
+        let wait = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
+        self.due = time(now().as_second().saturating_add(wait).saturating_add(1));
         let expires = self.certificate.as_ref().map(|it| time(it.pair.not_after).to_string());
         tracing::error!(
             hosts = %self.names(),
@@ -309,6 +309,11 @@ fn is_same(one: &Option<Acme>, other: &Option<Acme>) -> bool {
 /// What was issued for the one is what the other finds.
 fn is_kept_there(one: &Acme, other: &Acme) -> bool {
     one.directory == other.directory && one.state == other.state
+}
+
+/// In whole seconds, as people are told.
+fn now() -> Timestamp {
+    time(Timestamp::now().as_second())
 }
 
 fn time(seconds: i64) -> Timestamp {

@@ -3,12 +3,17 @@
 use crate::{api::Api, pebble::*, stage::*, support::*};
 use crossfade::{
     control::{Command, Issuance},
-    live::{Challenges, HandshakeFailure},
-    spec::{AcmeChallenge, ClientAuth, Engine, Spec},
+    live::{ChallengeHandshakes, Challenges, HandshakeFailure},
+    net,
+    spec::{AcmeChallenge, ClientAuth, Engine, ListenerTls, Spec},
 };
+use rustls::sign::SingleCertAndKey;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 async fn ask(proxy: &Proxy, pebble: &Pebble, host: &str) -> Reply {
     let stream = shake(proxy, &pebble.client().await, host).await.unwrap();
@@ -17,7 +22,6 @@ async fn ask(proxy: &Proxy, pebble: &Pebble, host: &str) -> Reply {
 }
 
 async fn in_the_clear(ports: Ports, request: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", ports.http)).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = String::new();
@@ -308,4 +312,81 @@ async fn tokens_are_answered_before_all_else_and_nothing_else_is() {
             assert!(client.get(path).await.text().ends_with(path));
         }
     }
+}
+
+#[tokio::test]
+async fn an_issuer_may_say_anything() {
+    const LATER: &str = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 99999999999999999999\r\n\
+                         content-length: 2\r\n\r\n{}";
+    let endless =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n{}", "x".repeat(2 << 20));
+    let elsewhere = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n\
+                     {\"newNonce\":\"http://127.0.0.1:1/\",\"newAccount\":\"x\",\"newOrder\":\"\"}";
+    for (answer, says) in [
+        ("", "no HTTP response"),
+        ("\0\0\0\0\n\n", "no HTTP response"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n[", "no whole answer"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", "JSON"),
+        ("HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n", "JSON"),
+        (&endless, "no whole answer: length limit exceeded"),
+        (elsewhere, "`http://127.0.0.1:1/` is not by https"),
+        (LATER, "JSON"),
+    ] {
+        let (ports, state) = (Ports::free(), tempfile::tempdir().unwrap());
+        let (ca, answer) = (Ca::new(), answer.to_owned());
+        let (said, wait) = (answer.clone(), answer == LATER);
+        let issuer =
+            tls_backend(server_config(&ca.issue(&["127.0.0.1"]), None), move |mut stream| {
+                let answer = answer.clone();
+                async move {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                    let _ = stream.shutdown().await;
+                }
+            });
+        let issuer = issuer.await;
+        let backend = Backend::named("blue").await;
+        let mut wanted = acme(&ca, ports, state.path(), &[&["a.example"]]);
+        wanted.directory = format!("https://{}/dir", issuer.address).into();
+        let proxy = Proxy::start(acme_spec(&backend, Engine::Native, ports, wanted)).await;
+        ordered(&proxy, "a.example", 0, 1).await;
+        let order = proxy.handle.view().orders[0].clone();
+        let error = order.error.unwrap();
+        assert!(error.contains(says), "{:.80}: {error}", said);
+        let pause = order.next.duration_since(jiff::Timestamp::now());
+        assert_eq!(pause.as_hours() >= 23, wait, "{pause}");
+        assert!(pause.as_hours() <= 24 && order.next.subsec_nanosecond() == 0, "{pause}");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_proves_a_name_is_asked_for_by_nothing_else() {
+    let ca = Ca::new();
+    let backend = Backend::named("blue").await;
+    let tls = ListenerTls::new(vec![ca.issue(&["a.example", "b.example"]).named("a")]);
+    let proxy = Proxy::start(tls_spec(&backend, Engine::Native, tls)).await;
+    let proof = ca.issue(&["a.example"]).named("proof").pair.certified.clone();
+    let config = net::challenge_config(Arc::new(SingleCertAndKey::from(proof))).unwrap();
+    let handshakes =
+        ChallengeHandshakes { config: Arc::new(config), names: vec!["a.example".into()] };
+    let challenges = Arc::new(Challenges::by_tls(handshakes));
+    proxy.handle.issue(Issuance { challenges, ..Issuance::default() }).await.unwrap();
+    let shaken = async |alpn: &[&str], host: &str| {
+        shake(&proxy, &Arc::new(client_config(&ca, alpn, None)), host).await
+    };
+
+    let mut proven = shaken(&["acme-tls/1"], "A.Example").await.unwrap();
+    assert_eq!(shown_names(&proven), "DNSName(a.example)");
+    let (said, ended) = exchange(&mut proven, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+    assert_eq!(said, "", "nothing is said there");
+    drop(ended);
+    for alpn in [&["http/1.1"][..], &["acme-tls/1", "http/1.1"], &[]] {
+        let mut client = shaken(alpn, "a.example").await.unwrap();
+        assert_eq!(shown_names(&client), "DNSName(a.example),DNSName(b.example)");
+        let (said, _) = exchange(&mut client, "GET / HTTP/1.0\r\nHost: a.example\r\n\r\n").await;
+        assert!(said.ends_with("blue"), "{said}");
+    }
+    let refused = shaken(&["acme-tls/1"], "b.example").await.unwrap_err().to_string();
+    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
+    assert!(proxy.raw("GET / HTTP/1.1\r\n\r\n").await.contains("this port speaks HTTPS only"));
 }

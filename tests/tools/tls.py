@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""TLS as other software sees it: OpenSSL and curl shake hands, certificates are renewed under load without a
-failed handshake, and idle connections stay small.
+"""TLS as other software sees it: OpenSSL and curl shake hands, certificates are renewed and weights moved under load
+without a failed handshake or request, and idle connections stay small.
 
     tests/tools/tls.py --binary target/release/crossfade --renewals 20 --idle 1500
 """
 
 import argparse
 import contextlib
+import json
 import pathlib
 import shutil
 import socket
@@ -35,7 +36,10 @@ listeners:
     tls: {{ certificates: [{{ cert: edge.crt, key: edge.key }}], min_version: "1.3" }}
 admin: {{ address: 127.0.0.1:{admin} }}
 services:
-  shop: {{ pools: {{ blue: {{ backends: [127.0.0.1:{backend}] }} }} }}
+  shop:
+    pools:
+      blue: {{ weight: 1, backends: [127.0.0.1:{backend}] }}
+      green: {{ weight: 0, backends: [127.0.0.1:{backend}] }}
 """
 
 
@@ -65,6 +69,12 @@ class Edge:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as page:
             lines = page.read().decode().splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(start))
+
+    def cut_over(self, pool: str) -> None:
+        url = f"http://127.0.0.1:{self.admin}/v1/services/shop/cutover"
+        body = json.dumps({"to": pool}).encode()
+        request = urllib.request.Request(url, body, {"content-type": "application/json"}, method="POST")
+        urllib.request.urlopen(request, timeout=20).close()
 
     def resident_kib(self) -> int:
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -141,7 +151,7 @@ def with_curl(edge: Edge) -> list[str]:
 
 
 def renewals(edge: Edge, count: int) -> list[str]:
-    """Clients shake hands all the time while the certificate is renewed."""
+    """Clients shake hands all the time while the certificate is renewed and all weight moves."""
     problems, shaken, serials = [], [0], set()
     done = threading.Event()
 
@@ -161,9 +171,10 @@ def renewals(edge: Edge, count: int) -> list[str]:
     clients = [threading.Thread(target=keep_shaking, args=[number % 2 == 0]) for number in range(6)]
     for client in clients:
         client.start()
-    for _ in range(count):
+    for number in range(count):
         known = len(serials)
         edge.make_certs()
+        edge.cut_over("blue" if number % 2 else "green")
         deadline = time.monotonic() + 20
         while len(serials) == known and not problems:
             if time.monotonic() > deadline:
@@ -173,7 +184,7 @@ def renewals(edge: Edge, count: int) -> list[str]:
     for client in clients:
         client.join()
     resumed = edge.metric(f'crossfade_tls_handshakes_total{{listener="127.0.0.1:{edge.edge}",resumed="true"')
-    print(f"{count} renewals, {len(serials)} certificates seen, {shaken[0]} handshakes, {resumed:.0f} resumed")
+    print(f"{count} renewals and cutovers, {len(serials)} certificates seen, {shaken[0]} handshakes, {resumed:.0f} resumed")
     return problems
 
 
