@@ -216,6 +216,13 @@ impl Upload {
         (&self.head[self.head_at..], self.body.rest())
     }
 
+    /// The rest of the head, if there is some and nothing comes after it.
+    #[inline]
+    pub(super) fn head_alone(&self) -> Option<&[u8]> {
+        let is_alone = self.incoming == Incoming::Ended && self.body.is_empty() && !self.broken;
+        self.head.get(self.head_at..).filter(|head| is_alone && !head.is_empty())
+    }
+
     /// `n` bytes of the output are written. `replay`: the request may be sent again although they are.
     pub(super) fn wrote(&mut self, n: usize, replay: bool) {
         self.written |= n > 0;
@@ -411,6 +418,7 @@ impl Download {
     /// The body goes on with what is in `scratch` from `start` to `end`; there is room before and behind it.
     /// Returns what of `scratch` goes to the client as it is, after the outbox (and before what is added to
     /// that from now on).
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         scratch: &mut [u8],
