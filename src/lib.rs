@@ -39,7 +39,7 @@
 //! a ticket (`proxy/flight.rs`): the backend knows of the request from then until its last byte.
 //! `proxy/headers.rs` says what becomes of its fields (`proxy/withheld.rs` keeps back what denied pins read),
 //! `proxy/tries.rs` what is sent again and where to, be it to the pool that rescues, `proxy/record.rs` counts it
-//! once, in this core's own cells. Where a service has a limit, `live/gate.rs` lets requests in, and who must wait
+//! once, in this core's own cells. `proxy/mirror.rs` sends copies elsewhere. Where a service has a limit, `live/gate.rs` lets requests in, and who must wait
 //! does so in `proxy/queue.rs`, and is decided anew.
 //!
 //! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,
@@ -54,6 +54,9 @@
 //! (pure), validate the whole, compile (cannot fail), build the snapshot from the live parts that stay, swap
 //! it in, wait until nobody reads the old one (quiesce), answer with a receipt, drain what left. Once the
 //! answer is out no request is routed by an older table.
+//!
+//! Names among the backends are looked up beside that (`control/discovery.rs`): what they stand for goes into the
+//! snapshot, never into the desired state, and takes the same way from there on.
 //!
 //! # The rules
 //!
