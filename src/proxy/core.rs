@@ -3,6 +3,7 @@
 use super::{
     flight::Flights,
     http1::Desk,
+    mirror::Copies,
     retry::{Again, Budget},
     upstream::Upstream,
 };
@@ -33,6 +34,7 @@ pub(super) struct Core {
     services: RefCell<Vec<ServiceState>>,
     pub(super) dice: RefCell<SmallRng>,
     pub(super) desk: Desk,
+    pub(super) copies: Copies,
 }
 
 /// What a core remembers of a service between two requests.
@@ -96,6 +98,7 @@ impl Core {
             private: RefCell::default(),
             services: RefCell::default(),
             desk: Desk::default(),
+            copies: Copies::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
         })
     }

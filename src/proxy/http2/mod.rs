@@ -18,5 +18,5 @@ pub(in crate::proxy) use asking::{Sent, Unanswered, send, translate};
 pub(in crate::proxy) use body::Received;
 pub(in crate::proxy) use server::{PREFACE, Serving};
 pub(in crate::proxy) use stream::Interim;
-pub(in crate::proxy) use upstream::Sessions;
+pub(in crate::proxy) use upstream::{Lease, Sessions};
 pub(in crate::proxy) use wire::Watch;

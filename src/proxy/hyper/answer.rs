@@ -74,7 +74,7 @@ pub(super) fn answer(
             }
             _ => None,
         };
-        let Some(((backend, to_client), protocol, client)) = switched else {
+        let Some(((backend, held, to_client), protocol, client)) = switched else {
             let upstream = &ticket.flight.upstream;
             core.attempt_failed(&upstream.backend, &policy.ejection);
             return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
@@ -85,7 +85,7 @@ pub(super) fn answer(
         headers.insert(header::UPGRADE, protocol.clone());
         let websocket = is_websocket(protocol.as_bytes());
         let connection = connection.clone();
-        let ends = tunnel::Ends { client, backend, to_client, connection, websocket };
+        let ends = tunnel::Ends { client, backend, held, to_client, connection, websocket };
         tokio::task::spawn_local(tunnel::run(ends, ticket, policy.timeouts.tunnel_idle));
         let response = with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None);
         return Ok(Answer::Whole(response, CallFailed(false)));

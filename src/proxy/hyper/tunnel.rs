@@ -7,7 +7,7 @@ use super::super::{
     upstream::unless_judged,
 };
 use crate::{
-    live::{Kind, Reason},
+    live::{Held, Kind, Reason},
     net::Stream,
 };
 use hyper::upgrade::OnUpgrade;
@@ -18,6 +18,8 @@ use std::{rc::Rc, time::Duration};
 pub(super) struct Ends {
     pub(super) client: OnUpgrade,
     pub(super) backend: Stream,
+    /// Its place among the backend's connections.
+    pub(super) held: Held,
     /// What the backend has said behind its answer.
     pub(super) to_client: Vec<u8>,
     /// Counts as open as long as the tunnel is.
@@ -27,12 +29,13 @@ pub(super) struct Ends {
 
 /// Runs the tunnel once hyper has let go of the client.
 pub(super) async fn run(ends: Ends, ticket: Ticket, idle: Duration) {
-    let Ends { client, backend, to_client, connection, websocket } = ends;
+    let Ends { client, backend, held, to_client, connection, websocket } = ends;
     ticket.turn(Kind::Tunnel);
     ticket.flight.arm(connection.core.live.clock, idle, Reason::IdleTimeout);
     let Ok(Ok(client)) = unless_judged(&ticket.flight, client).await else { return };
     let client = TokioIo::new(client);
     let (head, to_backend) = Default::default();
-    let tunnel = Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket };
+    let tunnel =
+        Tunnel { client, backend, held, ticket, head, to_client, to_backend, idle, websocket };
     tunnel::run(connection, tunnel).await;
 }
