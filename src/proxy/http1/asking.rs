@@ -26,17 +26,21 @@ use crate::{
     },
     spec::ListenerLimits,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::task::{JoinHandle, spawn_local};
+use tokio::{
+    io::AsyncReadExt,
+    task::{JoinHandle, spawn_local},
+};
 
 /// A request as it is written.
 pub(in crate::proxy) struct Asking {
@@ -103,6 +107,15 @@ impl Line {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         self.poll_on(|stream| net::poll_read(stream, cx, into))
+    }
+
+    /// The same into as much memory as there is room for in `into`.
+    pub(super) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_on(|stream| pin!(stream.read_buf(into)).poll(cx))
     }
 
     pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

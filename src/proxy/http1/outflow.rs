@@ -15,6 +15,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+/// So much goes into the outbox before it is written, and one piece more.
+const AT_ONCE: usize = 32 << 10;
+
 pub(super) struct Outflow {
     line: Rc<Line>,
     out: Outbox,
@@ -23,7 +26,8 @@ pub(super) struct Outflow {
     left: Option<u64>,
     /// All of it lies in the outbox.
     ended: bool,
-    begun: bool,
+    /// Some of what lies in the outbox has been tried to be written.
+    has_begun: bool,
 }
 
 /// The rest will not come, or is not what the head says.
@@ -37,22 +41,22 @@ impl Outflow {
             Length::Exact(bytes) => Some(bytes),
             Length::Chunked | Length::UntilClose => None,
         };
-        Self { line, out, body, left, ended: left == Some(0), begun: false }
+        Self { line, out, body, left, ended: left == Some(0), has_begun: false }
     }
 
     /// Ready when no more is written, which the line knows whether it is all.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // What is there already goes out with the head, as one.
+            // What is there already goes out as one, with the head.
             let mut waits = false;
-            if !self.ended && (self.out.is_empty() || !self.begun) {
+            while !self.ended && !waits && !self.has_begun && self.out.rest().len() < AT_ONCE {
                 match self.take(cx) {
                     Poll::Ready(Err(Broken)) => return Poll::Ready(()),
                     Poll::Ready(Ok(())) => {}
                     Poll::Pending => waits = true,
                 }
             }
-            self.begun = true;
+            self.has_begun = true;
             while !self.out.is_empty() {
                 match ready!(self.line.poll_write(cx, self.out.rest())) {
                     Ok(written) if written > 0 => self.out.advance(written),
@@ -63,6 +67,7 @@ impl Outflow {
             if ready!(self.line.poll_settled(cx)).is_err() {
                 return Poll::Ready(());
             }
+            self.has_begun = false;
             if self.ended {
                 self.line.note_sent();
                 return Poll::Ready(());

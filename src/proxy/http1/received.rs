@@ -8,7 +8,7 @@ use super::{
     work::{Download, Incoming},
 };
 use crate::live::Reason;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use std::{
@@ -66,13 +66,12 @@ impl Received {
 
     /// More of the body; nothing when it has ended, or only its framing went on.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Reason>> {
-        let core = self.line.core.clone();
-        let mut scratch = core.desk.scratch.borrow_mut();
         // A client that has not taken much yet may be a slow one.
         let most = if self.taken < READ { READ_SLOWLY } else { READ };
-        let data = match ready!(self.line.poll_read(cx, &mut scratch[..most])) {
+        let mut bytes = BytesMut::with_capacity(most);
+        let data = match ready!(self.line.poll_fill(cx, &mut bytes)) {
             Ok(read) if read > 0 => {
-                let data = self.download.take(&mut scratch[..], 0, read);
+                let data = self.download.take(&mut bytes, 0, read);
                 data.map_err(|_| Reason::BadResponse)?
             }
             Ok(_) if self.download.incoming == Incoming::UntilClose => {
@@ -82,7 +81,13 @@ impl Received {
             _ => return Poll::Ready(Err(Reason::UpstreamReset)),
         };
         self.note_end();
-        Poll::Ready(Ok(Bytes::copy_from_slice(&scratch[data])))
+        // It may wait for the client: little is not to hold much.
+        Poll::Ready(Ok(if data.len() < most / 2 {
+            Bytes::copy_from_slice(&bytes[data])
+        } else {
+            bytes.truncate(data.end);
+            bytes.freeze()
+        }))
     }
 
     fn note_end(&mut self) {
