@@ -110,6 +110,10 @@ async fn unix(path: &str) -> io::Result<TcpStream> {
     TcpStream::from_std(OwnedFd::from(stream).into())
 }
 
+/// What the kernel takes for a client beyond what is on its way. More would make nothing faster, and thousands of
+/// clients that do not read would fill the memory that all connections of the system share.
+const MOST_UNSENT: u32 = 128 << 10;
+
 /// Binds `address` once for each of `cores`: the kernel spreads connections over the sockets.
 /// Returns them with the address bound (port 0 is replaced by the one chosen).
 ///
@@ -142,6 +146,8 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
         // [::]:80 and 0.0.0.0:80 are two listeners, whatever the system's default is.
         socket.set_only_v6(true)?;
     }
+    // Connections inherit it.
+    socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
