@@ -228,6 +228,12 @@ impl Core {
         self.flights.cut_all(Reason::Draining);
     }
 
+    /// 128 random bits.
+    pub(super) fn nonce(&self) -> u128 {
+        let mut dice = self.dice.borrow_mut();
+        u128::from(dice.next_u64()) << 64 | u128::from(dice.next_u64())
+    }
+
     /// 128 random bits, as 32 hexadecimal digits.
     pub(super) fn random_hex(&self) -> [u8; 32] {
         let mut dice = self.dice.borrow_mut();

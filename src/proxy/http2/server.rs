@@ -54,6 +54,7 @@ impl Serving {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(limits.http2_streams)
+            .enable_connect_protocol()
             // What is larger is refused by the proxy, which says why; what is much larger by the library.
             .max_header_list_size(limits.header_bytes.saturating_mul(2))
             .max_send_buffer_size(MOST_WAITING)

@@ -2,21 +2,30 @@
 
 use super::{
     body::Received,
+    connect,
     outflow::{Outflow, Stop},
 };
 use crate::{
     live::Reason,
     proxy::{
         headers::{Marks, to_client},
-        hyper::{ArrivingBody, ReplyBody, Served, handle, refuse},
+        hyper::{
+            Agreed, ArrivingBody, Place, ReplyBody, Served, handle, refuse, run_tunnel,
+        },
     },
     spec::ListenerLimits,
 };
 use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, server::SendResponse};
+use h2::{Reason as Code, RecvStream, ext::Protocol, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
+use std::{
+    cell::RefCell,
+    future::{poll_fn, ready},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
 
 /// Takes interim responses (RFC 9110 section 15.2) to a client.
 #[derive(Clone)]
@@ -49,15 +58,29 @@ pub(super) async fn serve(
     respond: SendResponse<Bytes>,
 ) {
     let respond = Rc::new(RefCell::new(respond));
+    let core = &served.connection.core;
     let is_head = request.method() == Method::HEAD;
+    let tunnel = Opening::default();
     let answer = async {
         if let Some(reason) = fault {
             return refuse(&served, request.method(), reason);
         }
+        let mut request = request;
+        let asks_for_tunnel = match connect::as_upgrade(&mut request, || core.nonce()) {
+            Ok(asks) => asks,
+            Err(reason) => return refuse(&served, request.method(), reason),
+        };
         let (head, body) = request.into_parts();
-        let body = ArrivingBody::Http2(Received::new(body, &head.headers));
-        let request = Request::from_parts(head, body);
-        handle(served.clone(), request, Some(Interim::Http2(respond.clone()))).await
+        let body = Received::new(body, &head.headers);
+        let interim = Some(Interim::Http2(respond.clone()));
+        let (body, place) = match asks_for_tunnel {
+            false => (ArrivingBody::Http2(body), None),
+            true => {
+                tunnel.client.replace(Some(body));
+                (ArrivingBody::None, Some(tunnel.place.clone()))
+            }
+        };
+        handle(served.clone(), Request::from_parts(head, body), interim, place).await
     };
     let mut answer = pin!(answer);
     let answered = poll_fn(|cx| {
@@ -67,11 +90,38 @@ pub(super) async fn serve(
         answer.as_mut().poll(cx).map(Some)
     });
     if let Some(mut response) = answered.await {
-        let core = &served.connection.core;
         let mut line = Vec::with_capacity(40);
         core.desk.add_date(core.now_millis(), &mut line);
         date(response.headers_mut(), &line);
-        deliver(&respond, response, is_head).await;
+        match tunnel.place.take() {
+            Some(agreed) => tunnel.open(&served, &respond, response, agreed).await,
+            None => deliver(&respond, response, is_head).await,
+        }
+    }
+}
+
+/// The client's part of a tunnel that is asked for.
+#[derive(Default)]
+struct Opening {
+    place: Place,
+    client: RefCell<Option<Received>>,
+}
+
+impl Opening {
+    /// Says that it is open, and keeps it so.
+    async fn open(
+        &self,
+        served: &Rc<Served>,
+        respond: &RefCell<SendResponse<Bytes>>,
+        response: Response<ReplyBody>,
+        agreed: Agreed,
+    ) {
+        let sent = respond.borrow_mut().send_response(response.map(drop), false);
+        let (Ok(send), Some(received)) = (sent, self.client.take()) else { return };
+        let _active = served.active();
+        let client = ready(Some(received.with(send)));
+        // Boxed: every stream would have to have room for it.
+        Box::pin(run_tunnel(served.connection.clone(), agreed, client)).await;
     }
 }
 
@@ -96,7 +146,7 @@ fn is_malformed<B>(request: &Request<B>) -> bool {
     if request.headers().values().any(has_blank_end) {
         return true;
     }
-    if request.method() == Method::CONNECT {
+    if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         return false;
     }
     let uri = request.uri();

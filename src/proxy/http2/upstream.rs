@@ -183,6 +183,11 @@ impl Lease {
         self.session.scheme.clone()
     }
 
+    /// The backend has said that it takes WebSockets (RFC 8441 section 3).
+    pub(in crate::proxy) fn takes_websockets(&self) -> bool {
+        self.session.sender.is_extended_connect_protocol_enabled()
+    }
+
     /// What has been heard of the connection so far.
     pub(in crate::proxy) fn silence(&self) -> Silence {
         Silence { heard: self.session.watch.heard(), session: self.session.clone() }

@@ -7,19 +7,18 @@ use super::{
         fields::connection_options,
         framing::Framing,
         grpc,
-        head::{is_agreed, is_websocket},
         headers::{Declared, Marks, to_client},
     },
     body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
     conn::is_framed_twice,
     handler::Record,
-    sending::{Answered, Link},
+    sending::Answered,
     serve::Served,
-    tunnel,
+    switch::{Switch, bad_response},
+    tunnel::ClientEnd,
 };
 use crate::live::{Fault, Kind, Reason};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
 use std::{cell::RefCell, rc::Rc};
 
 /// A backend's answer.
@@ -51,7 +50,7 @@ impl Answer {
     }
 }
 
-pub(super) struct CallFailed(bool);
+pub(super) struct CallFailed(pub(super) bool);
 
 /// Turns a backend's response into the client's.
 ///
@@ -62,32 +61,24 @@ pub(super) fn answer(
     asked: &Parts,
     answered: Answered,
     upload: Option<Rc<RefCell<Upload>>>,
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    upgrade: Option<(HeaderValue, ClientEnd)>,
 ) -> Result<Answer, Failure> {
-    let Answered { assignment, link, mut response } = answered;
+    let Answered { assignment, link, response } = answered;
     let connection = &served.connection;
     let core = &connection.core;
-    let Assignment { ticket, policy, issued, .. } = assignment;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let agreed =
-            upgrade.and_then(|(asked, client)| Some((agreed(&asked, response.headers())?, client)));
-        let (Some((protocol, client)), Link::Http1(conn)) = (agreed, link) else {
-            let upstream = &ticket.flight.upstream;
-            core.attempt_failed(&upstream.backend, &policy.ejection);
-            return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
-        };
-        let backend = hyper::upgrade::on(&mut response);
-        let mut headers = HeaderMap::new();
-        to_client(response.headers(), None, &Marks::default(), &mut headers);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol.clone());
-        let websocket = is_websocket(protocol.as_bytes());
-        let connection = connection.clone();
-        let ends = tunnel::Ends { client, backend, conn, connection, websocket };
-        tokio::task::spawn_local(tunnel::run(ends, ticket, policy.timeouts.tunnel_idle));
-        let response = with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None);
-        return Ok(Answer::Whole(response, CallFailed(false)));
+    let status = response.status();
+    if link.has_switched(status)
+        && let Some((asked_for, client)) = upgrade
+    {
+        let switch = Switch { asked, asked_for: &asked_for, client };
+        return switch.agree(connection, assignment, link, response);
     }
+    // To a client of HTTP/2 success would mean that there is a tunnel (RFC 9110 section 9.3.6).
+    let means_tunnel = matches!(upgrade, Some((_, ClientEnd::Http2(_)))) && status.is_success();
+    if link.has_switched(status) || means_tunnel {
+        return Err(bad_response(connection, &assignment));
+    }
+    let Assignment { ticket, policy, issued, .. } = assignment;
     let (head, incoming) = response.into_parts();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 1);
     let marks = Marks {
@@ -146,7 +137,7 @@ fn length(headers: &HeaderMap) -> Option<Declared> {
     Declared::of(&framing)
 }
 
-fn with_head(
+pub(super) fn with_head(
     status: StatusCode,
     headers: HeaderMap,
     stream: Option<StreamBody>,
@@ -159,11 +150,4 @@ fn with_head(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-/// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
-fn agreed(asked: &HeaderValue, headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut answers = headers.get_all(header::UPGRADE).iter();
-    let (answer, None) = (answers.next()?, answers.next()) else { return None };
-    is_agreed(asked.as_bytes(), answer.as_bytes()).then(|| answer.clone())
 }

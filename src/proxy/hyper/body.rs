@@ -42,6 +42,8 @@ impl std::error::Error for BodyError {}
 
 /// A body that comes in, whichever library reads it.
 pub(in crate::proxy) enum ArrivingBody {
+    /// There is none.
+    None,
     Hyper(Incoming),
     Http2(Received),
     /// The native engine reads it.
@@ -52,6 +54,7 @@ impl ArrivingBody {
     /// An error says that the other side has left, or broken a rule of its protocol.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
+            Self::None => Poll::Ready(None),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
             Self::Fed(feed) => feed.poll_frame(cx),
@@ -60,6 +63,7 @@ impl ArrivingBody {
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
+            Self::None => true,
             Self::Hyper(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Fed(feed) => feed.is_end_stream(),
@@ -68,6 +72,7 @@ impl ArrivingBody {
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
+            Self::None => SizeHint::with_exact(0),
             Self::Hyper(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
             Self::Fed(feed) => feed.size_hint(),

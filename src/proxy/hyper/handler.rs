@@ -19,21 +19,23 @@ use super::{
     body::{ArrivingBody, ReplyBody, Upload},
     sending::Sending,
     serve::Served,
+    tunnel::{ClientEnd, Place},
 };
 use crate::live::{Reason, method_index};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
 use std::{cell::RefCell, rc::Rc};
 
 /// What is to be recorded of a request, and the request of the connection that it was.
 pub(super) type Record = (Recorder, Active);
 
-/// Answers a request, whatever happens, and sees to it that it is recorded once.
+/// Answers a request, whatever happens, and sees to it that it is recorded once. A tunnel that is agreed on is left
+/// at its `place`; without one hyper has the client's end of it.
 pub(in crate::proxy) async fn handle(
     served: Rc<Served>,
     request: Request<ArrivingBody>,
     interim: Option<Interim>,
+    place: Option<Place>,
 ) -> Response<ReplyBody> {
     served.head_read();
     let connection = &served.connection;
@@ -43,7 +45,7 @@ pub(in crate::proxy) async fn handle(
     let is_call = grpc::is_call(request.headers());
     let active = Active::begin(&served.activity, core.live.clock);
     let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
-    let mut response = match forward(&served, request, interim, &mut recorder).await {
+    let mut response = match forward(&served, request, interim, place, &mut recorder).await {
         Ok(answer) => answer.into_response((recorder, active)),
         Err(Reply::Failure(failure)) if is_call => refuse_call(failure, recorder),
         Err(reply) => respond(&reply, recorder, is_h1),
@@ -112,11 +114,15 @@ async fn forward(
     served: &Rc<Served>,
     mut request: Request<ArrivingBody>,
     interim: Option<Interim>,
+    place: Option<Place>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Reply> {
     let connection = &served.connection;
     let core = &connection.core;
-    let on_upgrade = hyper::upgrade::on(&mut request);
+    let client = match place {
+        Some(place) => ClientEnd::Http2(place),
+        None => ClientEnd::Hyper(hyper::upgrade::on(&mut request)),
+    };
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
@@ -137,7 +143,7 @@ async fn forward(
     let request_id = core.random_id();
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
     let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
-    let upgrade = upgrade.map(|protocol| (protocol, on_upgrade));
+    let upgrade = upgrade.map(|protocol| (protocol, client));
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
 
@@ -177,7 +183,7 @@ async fn send(
     (parts, incoming): (&Parts, ArrivingBody),
     decided: Decided,
     interim: Option<Interim>,
-    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    upgrade: Option<(HeaderValue, ClientEnd)>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
     let Decided { facts, assignment, tries, request_id, began_millis } = decided;

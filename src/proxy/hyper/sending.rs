@@ -6,7 +6,7 @@ use super::{
         decide::Assignment,
         failure::Failure,
         flight::Flight,
-        head::{Facts, Head},
+        head::{self, Facts, Head, Version},
         headers::{Added, Changes, to_backend},
         http2::{self, Interim, MOST_INTERIM, Sent, Unanswered},
         record::Recorder,
@@ -75,6 +75,16 @@ impl Link {
                 upstream.park(&upstream.hyper, conn, now, idle, announced);
             }
             Self::Http2(sent) => drop(sent),
+        }
+    }
+}
+
+impl Link {
+    /// What comes is no answer any more, but what was asked to be switched to.
+    pub(super) fn has_switched(&self, status: StatusCode) -> bool {
+        match self {
+            Self::Http1(_) => status == StatusCode::SWITCHING_PROTOCOLS,
+            Self::Http2(sent) => sent.has_tunnel() && status.is_success(),
         }
     }
 }
@@ -248,6 +258,11 @@ impl Sending<'_> {
             Ok(request) => request,
             Err(reason) => return Attempt::Missed(self.failed(reason)),
         };
+        if self.facts.upgrades && lease.takes_websockets() && self.asks_for_websocket() {
+            http2::as_connect(&mut request);
+        } else if self.is_connect() {
+            return Attempt::Missed(self.failed(Reason::NotSupported));
+        }
         http2::translate(&mut request, lease.scheme(), &flight.upstream.authority);
         flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
         let sent = clock.now();
@@ -276,6 +291,15 @@ impl Sending<'_> {
             }
             (None, Unanswered::Failed(reason)) => self.failed(reason),
         })
+    }
+
+    fn asks_for_websocket(&self) -> bool {
+        head::upgrade(self.head).is_some_and(head::is_websocket)
+    }
+
+    /// A client of HTTP/2 asks to switch, and has no use for the answer to anything else.
+    fn is_connect(&self) -> bool {
+        self.facts.upgrades && self.head.version == Version::Http2
     }
 
     /// Waits for the response and passes on what announces it.

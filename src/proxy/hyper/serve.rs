@@ -5,7 +5,7 @@ use super::{
         connection::{ClientConnection, QUIET_BEFORE_CLOSE},
         http2::{PREFACE, Serving, Watch},
     },
-    activity::Activity,
+    activity::{Active, Activity},
     body::ArrivingBody,
     handler,
     stream::ClientStream,
@@ -99,7 +99,7 @@ async fn run_h1(served: &Rc<Served>, stream: ClientStream) {
     let service = service_fn({
         let served = served.clone();
         move |request: Request<Incoming>| {
-            let answer = handler::handle(served.clone(), request.map(ArrivingBody::Hyper), None);
+            let answer = handler::handle(served.clone(), request.map(ArrivingBody::Hyper), None, None);
             async { Ok::<_, Infallible>(answer.await) }
         }
     });
@@ -262,6 +262,11 @@ impl Served {
             readable = stream.readable() => readable.is_ok(),
             () = left => false,
         }
+    }
+
+    /// Something of the connection's goes on, beside its requests, as long as this is held.
+    pub(in crate::proxy) fn active(&self) -> Active {
+        Active::begin(&self.activity, self.connection.core.live.clock)
     }
 
     /// A request head has been read.

@@ -1,9 +1,10 @@
-//! After 101 both connections are taken back from hyper.
+//! After 101, or what HTTP/2 says instead, both ends are taken over by a tunnel.
 
 use super::{
     super::{
         connection::ClientConnection,
         flight::Ticket,
+        http2::{Duplex, Sent},
         tunnel::{self, Tunnel},
         upstream::unless_judged,
     },
@@ -12,28 +13,69 @@ use super::{
 use crate::live::{Kind, Reason};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use std::{rc::Rc, time::Duration};
+use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What a tunnel connects.
-pub(super) struct Ends {
-    pub(super) client: OnUpgrade,
-    pub(super) backend: OnUpgrade,
-    /// Drives the backend's side until it has been handed over.
-    pub(super) conn: Conn,
-    /// Counts as open as long as the tunnel is.
-    pub(super) connection: Rc<ClientConnection>,
+/// Where the client's end comes from once its backend has agreed.
+pub(super) enum ClientEnd {
+    /// hyper hands it over behind the answer.
+    Hyper(OnUpgrade),
+    /// Who answers on the stream that was asked on.
+    Http2(Place),
+}
+
+/// Where a tunnel is left for who has the client's end of it.
+pub(in crate::proxy) type Place = Rc<RefCell<Option<Agreed>>>;
+
+/// What is to be connected with a client.
+pub(in crate::proxy) struct Agreed {
+    pub(super) backend: BackendEnd,
+    pub(super) ticket: Ticket,
+    /// The longest silence.
+    pub(super) idle: Duration,
     pub(super) websocket: bool,
 }
 
-/// Runs the tunnel once hyper has let go of both ends.
-pub(super) async fn run(ends: Ends, ticket: Ticket, idle: Duration) {
-    let Ends { client, backend, conn: _conn, connection, websocket } = ends;
+pub(super) enum BackendEnd {
+    /// hyper hands it over; until then the connection must be driven.
+    Hyper(OnUpgrade, Conn),
+    /// With its place on the connection.
+    Http2(Duplex, Sent),
+}
+
+/// Runs the tunnel once `client` is there. The connection counts as open as long as the tunnel is.
+pub(in crate::proxy) async fn run<C>(
+    connection: Rc<ClientConnection>,
+    agreed: Agreed,
+    client: impl Future<Output = Option<C>>,
+) where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let Agreed { backend, ticket, idle, websocket } = agreed;
     ticket.turn(Kind::Tunnel);
     ticket.flight.arm(connection.core.live.clock, idle, Reason::IdleTimeout);
-    let taken = unless_judged(&ticket.flight, async { (client.await, backend.await) }).await;
-    let Ok((Ok(client), Ok(backend))) = taken else { return };
-    let (client, backend) = (TokioIo::new(client), TokioIo::new(backend));
+    match backend {
+        BackendEnd::Hyper(backend, _conn) => {
+            let both = async { (client.await, backend.await) };
+            let Ok((Some(client), Ok(backend))) = unless_judged(&ticket.flight, both).await else {
+                return;
+            };
+            let ends = (client, TokioIo::new(backend));
+            tunnel::run(connection, between(ends, ticket, idle, websocket)).await;
+        }
+        BackendEnd::Http2(backend, _sent) => {
+            let Ok(Some(client)) = unless_judged(&ticket.flight, client).await else { return };
+            tunnel::run(connection, between((client, backend), ticket, idle, websocket)).await;
+        }
+    }
+}
+
+fn between<C, B>(
+    (client, backend): (C, B),
+    ticket: Ticket,
+    idle: Duration,
+    websocket: bool,
+) -> Tunnel<C, B> {
     let (head, to_client, to_backend) = Default::default();
-    let tunnel = Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket };
-    tunnel::run(connection, tunnel).await;
+    Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket }
 }
