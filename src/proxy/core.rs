@@ -3,6 +3,7 @@
 use super::{
     flight::Flights,
     http1::Desk,
+    http2::Heads,
     retry::{Again, Budget},
     upstream::Upstream,
 };
@@ -33,6 +34,31 @@ pub(super) struct Core {
     services: RefCell<Vec<ServiceState>>,
     pub(super) dice: RefCell<SmallRng>,
     pub(super) desk: Desk,
+    pub(super) stalls: Stalls,
+    /// Of requests by HTTP/2.
+    pub(super) heads: Heads,
+}
+
+/// Responses of a core that wait for their clients to take what there is.
+#[derive(Clone, Default)]
+pub(super) struct Stalls(Rc<Cell<u32>>);
+
+impl Stalls {
+    /// With more of them less is read ahead for each.
+    const MANY: u32 = 32;
+
+    pub(super) fn begin(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    pub(super) fn end(&self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+
+    /// What is to be read at once of a response.
+    pub(super) fn piece(&self) -> usize {
+        if self.0.get() > Self::MANY { 4 << 10 } else { 64 << 10 }
+    }
 }
 
 /// What a core remembers of a service between two requests.
@@ -96,6 +122,8 @@ impl Core {
             private: RefCell::default(),
             services: RefCell::default(),
             desk: Desk::default(),
+            stalls: Stalls::default(),
+            heads: Heads::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
         })
     }

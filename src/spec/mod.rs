@@ -189,6 +189,8 @@ pub struct ListenerLimits {
     pub http2_streams: u32,
     /// Streams that an HTTP/2 connection may see reset beyond those that were answered.
     pub http2_resets: u32,
+    /// Bytes of the heads of HTTP/2 requests in flight, on each core.
+    pub http2_heads: u32,
 }
 
 impl Default for ListenerLimits {
@@ -199,6 +201,7 @@ impl Default for ListenerLimits {
             connections: 20_000,
             http2_streams: 100,
             http2_resets: 200,
+            http2_heads: 2 << 20,
         }
     }
 }

@@ -9,6 +9,7 @@ late, or memory grows by more than `--most`. nginx answers behind it, and a back
 import argparse
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import pathlib
 import select
@@ -23,13 +24,13 @@ import time
 
 from http2_client import Http2Connection
 from keepalive_client import FAILURES, Connection
-from stage import NGINX, TOOLS, free_ports, run, wait_for
+from stage import NGINX, TOOLS, run, wait_for
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RESET, SETTINGS, PING, WINDOW, CONTINUATION = 0, 1, 2, 3, 4, 6, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 LARGEST_WINDOW = 2**31 - 1
-LARGE = 4_000_000
+LARGE = 600_000
 NAME = "shop.example.com"
 
 CONFIG = """\
@@ -46,6 +47,20 @@ routes:
   - {{ name: all, service: good }}
 """
 SERVER = 'server {{ listen 127.0.0.1:{port}; root {folder}; location = / {{ return 200 "ok"; }} }}'
+
+
+def fixed_ports(count):
+    """Free ones that no client is given meanwhile."""
+    ports = (port for port in range(20_000, 30_000) if not is_taken(port))
+    return list(itertools.islice(ports, count))
+
+
+def is_taken(port):
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return True
+    return False
 
 
 def frame(kind, flags, stream, payload=b""):
@@ -132,6 +147,7 @@ HTTP2 = {
         CLOSED + streams(100, lambda n: get(n, more=b"".join(field(f"a{at}", "x" * 90) for at in range(90)))),
         b"",
     ),
+    "requests that wait": (streams(100, get), b""),
     "closed windows": (CLOSED + streams(100, lambda n: get(n, "/large")), b""),
     "windows of a byte": (CLOSED + streams(100, lambda n: get(n, "/large")), streams(100, lambda n: window(n, 1))),
     "readers that do not read": (
@@ -251,7 +267,7 @@ def behave(url, patience, stop, report):
                 began = time.monotonic()
                 try:
                     answer = await asyncio.wait_for(connection.request("GET", "/"), patience)
-                    problem = "" if (answer.status, answer.body) == (200, b"ok") else str(answer.status)
+                    problem = "" if (answer.status, answer.body) == (200, b"ok") else f"{answer.status} {answer.body}"
                 except FAILURES as error:
                     problem = repr(error)
                 report.send((time.monotonic() - began, problem))
@@ -280,7 +296,7 @@ def main():
 
 
 def play(arguments, folder, stack):
-    plain, tls, admin, nginx, silent = free_ports(5)
+    plain, tls, admin, nginx, silent = fixed_ports(5)
     folder.chmod(0o755)
     subprocess.run([TOOLS.parent.parent / "config" / "make-certs.sh", folder], check=True, capture_output=True)
     (folder / "large").write_bytes(b"x" * LARGE)

@@ -145,7 +145,7 @@ fn unanswered(error: &h2::Error) -> Unanswered {
 }
 
 async fn upload(stream: SendStream<Bytes>, body: UpstreamBody) {
-    let mut outflow = Outflow::new(stream, body);
+    let mut outflow = Outflow::new(stream, body, None);
     // A verdict takes all of the request with it.
     let sent = poll_fn(|cx| outflow.poll(cx, |_, _| Poll::Pending)).await;
     if let Err(Stop::Broken(_)) = sent {

@@ -7,10 +7,12 @@
 //! `connect.rs` and `duplex.rs` the tunnels.
 
 mod asking;
+mod backlog;
 mod body;
 mod connect;
 mod duplex;
 mod guard;
+mod heads;
 mod outflow;
 mod server;
 mod stream;
@@ -21,6 +23,7 @@ pub(in crate::proxy) use asking::{MOST_INTERIM, Sent, Unanswered, send, translat
 pub(in crate::proxy) use body::Received;
 pub(in crate::proxy) use connect::as_connect;
 pub(in crate::proxy) use duplex::Duplex;
+pub(in crate::proxy) use heads::Heads;
 pub(in crate::proxy) use server::{PREFACE, Serving};
 pub(in crate::proxy) use stream::Interim;
 pub(in crate::proxy) use upstream::Sessions;

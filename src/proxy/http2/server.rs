@@ -2,13 +2,20 @@
 
 use super::{
     guard::Side,
+    heads::Heads,
     stream,
     wire::{Guarded, Watch},
 };
-use crate::proxy::hyper::{ClientStream, Served};
+use crate::{
+    live::Reason,
+    proxy::hyper::{ClientStream, Served, turned_away},
+};
 use bytes::Bytes;
-use h2::server::{Builder, Connection, Handshake};
-use http::HeaderMap;
+use h2::{
+    Reason as Code, RecvStream,
+    server::{Builder, Connection, Handshake, SendResponse},
+};
+use http::{HeaderMap, Request};
 use std::{
     future::Future,
     pin::Pin,
@@ -37,6 +44,8 @@ pub(in crate::proxy) struct Serving {
     leaves: bool,
     /// The client has been told why nothing more is taken.
     condemned: bool,
+    /// Of its requests in flight.
+    heads: Heads,
 }
 
 enum Stage {
@@ -60,7 +69,7 @@ impl Serving {
             .max_send_buffer_size(MOST_WAITING)
             .handshake(Guarded::new(stream, watch.clone(), clock));
         let (served, stage) = (served.clone(), Stage::Greeting(greeting));
-        Self { served, watch, stage, leaves: false, condemned: false }
+        Self { served, watch, stage, leaves: false, condemned: false, heads: Heads::default() }
     }
 
     /// The client is asked to connect elsewhere: what it has asked is still answered (section 6.8).
@@ -96,14 +105,8 @@ impl Future for Serving {
                 Stage::Open(connection) => connection,
             };
             match connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((mut request, respond)))) => {
-                    let limits = &this.served.connection.listener.spec.limits;
-                    let fault = stream::fault(&request, limits);
-                    if fault.is_some() {
-                        // Many of them may come at once, each larger in memory than on the wire.
-                        *request.headers_mut() = HeaderMap::new();
-                    }
-                    spawn_local(stream::serve(this.served.clone(), request, fault, respond));
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    begin(&this.served, &this.heads, request, respond);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "HTTP/2 connection ended");
@@ -118,6 +121,34 @@ impl Future for Serving {
                     this.condemned = true;
                 }
             }
+        }
+    }
+}
+
+/// Serves a request, unless the heads of others take too much already.
+fn begin(
+    served: &Rc<Served>,
+    heads: &Heads,
+    mut request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let limits = &served.connection.listener.spec.limits;
+    let size = stream::head_size(&request);
+    let fault = stream::fault(&request, size, limits);
+    if fault.is_some() {
+        // Many of them may come at once, each larger in memory than on the wire.
+        *request.headers_mut() = HeaderMap::new();
+    }
+    let core = &served.connection.core;
+    let bytes = if fault.is_some() { 0 } else { size };
+    match core.heads.hold(heads, bytes, limits.http2_heads as usize) {
+        Some(held) => {
+            spawn_local(stream::serve(served.clone(), (request, held), fault, respond));
+        }
+        None => {
+            turned_away(served, request.method(), Reason::Overloaded);
+            // It may be sent again at once (RFC 9113 section 8.7).
+            respond.send_reset(Code::REFUSED_STREAM);
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::{
     body::Received,
     connect,
-    outflow::{Outflow, Stop},
+    heads::Held,
+    outflow::{Brake, Outflow, Stop},
 };
 use crate::{
     live::Reason,
@@ -53,7 +54,7 @@ impl Interim {
 /// Answers a request, unless the client takes it back: then all that was done for it is let go at once.
 pub(super) async fn serve(
     served: Rc<Served>,
-    request: Request<RecvStream>,
+    (request, held): (Request<RecvStream>, Held),
     fault: Option<Reason>,
     respond: SendResponse<Bytes>,
 ) {
@@ -62,6 +63,7 @@ pub(super) async fn serve(
     let is_head = request.method() == Method::HEAD;
     let tunnel = Opening::default();
     let answer = async {
+        let _held = held;
         if let Some(reason) = fault {
             return refuse(&served, request.method(), reason);
         }
@@ -95,7 +97,7 @@ pub(super) async fn serve(
         date(response.headers_mut(), &line);
         match tunnel.place.take() {
             Some(agreed) => tunnel.open(&served, &respond, response, agreed).await,
-            None => deliver(&respond, response, is_head).await,
+            None => deliver(&served, &respond, response, is_head).await,
         }
     }
 }
@@ -126,8 +128,15 @@ impl Opening {
 }
 
 /// What is wrong with a request whatever it is for, beyond what the library refuses.
-pub(super) fn fault<B>(request: &Request<B>, limits: &ListenerLimits) -> Option<Reason> {
-    if is_oversized(request, limits) {
+pub(super) fn fault<B>(
+    request: &Request<B>,
+    size: usize,
+    limits: &ListenerLimits,
+) -> Option<Reason> {
+    let is_oversized = size > limits.header_bytes as usize
+        // A cookie's crumbs one by one.
+        || request.headers().len() > limits.header_count as usize;
+    if is_oversized {
         Some(Reason::HeadersTooLarge)
     } else if is_malformed(request) {
         Some(Reason::BadRequest)
@@ -157,8 +166,8 @@ fn is_malformed<B>(request: &Request<B>) -> bool {
     !has_good_scheme || !(target.starts_with('/') || is_asked_of_the_server) || !has_authority
 }
 
-/// Whether its fields are more or larger than allowed, a cookie's crumbs one by one.
-fn is_oversized<B>(request: &Request<B>, limits: &ListenerLimits) -> bool {
+/// The size of its fields.
+pub(super) fn head_size<B>(request: &Request<B>) -> usize {
     let fields = request.headers();
     // RFC 9113 section 6.5.2: 32 bytes for each beside its name and value.
     let size = |name: usize, value: usize| name + value + 32;
@@ -167,7 +176,7 @@ fn is_oversized<B>(request: &Request<B>, limits: &ListenerLimits) -> bool {
     let pseudo = size(7, request.method().as_str().len()) + size(5, target) + size(10, authority);
     let regular: usize =
         fields.iter().map(|(name, value)| size(name.as_str().len(), value.len())).sum();
-    fields.len() > limits.header_count as usize || pseudo + regular > limits.header_bytes as usize
+    pseudo + regular
 }
 
 /// RFC 9110 section 6.6.1, where the backend has said nothing.
@@ -181,6 +190,7 @@ fn date(headers: &mut HeaderMap, line: &[u8]) {
 }
 
 async fn deliver(
+    served: &Served,
     respond: &RefCell<SendResponse<Bytes>>,
     response: Response<ReplyBody>,
     is_head: bool,
@@ -195,7 +205,9 @@ async fn deliver(
     // A client that is gone has no use for the rest.
     let Ok(stream) = sent else { return };
     if !is_end {
-        let mut outflow = Outflow::new(stream, body);
+        let stalls = served.connection.core.stalls.clone();
+        let brake = served.watch().map(|watch| Brake::new(watch.clone(), stalls));
+        let mut outflow = Outflow::new(stream, body, brake);
         let ended = poll_fn(|cx| outflow.poll(cx, ReplyBody::poll_verdict)).await;
         if let Err(Stop::Broken(error)) = ended {
             // The client must see that the rest is missing.

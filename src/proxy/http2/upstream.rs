@@ -84,9 +84,8 @@ impl Sessions {
         clock: Clock,
         mut fresh: bool,
         (patience, idle): (Duration, Duration),
-        dial: impl Future<Output = Result<(Stream, u32), Reason>>,
+        dial: impl AsyncFnOnce() -> Result<(Stream, u32), Reason>,
     ) -> Result<Lease, Reason> {
-        let mut dial = pin!(dial);
         let failures = self.failures.get();
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -104,10 +103,11 @@ impl Sessions {
                 continue;
             }
             let opening = Opening::begin(self);
-            let opened = match dial.as_mut().await {
-                Ok(stream) => greet(stream, clock, self.changed.clone(), patience).await,
-                Err(reason) => Err(reason),
-            };
+            // Boxed, as every request would have to have room for it.
+            let opened = Box::pin(async {
+                greet(dial().await?, clock, self.changed.clone(), patience).await
+            });
+            let opened = opened.await;
             let session = opened.inspect_err(|_| opening.fail())?;
             self.open.borrow_mut().push(session.clone());
             return Ok(self.occupy(session, clock, idle));

@@ -64,6 +64,16 @@ impl Watch {
         self.0.guard.borrow().owes_since()
     }
 
+    /// Ready when more of a body may be handed to the library.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.guard.borrow().backlog().poll_room(cx)
+    }
+
+    /// So much of a stream's body was.
+    pub(super) fn handed_over(&self, stream: u32, bytes: usize) {
+        self.0.guard.borrow().backlog().add(stream, bytes);
+    }
+
     /// Since when the peer has taken nothing of what it is offered.
     pub(in crate::proxy) fn blocked_since(&self) -> Option<u64> {
         self.0.blocked_since.get()

@@ -101,6 +101,7 @@ pub(super) fn answer(
     ticket.turn(Kind::Stream);
     let size = incoming.size_hint();
     flight.arm(core.live.clock, policy.timeouts.body, Reason::IdleTimeout);
+    link.read_at_most(0);
     let exchange = Exchange { incoming, link, upload };
     let stream = StreamBody {
         passing: Passing::start(exchange, &flight, served.activity.clone()),
@@ -109,8 +110,9 @@ pub(super) fn answer(
         awaits_status: is_call,
         trailers: !names_fields(&head.headers),
         clock: core.live.clock,
+        stalls: core.stalls.clone(),
         timeout: policy.timeouts.body,
-        awaits_backend: true,
+        awaits_backend: false,
         upstream_idle: policy.timeouts.upstream_idle,
         size,
     };

@@ -3,6 +3,7 @@
 
 use super::{
     super::{
+        core::Stalls,
         failure::fault_of,
         fields::Known,
         flight::{Flight, Ticket},
@@ -404,6 +405,8 @@ pub(in crate::proxy) struct StreamBody {
     /// What may trail goes along.
     pub(super) trailers: bool,
     pub(super) clock: Clock,
+    /// Of the core.
+    pub(super) stalls: Stalls,
     /// Longest silence of either side.
     pub(super) timeout: Duration,
     /// It is the backend's turn, not the client's.
@@ -422,7 +425,11 @@ impl StreamBody {
         }
         let polled = match self.passing.exchange.borrow_mut().as_mut() {
             Some(exchange) => {
+                exchange.link.read_at_most(self.stalls.piece());
                 let polled = exchange.incoming.poll_frame(cx);
+                if polled.is_ready() {
+                    exchange.link.read_at_most(0);
+                }
                 polled.map(|frame| (frame, exchange.incoming.is_end_stream()))
             }
             None => return Poll::Ready(None),

@@ -12,7 +12,7 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 use tokio::{
@@ -52,7 +52,8 @@ impl Conn {
     /// # Errors
     /// When hyper does not take it.
     pub(super) async fn new((stream, epoch): (Stream, u32)) -> hyper::Result<Self> {
-        let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0 }));
+        let gate = Gate { most: usize::MAX, waits: None };
+        let socket = Arc::new(Mutex::new(Socket { stream, received: 0, written: 0, gate }));
         let io = TokioIo::new(Shared(socket.clone()));
         let (sender, connection) =
             http1::Builder::new().max_buf_size(LARGEST_BUFFER).handshake(io).await?;
@@ -103,6 +104,17 @@ impl Conn {
         socket.stream.is_quiet_now()
     }
 
+    /// From now on so many bytes are read at once; 0: hyper is to wait.
+    pub(super) fn read_at_most(&self, most: usize) {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.gate.most = most;
+        if most > 0
+            && let Some(waits) = socket.gate.waits.take()
+        {
+            waits.wake();
+        }
+    }
+
     /// Bytes that have passed so far.
     pub(super) fn passed(&self) -> Passed {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,6 +144,13 @@ struct Socket {
     stream: Stream,
     received: u64,
     written: u64,
+    gate: Gate,
+}
+
+/// Keeps hyper from reading ahead of a client that does not take what there is.
+struct Gate {
+    most: usize,
+    waits: Option<Waker>,
 }
 
 /// Bytes of a connection, both ways.
@@ -166,8 +185,21 @@ impl AsyncRead for Shared {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = socket.gate.most;
+        if most == 0 {
+            socket.gate.waits = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut socket.stream).poll_read(cx, buf);
+        let polled = if most < buf.remaining() {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+            let polled = Pin::new(&mut socket.stream).poll_read(cx, &mut part);
+            let read = part.filled().len();
+            buf.advance(read);
+            polled
+        } else {
+            Pin::new(&mut socket.stream).poll_read(cx, buf)
+        };
         socket.received += (buf.filled().len() - before) as u64;
         polled
     }

@@ -72,6 +72,16 @@ pub(in crate::proxy) fn refuse(
     respond(&reason.into(), Recorder::new(core.clone(), method, core.live.clock.now()), false)
 }
 
+/// Counts a request that is not even answered.
+pub(in crate::proxy) fn turned_away(served: &Served, method: &Method, reason: Reason) {
+    served.head_read();
+    let core = &served.connection.core;
+    let method = method_index(method.as_str().as_bytes());
+    let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
+    recorder.reply(&reason.into());
+    recorder.finish();
+}
+
 /// Trailers alone: whoever makes calls looks for their status, and takes HTTP's for the transport's.
 fn refuse_call(failure: Failure, mut recorder: Recorder) -> Response<ReplyBody> {
     recorder.reply(&failure.into());

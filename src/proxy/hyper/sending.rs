@@ -31,10 +31,10 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
-    task::Poll,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
-use tokio::sync::mpsc;
 
 pub(super) struct Sending<'a> {
     pub(super) connection: &'a ClientConnection,
@@ -71,6 +71,7 @@ impl Link {
     pub(super) fn park(self, upstream: &Upstream, now: Moment, idle: Duration) {
         match self {
             Self::Http1(conn) => {
+                conn.read_at_most(usize::MAX);
                 let announced = conn.keep_alive;
                 upstream.park(&upstream.hyper, conn, now, idle, announced);
             }
@@ -80,6 +81,15 @@ impl Link {
 }
 
 impl Link {
+    /// So much of the body may be read at once; 0: nothing, until it is asked for again.
+    pub(super) fn read_at_most(&self, most: usize) {
+        match self {
+            Self::Http1(conn) => conn.read_at_most(most),
+            // The window is the limit.
+            Self::Http2(_) => {}
+        }
+    }
+
     /// What comes is no answer any more, but what was asked to be switched to.
     pub(super) fn has_switched(&self, status: StatusCode) -> bool {
         match self {
@@ -120,7 +130,10 @@ impl Sending<'_> {
                     Ok(conn) => self.attempt(&assignment, &flight, conn, unsent.take()).await,
                     Err(reason) => Attempt::Missed(self.failed(reason)),
                 },
-                PoolProtocol::H2 => self.attempt_http2(&assignment, &flight, fresh).await,
+                // Boxed, as those to the other kind would have to have room for it.
+                PoolProtocol::H2 => {
+                    Box::pin(self.attempt_http2(&assignment, &flight, fresh)).await
+                }
             };
             let missed = match attempt {
                 Attempt::Answered(link, response) => {
@@ -175,7 +188,8 @@ impl Sending<'_> {
         {
             return Ok(conn);
         }
-        let stream = connect(&self.connection.core, flight, &assignment.policy).await?;
+        // Boxed, as every request would have to have room for it.
+        let stream = Box::pin(connect(&self.connection.core, flight, &assignment.policy)).await?;
         Conn::new(stream).await.map_err(|_| Reason::ConnectFailed)
     }
 
@@ -193,7 +207,7 @@ impl Sending<'_> {
                 Err(reason) => return Attempt::Missed(self.failed(reason)),
             },
         };
-        let announced = self.interim.as_ref().map(|_| announcements(&mut request));
+        let announced = self.interim.as_ref().map(|_| Announced::of(&mut request));
         let timeout = assignment.policy.timeouts.response;
         let clock = self.connection.core.live.clock;
         flight.arm(clock, timeout, Reason::ResponseTimeout);
@@ -247,7 +261,7 @@ impl Sending<'_> {
         // Until there is room on a connection.
         flight.arm(clock, timeouts.response, Reason::Overloaded);
         let times = (timeouts.connect, timeouts.upstream_idle);
-        let dial = connect(core, flight, &assignment.policy);
+        let dial = || connect(core, flight, &assignment.policy);
         let lease =
             flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, dial);
         let lease = match unless_judged(flight, lease).await {
@@ -308,21 +322,22 @@ impl Sending<'_> {
     /// `BadResponse` when there are more announcements than any backend has to make.
     async fn passing<F: Future>(
         &self,
-        mut announced: Option<mpsc::Receiver<(StatusCode, HeaderMap)>>,
+        announced: Option<Arc<Mutex<Announced>>>,
         response: F,
     ) -> Result<F::Output, Reason> {
         let mut response = pin!(response);
         let mut count = 0;
         poll_fn(|cx| {
             let response = response.as_mut().poll(cx);
-            while let (Some(interim), Some(announced)) = (&self.interim, &mut announced)
-                && let Poll::Ready(Some((status, fields))) = announced.poll_recv(cx)
-            {
-                count += 1;
+            if let (Some(interim), Some(announced)) = (&self.interim, &announced) {
+                let announced = Announced::take(announced, cx);
+                count += announced.len();
                 if count > MOST_INTERIM {
                     return Poll::Ready(Err(Reason::BadResponse));
                 }
-                interim.pass(status, &fields);
+                for (status, fields) in announced {
+                    interim.pass(status, &fields);
+                }
             }
             response.map(Ok)
         })
@@ -391,14 +406,38 @@ impl Sending<'_> {
     }
 }
 
-/// The interim responses of a request, from the task that reads them.
-fn announcements(request: &mut Request<UpstreamBody>) -> mpsc::Receiver<(StatusCode, HeaderMap)> {
-    let (sender, receiver) = mpsc::channel(MOST_INTERIM + 1);
-    on_informational(request, move |response| {
-        // A channel that is full holds too many already.
-        let _ = sender.try_send((response.status(), response.headers().clone()));
-    });
-    receiver
+/// Interim responses, from the task that reads them.
+#[derive(Default)]
+struct Announced {
+    responses: Vec<(StatusCode, HeaderMap)>,
+    waits: Option<Waker>,
+}
+
+impl Announced {
+    /// Has those to a request put here.
+    fn of(request: &mut Request<UpstreamBody>) -> Arc<Mutex<Self>> {
+        let announced = Arc::<Mutex<Self>>::default();
+        let place = announced.clone();
+        on_informational(request, move |response| {
+            let mut announced = place.lock().unwrap_or_else(PoisonError::into_inner);
+            // More than that are too many already.
+            if announced.responses.len() <= MOST_INTERIM {
+                announced.responses.push((response.status(), response.headers().clone()));
+            }
+            if let Some(waits) = announced.waits.take() {
+                waits.wake();
+            }
+        });
+        announced
+    }
+
+    /// What has come; the task is woken when there is more. The lock is never contended: all of it happens on
+    /// one core.
+    fn take(announced: &Mutex<Self>, cx: &Context<'_>) -> Vec<(StatusCode, HeaderMap)> {
+        let mut announced = announced.lock().unwrap_or_else(PoisonError::into_inner);
+        announced.waits = Some(cx.waker().clone());
+        std::mem::take(&mut announced.responses)
+    }
 }
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");

@@ -264,6 +264,11 @@ impl Served {
         }
     }
 
+    /// Of a connection that speaks HTTP/2.
+    pub(in crate::proxy) fn watch(&self) -> Option<&Watch> {
+        self.watch.get()
+    }
+
     /// Something of the connection's goes on, beside its requests, as long as this is held.
     pub(in crate::proxy) fn active(&self) -> Active {
         Active::begin(&self.activity, self.connection.core.live.clock)
