@@ -16,9 +16,14 @@ use std::{
     task::Poll,
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 /// Idle connections that a core keeps to one backend.
 const MAX_IDLE: usize = 1024;
+
+/// Connections that a core opens to one backend at a time. Many more at once would find its queue full, and the
+/// backend would look as if nobody were there.
+const MOST_DIALLING: usize = 64;
 
 /// Idle connections closer than this to the end that the backend announced are not used any more.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(500);
@@ -34,6 +39,8 @@ pub(super) struct Upstream {
     pub(super) native: Idle<http1::Conn>,
     pub(super) hyper: Idle<hyper::Conn>,
     pub(super) http2: Sessions,
+    /// Places to open another connection.
+    dials: Semaphore,
 }
 
 /// Connections that wait for the next request, the most recently used last.
@@ -78,7 +85,8 @@ impl Upstream {
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
         let authority = backend.address.authority().into();
         let (native, hyper, http2) = Default::default();
-        Rc::new(Self { backend, version, authority, first, native, hyper, http2 })
+        let dials = Semaphore::new(MOST_DIALLING);
+        Rc::new(Self { backend, version, authority, first, native, hyper, http2, dials })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
@@ -126,6 +134,8 @@ pub(super) async fn connect(
     policy: &Policy,
 ) -> Result<(Stream, u32), Reason> {
     let backend = &flight.upstream.backend;
+    // Nobody closes it.
+    let _place = unless_judged(flight, flight.upstream.dials.acquire()).await?;
     let began = core.live.clock.now();
     let (tls, epoch) = backend.tls();
     let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));

@@ -32,6 +32,7 @@ mod stage;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod websockets;
 #[allow(dead_code)]
 #[path = "../requests/wire.rs"]
 mod wire;

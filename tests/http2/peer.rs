@@ -47,6 +47,8 @@ pub struct Peer {
     pub goaway: Option<u32>,
     pub pongs: Vec<Vec<u8>>,
     pub settings_acked: u32,
+    /// What the other side has set.
+    pub settings: Vec<(u16, u32)>,
     /// The other side has closed.
     pub closed: bool,
     /// Window updates are sent for what comes.
@@ -66,6 +68,7 @@ impl Peer {
             goaway: None,
             pongs: Vec::new(),
             settings_acked: 0,
+            settings: Vec::new(),
             closed: false,
             reads_on: true,
         }
@@ -201,6 +204,11 @@ impl Peer {
             }
             frame::GOAWAY if frame.code() != frame::NO_ERROR => self.goaway = Some(frame.code()),
             frame::SETTINGS if frame.has(frame::ACK) => self.settings_acked += 1,
+            frame::SETTINGS => self.settings.extend(frame.payload.chunks_exact(6).map(|setting| {
+                let id = u16::from_be_bytes([setting[0], setting[1]]);
+                let value = [setting[2], setting[3], setting[4], setting[5]];
+                (id, u32::from_be_bytes(value))
+            })),
             frame::PING if frame.has(frame::ACK) => self.pongs.push(frame.payload.clone()),
             _ => {}
         }

@@ -17,7 +17,10 @@ const HANDSHAKE: [HeaderName; 2] = [header::SEC_WEBSOCKET_KEY, header::SEC_WEBSO
 ///
 /// # Errors
 /// `NotSupported` for other protocols.
-pub(super) fn as_upgrade<B>(request: &mut Request<B>, nonce: impl FnOnce() -> u128) -> Result<bool, Reason> {
+pub(super) fn as_upgrade<B>(
+    request: &mut Request<B>,
+    nonce: impl FnOnce() -> u128,
+) -> Result<bool, Reason> {
     let Some(protocol) = request.extensions_mut().remove::<Protocol>() else { return Ok(false) };
     if !is_websocket(protocol.as_str().as_bytes()) {
         return Err(Reason::NotSupported);

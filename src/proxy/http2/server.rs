@@ -86,6 +86,7 @@ impl Future for Serving {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        this.watch.caught_up();
         loop {
             let connection = match &mut this.stage {
                 Stage::Greeting(greeting) => match ready!(Pin::new(greeting).poll(cx)) {

@@ -10,9 +10,7 @@ use crate::{
     live::Reason,
     proxy::{
         headers::{Marks, to_client},
-        hyper::{
-            Agreed, ArrivingBody, Place, ReplyBody, Served, handle, refuse, run_tunnel,
-        },
+        hyper::{Agreed, ArrivingBody, Place, ReplyBody, Served, handle, refuse, run_tunnel},
     },
     spec::ListenerLimits,
 };

@@ -269,6 +269,7 @@ async fn drive(
 ) {
     let mut has_begun = false;
     poll_fn(|cx| {
+        watch.caught_up();
         let polled = Pin::new(&mut connection).poll(cx);
         if !has_begun && watch.has_begun() {
             has_begun = true;

@@ -23,6 +23,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What it may say meanwhile.
 const MOST_LINGERING: usize = 4 << 20;
 
+/// What the library may read at once: it takes all that there is, and makes requests of it, before it hands over the
+/// first of them.
+const MOST_AHEAD: usize = 64 << 10;
+
 /// What is known of a connection below the library, for who drives it.
 #[derive(Clone)]
 pub(in crate::proxy) struct Watch(Rc<Watched>);
@@ -31,12 +35,14 @@ struct Watched {
     guard: RefCell<Guard>,
     /// Since when the peer has taken nothing of what it is offered.
     blocked_since: Cell<Option<u64>>,
+    /// Bytes that were read since it was last looked at what they ask for.
+    read: Cell<usize>,
 }
 
 impl Watch {
     pub(super) fn new(side: Side, resets: u32, clock: Clock) -> Self {
         let guard = RefCell::new(Guard::new(side, resets, clock.now_millis()));
-        Self(Rc::new(Watched { guard, blocked_since: Cell::new(None) }))
+        Self(Rc::new(Watched { guard, blocked_since: Cell::new(None), read: Cell::new(0) }))
     }
 
     /// Why the connection must end, once that is so. Nothing more is read of it then.
@@ -62,6 +68,11 @@ impl Watch {
     /// Since when the peer owes the rest of something that it has begun to say.
     pub(in crate::proxy) fn owes_since(&self) -> Option<u64> {
         self.0.guard.borrow().owes_since()
+    }
+
+    /// What was asked for has been taken from the library.
+    pub(super) fn caught_up(&self) {
+        self.0.read.set(0);
     }
 
     /// Ready when more of a body may be handed to the library.
@@ -145,10 +156,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         if self.watch.verdict().is_some() {
             return Poll::Pending;
         }
+        if self.watch.0.read.get() > MOST_AHEAD {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let now = self.clock.now_millis();
         let read = &buf.filled()[before..];
+        self.watch.0.read.set(self.watch.0.read.get() + read.len());
         if read.is_empty() {
             return Poll::Ready(Ok(()));
         }

@@ -131,9 +131,7 @@ impl Sending<'_> {
                     Err(reason) => Attempt::Missed(self.failed(reason)),
                 },
                 // Boxed, as those to the other kind would have to have room for it.
-                PoolProtocol::H2 => {
-                    Box::pin(self.attempt_http2(&assignment, &flight, fresh)).await
-                }
+                PoolProtocol::H2 => Box::pin(self.attempt_http2(&assignment, &flight, fresh)).await,
             };
             let missed = match attempt {
                 Attempt::Answered(link, response) => {
