@@ -57,7 +57,7 @@ impl Stalls {
 
     /// What is to be read at once of a response.
     pub(super) fn piece(&self) -> usize {
-        if self.0.get() > Self::MANY { 4 << 10 } else { 64 << 10 }
+        if self.0.get() > Self::MANY { 4 << 10 } else { 16 << 10 }
     }
 }
 

@@ -29,4 +29,6 @@ mod worker;
 
 #[cfg(fuzzing)]
 pub use http1::fuzzing;
+#[cfg(fuzzing)]
+pub use http2::fuzzing as fuzzing_http2;
 pub use worker::spawn;

@@ -18,6 +18,7 @@
 #[allow(dead_code)]
 #[path = "../requests/backend.rs"]
 mod backend;
+mod backends;
 mod bodies;
 mod case;
 mod fields;

@@ -11,6 +11,8 @@ mod backlog;
 mod body;
 mod connect;
 mod duplex;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guard;
 mod heads;
 mod outflow;

@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use h2::{
-    Reason as Code, RecvStream,
+    Ping, PingPong, Reason as Code, RecvStream,
     server::{Builder, Connection, Handshake, SendResponse},
 };
 use http::{HeaderMap, Request};
@@ -31,6 +31,9 @@ pub(in crate::proxy) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
 
+/// What a field takes in memory beyond its size (RFC 9113 section 6.5.2), twice there: as it came and as it goes on.
+const FIELD: usize = 128;
+
 /// What of a response waits in the library for its turn, on one stream.
 const MOST_WAITING: usize = 64 << 10;
 
@@ -46,6 +49,7 @@ pub(in crate::proxy) struct Serving {
     condemned: bool,
     /// Of its requests in flight.
     heads: Heads,
+    ping: Option<PingPong>,
 }
 
 enum Stage {
@@ -69,7 +73,15 @@ impl Serving {
             .max_send_buffer_size(MOST_WAITING)
             .handshake(Guarded::new(stream, watch.clone(), clock));
         let (served, stage) = (served.clone(), Stage::Greeting(greeting));
-        Self { served, watch, stage, leaves: false, condemned: false, heads: Heads::default() }
+        Self {
+            served,
+            watch,
+            stage,
+            leaves: false,
+            condemned: false,
+            heads: Heads::default(),
+            ping: None,
+        }
     }
 
     /// The client is asked to connect elsewhere: what it has asked is still answered (section 6.8).
@@ -81,12 +93,28 @@ impl Serving {
     }
 }
 
+impl Serving {
+    /// A client that waits for an answer may have gone without a word.
+    fn ask_whether_it_is_there(&mut self, cx: &mut Context<'_>) {
+        let Some(ping) = &mut self.ping else { return };
+        let now = self.served.connection.core.now_millis();
+        let silence = self.served.connection.listener.spec.timeouts.keep_alive;
+        // What comes is noted below the library.
+        while let Poll::Ready(Ok(_)) = ping.poll_pong(cx) {}
+        let is_to_be_asked = self.served.is_active() && self.watch.is_to_be_asked(now, silence);
+        if is_to_be_asked && ping.send_ping(Ping::opaque()).is_ok() {
+            self.watch.note_asked(now);
+        }
+    }
+}
+
 impl Future for Serving {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         this.watch.caught_up();
+        this.ask_whether_it_is_there(cx);
         loop {
             let connection = match &mut this.stage {
                 Stage::Greeting(greeting) => match ready!(Pin::new(greeting).poll(cx)) {
@@ -94,6 +122,7 @@ impl Future for Serving {
                         if this.leaves {
                             connection.graceful_shutdown();
                         }
+                        this.ping = connection.ping_pong();
                         this.stage = Stage::Open(connection);
                         continue;
                     }
@@ -141,7 +170,7 @@ fn begin(
         *request.headers_mut() = HeaderMap::new();
     }
     let core = &served.connection.core;
-    let bytes = if fault.is_some() { 0 } else { size };
+    let bytes = if fault.is_some() { 0 } else { size + FIELD * request.headers().len() };
     match core.heads.hold(heads, bytes, limits.http2_heads as usize) {
         Some(held) => {
             spawn_local(stream::serve(served.clone(), (request, held), fault, respond));

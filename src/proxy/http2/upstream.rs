@@ -134,11 +134,14 @@ impl Sessions {
             let is_fit = session.epoch == epoch && session.is_usable();
             is_fit && (session.requests.get() > 0 || session.idle_until.get() > now)
         });
+        // Who waits for room on one that is gone may open another.
+        self.changed.notify_waiters();
     }
 
     /// Requests in flight go on; then the connections end.
     pub(in crate::proxy) fn close(&self) {
         self.open.borrow_mut().clear();
+        self.changed.notify_waiters();
     }
 }
 

@@ -206,6 +206,7 @@ async fn send(
         facts: &facts,
         request_id,
         began_millis,
+        client_waits: grpc::timeout(&parts.headers),
         upload: upload(incoming, &facts, &assignment)?,
         interim,
         body_timeout: connection.listener.spec.timeouts.body,

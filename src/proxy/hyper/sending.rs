@@ -44,6 +44,8 @@ pub(super) struct Sending<'a> {
     /// For a request that has none.
     pub(super) request_id: HeaderValue,
     pub(super) began_millis: u64,
+    /// How long the client waits for all of it, if it says so.
+    pub(super) client_waits: Option<Duration>,
     pub(super) upload: Option<Rc<RefCell<Upload>>>,
     /// Takes the responses that announce others; without it they stay behind.
     pub(super) interim: Option<Interim>,
@@ -121,8 +123,8 @@ impl Sending<'_> {
         let mut fresh = false;
         loop {
             let flight = assignment.ticket.flight.clone();
-            let limit = assignment.policy.timeouts.request;
-            if !limit.is_zero() {
+            let limit = Some(assignment.policy.timeouts.request).filter(|limit| !limit.is_zero());
+            if let Some(limit) = limit.into_iter().chain(self.client_waits).min() {
                 flight.limit(self.began_millis.saturating_add(millis(limit)));
             }
             let attempt = match flight.upstream.backend.protocol {

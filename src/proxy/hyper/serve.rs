@@ -221,6 +221,7 @@ impl Served {
             };
             if is_over(watch.owes_since(), timeouts.headers)
                 || is_over(watch.blocked_since(), timeouts.body)
+                || is_over(watch.asked_since(), timeouts.headers)
             {
                 return Overdue::Now;
             }
@@ -273,6 +274,11 @@ impl Served {
     /// Something of the connection's goes on, beside its requests, as long as this is held.
     pub(in crate::proxy) fn active(&self) -> Active {
         Active::begin(&self.activity, self.connection.core.live.clock)
+    }
+
+    /// Somebody waits for an answer.
+    pub(in crate::proxy) fn is_active(&self) -> bool {
+        self.activity.active() > 0
     }
 
     /// A request head has been read.

@@ -2,6 +2,7 @@
 //! when the engine treats them in a way that two readers of HTTP could take differently.
 
 mod engine;
+mod frames;
 mod hyper_reader;
 #[cfg(feature = "libfuzzer")]
 pub mod mutate;
@@ -9,6 +10,7 @@ mod reader;
 mod request;
 mod response;
 
+pub use frames::check as frames;
 pub use request::check as request;
 pub use response::check as response;
 
