@@ -20,7 +20,10 @@ use crossfade::{
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -48,6 +51,7 @@ fn swap_to_quiesced(criterion: &mut Criterion) {
                 table: routing::compile(&spec, &salts),
                 services: services.clone(),
                 listeners: Vec::new(),
+                challenges: Arc::default(),
             };
             let published = Published::new(snapshot(0));
             under_load(&published, readers, || {

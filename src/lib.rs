@@ -19,7 +19,8 @@
 //! | [`config`] | the file: one table of keys feeds reader, schema and reference | spec |
 //! | [`proxy`] | the data plane, one thread a core | spec, routing, live, net |
 //! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, live, net |
-//! | [`admin`] | people and programs look in and steer, over HTTP | all but proxy |
+//! | [`acme`] | certificates that are ordered and renewed, by telling the control task | spec, live, net, control |
+//! | [`admin`] | people and programs look in and steer, over HTTP | all but proxy and acme |
 //! | [`process`] | control task and workers, put together | all but admin and cli |
 //! | [`cli`] | the command line, one file a verb | everything |
 //!
@@ -43,7 +44,8 @@
 //!
 //! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,
 //! `scan/` judges its bytes, `exchange.rs` decides and keeps the ticket, `relay.rs` moves both directions
-//! at once, `chunked.rs` takes bodies apart. For messages, `handler.rs`, `sending.rs` and `answer.rs` are that way, and
+//! at once, `chunked.rs` takes bodies apart. For messages, `handler.rs`, `sending.rs` and `answer.rs` are that way, with
+//! `http1/asking.rs` and `http2/asking.rs` to the backends, and
 //! ticket and record ride in the response's body (`body.rs`).
 //!
 //! # The path of a change
@@ -63,6 +65,7 @@
 //! Nothing that a peer, a file or an API client sends makes it panic. Everything has a limit. Every failure
 //! knows whose fault it was.
 
+pub mod acme;
 pub mod admin;
 pub mod cli;
 pub mod config;

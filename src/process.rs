@@ -1,6 +1,7 @@
 //! The parts put together: control task and workers, from the first snapshot to the last byte.
 
 use crate::{
+    acme,
     control::{self, FileStatus, Handle, StartError},
     live::{Live, Phase},
     proxy,
@@ -19,6 +20,7 @@ pub struct Process {
     pub live: Arc<Live>,
     pub handle: Handle,
     control: JoinHandle<()>,
+    acme: JoinHandle<()>,
     workers: Vec<thread::JoinHandle<io::Result<()>>>,
 }
 
@@ -54,6 +56,8 @@ impl Process {
             None => thread::available_parallelism().map_or(1, usize::from),
         };
         let started = control::start(spec, cores, file).await.map_err(ProcessError::Start)?;
+        // Before anybody is accepted: what was issued before is shown from the first handshake on.
+        let acme = acme::start(started.live.clone(), started.handle.clone()).await;
         let spawn = |core| proxy::spawn(started.live.clone(), core);
         let workers = (0..cores).map(spawn).collect::<io::Result<_>>();
         Ok(Self {
@@ -61,6 +65,7 @@ impl Process {
             live: started.live,
             handle: started.handle,
             control: started.task,
+            acme,
         })
     }
 
@@ -69,6 +74,9 @@ impl Process {
         loop {
             if self.control.is_finished() {
                 return "the control task has ended";
+            }
+            if self.acme.is_finished() && self.live.lifecycle.phase() < Phase::Leaving {
+                return "the task that orders certificates has ended";
             }
             if self.live.lifecycle.phase() < Phase::Draining
                 && self.workers.iter().any(thread::JoinHandle::is_finished)

@@ -168,13 +168,11 @@ async fn an_answer_with_a_length_beside_a_transfer_coding_is_refused() {
     })
     .await;
     let proxy = proxy_to(&backend).await;
-    let reply = proxy.h1().await.get("/").await;
-    assert_eq!(reply.status, 502);
-    assert_eq!(reply.headers["x-crossfade-error"], "bad_response");
-    // The client of HTTP/2 is served by hyper, which lets the coding count.
-    let reply = proxy.h2().await.get("/").await;
-    assert_eq!(reply.text(), "hello", "{:?}", reply.headers);
-    assert!(!reply.headers.contains_key("content-length"));
+    for mut client in [proxy.h1().await, proxy.h2().await] {
+        let reply = client.get("/").await;
+        assert_eq!(reply.status, 502);
+        assert_eq!(reply.headers["x-crossfade-error"], "bad_response");
+    }
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ impl Maker {
             table: RoutingTable::default(),
             services: vec![service],
             listeners: Vec::new(),
+            challenges: Arc::default(),
         };
         (snapshot, backend)
     }

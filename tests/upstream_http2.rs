@@ -26,6 +26,7 @@ use std::{
 use support::{Backend, Client, PATIENCE, Proxy, frames, full, get, pool, post, spec, text, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
     sync::watch,
     time::timeout,
 };
@@ -584,6 +585,47 @@ async fn interim_responses_reach_clients_of_http1() {
         reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("hello\r\n0\r\n\r\n"),
         "{reply}"
     );
+}
+
+#[tokio::test]
+async fn a_client_of_http1_that_does_not_read_gives_a_silent_backend_no_more_time() {
+    let (gone, mut is_gone) = watch::channel(false);
+    let gone = Arc::new(gone);
+    let backend = Backend::bare_http2(move |_, mut respond| {
+        let gone = gone.clone();
+        async move {
+            for _ in 0..16 {
+                let mut hint = Response::new(());
+                *hint.status_mut() = StatusCode::EARLY_HINTS;
+                let link = HeaderValue::try_from("x".repeat(15 << 10)).unwrap();
+                hint.headers_mut().insert("link", link);
+                respond.send_informational(hint).unwrap();
+            }
+            std::future::poll_fn(|cx| respond.poll_reset(cx)).await.unwrap();
+            gone.send_replace(true);
+        }
+    })
+    .await;
+    let proxy = proxy(&backend, |spec| {
+        spec.services["shop"].timeouts.response = Duration::from_millis(300);
+    })
+    .await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // More is on its way to it than it takes, and small segments keep the proxy's buffer small too.
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket2::SockRef::from(&socket).set_tcp_mss(536).unwrap();
+    let mut stream = socket.connect(proxy.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    timeout(PATIENCE, is_gone.wait_for(|gone| *gone)).await.unwrap().unwrap();
+    until("nothing is in flight", || proxy.open() == 0).await;
+    assert_eq!(failures(&proxy, Fault::Upstream, Reason::ResponseTimeout), 1);
+    let mut reply = String::new();
+    while !reply.contains("response_timeout") {
+        let mut piece = [0; 4096];
+        let read = timeout(PATIENCE, stream.read(&mut piece)).await.unwrap().unwrap();
+        assert!(read > 0, "{reply}");
+        reply.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::{Admin, effective};
 use crate::{
-    control::{Drain, View},
+    control::{Drain, OrderStatus, View},
     live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
     routing::{PoolTable, ServiceTable},
     spec::Certificate,
@@ -41,6 +41,9 @@ pub(super) struct StatusView {
     /// Keys whose change in the file waits for a restart.
     needs_restart: Vec<String>,
     listeners: Vec<ListenerView>,
+    /// Certificates that are ordered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    acme: Vec<OrderView>,
     services: Vec<ServiceView>,
 }
 
@@ -79,7 +82,7 @@ pub(super) struct ConfigView {
 pub(super) struct ListenerView {
     address: String,
     connections: Connections,
-    /// In the order of the configuration; none without TLS.
+    /// Those from files in the order of the configuration, then those that were ordered; none without TLS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificates: Vec<CertificateView>,
 }
@@ -91,6 +94,19 @@ pub(super) struct CertificateView {
     /// Whom it is for.
     names: Vec<String>,
     not_after: String,
+}
+
+/// How it stands with a certificate that is ordered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OrderView {
+    /// Whom it is for.
+    hosts: Vec<String>,
+    /// `null`: there is none yet.
+    not_after: Option<String>,
+    /// When it is ordered next (RFC 3339).
+    next: String,
+    /// Why the last order failed; `null`: it did not.
+    error: Option<String>,
 }
 
 /// Open client connections by protocol.
@@ -201,6 +217,7 @@ pub(super) fn status(admin: &Admin) -> StatusView {
         config: ConfigView::of(&view),
         needs_restart: view.needs_restart.clone(),
         listeners: listeners.iter().map(ListenerView::of).collect(),
+        acme: view.orders.iter().map(OrderView::of).collect(),
         services: services(admin),
     }
 }
@@ -339,7 +356,7 @@ impl ConfigView {
 impl ListenerView {
     fn of(listener: &LiveListener) -> Self {
         let (h1, h2) = listener.bound.connections();
-        let certificates = listener.spec.tls.iter().flat_map(|tls| &tls.certificates);
+        let certificates = listener.tls.iter().flat_map(|tls| tls.certificates.all());
         Self {
             address: listener.bound.address.to_string(),
             connections: Connections { h1, h2 },
@@ -357,6 +374,17 @@ impl CertificateView {
             names: pair.names.list().collect(),
             // A certificate cannot be good for longer than the years that there are.
             not_after: not_after.unwrap_or(Timestamp::MAX).to_string(),
+        }
+    }
+}
+
+impl OrderView {
+    fn of(order: &OrderStatus) -> Self {
+        Self {
+            hosts: order.hosts.iter().map(ToString::to_string).collect(),
+            not_after: order.not_after.map(|at| at.to_string()),
+            next: order.next.to_string(),
+            error: order.error.clone(),
         }
     }
 }

@@ -27,12 +27,22 @@ struct Status {
     revision: u64,
     config: Config,
     needs_restart: Vec<String>,
+    #[serde(default)]
+    acme: Vec<Order>,
     services: Vec<Service>,
 }
 
 #[derive(Deserialize)]
 struct Config {
     file: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Order {
+    hosts: Vec<String>,
+    not_after: Option<String>,
+    next: String,
     error: Option<String>,
 }
 
@@ -130,6 +140,21 @@ fn head(status: &Status) -> String {
     }
     if !status.needs_restart.is_empty() {
         let _ = writeln!(text, "waits for a restart: {}", status.needs_restart.join(", "));
+    }
+    for order in &status.acme {
+        let Order { hosts, not_after, next, error } = order;
+        let Some(error) = error else { continue };
+        let hosts = hosts.join(", ");
+        let _ = match not_after {
+            None => writeln!(text, "there is no certificate for {hosts}: {error}"),
+            Some(at) => {
+                writeln!(
+                    text,
+                    "the certificate for {hosts} expires {at} and is not renewed: {error}"
+                )
+            }
+        };
+        let _ = writeln!(text, "  next try: {next}");
     }
     text
 }
@@ -321,5 +346,25 @@ mod tests {
         let text = head(&status);
         assert!(text.contains("  a.yaml:2:1: y\n"), "{text}");
         assert!(text.contains("waits for a restart: threads"), "{text}");
+    }
+
+    #[test]
+    fn certificates_that_cannot_be_had_are_said() {
+        let order = |host: &str, not_after: Option<&str>, error: Option<&str>| {
+            json!({"hosts": [host], "not_after": not_after, "next": "2026-01-02T03:04:05Z",
+                "error": error})
+        };
+        let status: Status = serde_json::from_value(json!({
+            "version": "1", "phase": "ready", "revision": 3, "services": [],
+            "config": {"file": null, "loaded_at": null, "error": null},
+            "needs_restart": [], "listeners": [],
+            "acme": [order("a.example", None, Some("no DNS")), order("good.example", None, None),
+                order("b.example", Some("2026-02-01T00:00:00Z"), Some("limit"))],
+        }))
+        .unwrap();
+        let text = head(&status);
+        assert!(text.contains("there is no certificate for a.example: no DNS\n"), "{text}");
+        assert!(text.contains("b.example expires 2026-02-01T00:00:00Z and is not renewed: limit"));
+        assert!(text.contains("next try: 2026-01-02T03:04:05Z") && !text.contains("good"));
     }
 }

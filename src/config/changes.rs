@@ -48,6 +48,7 @@ fn without_common(spec: &Spec, other: &Spec) -> Spec {
         services: services.map(|(name, it)| (name.clone(), it.clone())).collect(),
         routes: routes.cloned().collect(),
         listeners: spec.listeners.clone(),
+        acme: spec.acme.clone(),
         admin: spec.admin.clone(),
         ..*spec
     }

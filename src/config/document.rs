@@ -1,5 +1,6 @@
 //! A spec in the keys of the file: what [`parse`](super::parse) reads as the same spec.
 
+mod acme;
 mod matching;
 mod route;
 mod service;
@@ -44,6 +45,9 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     startup.duration("wait", spec.startup_wait, defaults.startup_wait);
     keys.section("startup", startup);
     keys.set("listeners", spec.listeners.iter().map(|l| listener(l, detail)).collect::<Vec<_>>());
+    if let Some(acme) = &spec.acme {
+        keys.set("acme", acme::acme(acme, detail));
+    }
     keys.section("admin", admin(&spec.admin, detail));
     let mut metrics = Keys::new(detail);
     metrics.duration("linger", spec.metrics_linger, defaults.metrics_linger);
@@ -130,7 +134,13 @@ impl Keys {
     }
 
     /// Sets `key` if `value` is not the default or all is wanted.
-    fn other<T: PartialEq>(&mut self, key: &str, value: &T, default: &T, show: fn(&T) -> Value) {
+    fn other<T: PartialEq + ?Sized>(
+        &mut self,
+        key: &str,
+        value: &T,
+        default: &T,
+        show: fn(&T) -> Value,
+    ) {
         if self.detail == Detail::Full || value != default {
             self.set(key, show(value));
         }

@@ -1,5 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
+use super::OrderStatus;
 use crate::{
     live::{InFlight, LiveBackend},
     spec::{Backend, BackendAddress, Name, Pool, Spec, Weight},
@@ -167,6 +168,8 @@ pub struct View {
     /// Keys whose change in the file waits for a restart.
     pub needs_restart: Vec<String>,
     pub drains: Vec<Drain>,
+    /// Of certificates.
+    pub orders: Arc<[OrderStatus]>,
     pub publishes: Publishes,
 }
 

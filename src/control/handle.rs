@@ -1,4 +1,4 @@
-use super::{Change, ChangeError, Receipt, View};
+use super::{Change, ChangeError, Issuance, Receipt, View};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -7,6 +7,7 @@ pub(super) enum Message {
     Apply(Box<Change>, oneshot::Sender<Result<Receipt, ChangeError>>),
     /// The file could not be loaded; what is in force stays.
     FileFailed(String),
+    Issue(Issuance, oneshot::Sender<Result<(), ChangeError>>),
 }
 
 /// How everybody else speaks to the control task.
@@ -37,6 +38,18 @@ impl Handle {
     pub async fn file_failed(&self, error: String) {
         // When the task has ended there is nobody left to show it to.
         let _ = self.messages.send(Message::FileFailed(error)).await;
+    }
+
+    /// Puts ordered certificates, and proofs for who issues them, in force; returns once every new handshake and
+    /// request sees them. It is no new revision.
+    ///
+    /// # Errors
+    /// When a listener cannot use them, or the control plane has ended.
+    pub async fn issue(&self, issuance: Issuance) -> Result<(), ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        let message = Message::Issue(issuance, answer);
+        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
+        answered.await.map_err(|_| ChangeError::Ended)?
     }
 
     pub fn view(&self) -> Arc<View> {

@@ -87,6 +87,7 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
         ),
         startup_wait: pick(Some(&base.startup_wait), &file.startup_wait, &ours.startup_wait),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
+        acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
         metrics_linger: pick(
             Some(&base.metrics_linger),

@@ -2,6 +2,7 @@
 //! publish, quiesce, answer, drain.
 //!
 //! - `command`, `handle`: what others say to it and hear from it
+//! - `issuance`: what whoever orders certificates says to it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
@@ -17,6 +18,7 @@ mod drain;
 mod edit;
 mod ejector;
 mod handle;
+mod issuance;
 mod leaving;
 mod listeners;
 mod merge;
@@ -35,4 +37,5 @@ pub use command::{
     Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Publishes, Receipt, Source, View,
 };
 pub use handle::Handle;
+pub use issuance::{Issuance, OrderStatus};
 pub use task::{StartError, Started, start};

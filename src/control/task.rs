@@ -1,8 +1,8 @@
 //! The one task that owns the desired state.
 
 use super::{
-    Change, ChangeError, Command, FileStatus, Handle, LeftInFlight, Publishes, Receipt, Source,
-    View,
+    Change, ChangeError, Command, FileStatus, Handle, Issuance, LeftInFlight, Publishes, Receipt,
+    Source, View,
     connectors::Connectors,
     desired::{Applied, Desired},
     drain::{self, Drains},
@@ -73,14 +73,16 @@ impl std::error::Error for StartError {}
 pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started, StartError> {
     let from_file = file.path.is_some();
     let desired = Desired::first(spec, from_file).map_err(StartError::Invalid)?;
-    let listeners = listeners::bind(&[], &desired.spec.listeners, desired.spec.engine, cores)
+    let issuance = Issuance::default();
+    let listeners = listeners::bind(&[], &desired.spec, &issuance.certificates, cores)
         .map_err(StartError::Listen)?;
     let connectors = Connectors::default().next(&desired.spec).map_err(StartError::Invalid)?;
     let now = Instant::now();
     let mut parts = Parts::new(cores);
     let plan = parts.plan(&desired.spec, std::iter::empty(), now, 0);
     plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
-    let live = Live::new(cores, snapshot(1, &plan, &desired.salts, &listeners));
+    let first = snapshot(1, &plan, &desired.salts, &listeners, &issuance);
+    let live = Live::new(cores, first);
     live.set_pools(parts.adopt(plan));
 
     let (sender, messages) = mpsc::channel(QUEUE);
@@ -91,6 +93,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         file: file.clone(),
         needs_restart: Vec::new(),
         drains: Vec::new(),
+        orders: Arc::default(),
         publishes,
     }));
     let (prober, reports) = Prober::new();
@@ -100,6 +103,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         desired,
         revision: 1,
         listeners,
+        issuance,
         connectors,
         parts,
         drains: Drains::default(),
@@ -118,12 +122,19 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
     Ok(Started { live, handle, task })
 }
 
-fn snapshot(revision: u64, plan: &Plan, salts: &Salts, listeners: &[LiveListener]) -> Snapshot {
+fn snapshot(
+    revision: u64,
+    plan: &Plan,
+    salts: &Salts,
+    listeners: &[LiveListener],
+    issuance: &Issuance,
+) -> Snapshot {
     Snapshot {
         revision,
         table: routing::compile(&plan.effective, salts),
         services: plan.services.clone(),
         listeners: listeners.to_vec(),
+        challenges: issuance.challenges.clone(),
     }
 }
 
@@ -136,6 +147,7 @@ struct Control {
     desired: Desired,
     revision: u64,
     listeners: Vec<LiveListener>,
+    issuance: Issuance,
     connectors: Connectors,
     parts: Parts,
     drains: Drains,
@@ -211,6 +223,11 @@ impl Control {
                 let wait = change.wait_healthy.unwrap_or(Duration::ZERO);
                 let until = later(Instant::now(), wait);
                 self.attempt(Waiting { change, answer, until }).await;
+            }
+            Message::Issue(issuance, answer) => {
+                let result = self.issue(issuance).await;
+                // Who has left will tell everything anew.
+                let _ = answer.send(result);
             }
             Message::FileFailed(error) => {
                 tracing::error!("the file cannot be loaded; what is in force stays:\n{error}");
@@ -360,11 +377,31 @@ impl Control {
     /// What can fail of a publish, done before it: the listeners of `spec`.
     fn prepare(&mut self, spec: &Spec) -> Result<Vec<LiveListener>, ChangeError> {
         let connectors = self.connectors.next(spec).map_err(ChangeError::Invalid)?;
-        let listeners =
-            listeners::bind(&self.listeners, &spec.listeners, spec.engine, self.live.cores)
-                .map_err(ChangeError::Invalid)?;
+        let issued = &self.issuance.certificates;
+        let listeners = listeners::bind(&self.listeners, spec, issued, self.live.cores)
+            .map_err(ChangeError::Invalid)?;
         self.connectors = connectors;
         Ok(listeners)
+    }
+
+    /// # Errors
+    /// When a listener cannot use what was issued; what was there before stays then.
+    async fn issue(&mut self, issuance: Issuance) -> Result<(), ChangeError> {
+        let before = std::mem::replace(&mut self.issuance, issuance);
+        if !self.issuance.serves_the_same(&before) {
+            let spec = self.desired.spec.clone();
+            match self.prepare(&spec) {
+                Ok(listeners) => {
+                    self.publish(self.desired.clone(), listeners, self.revision).await;
+                }
+                Err(error) => {
+                    self.issuance = before;
+                    return Err(error);
+                }
+            }
+        }
+        self.show();
+        Ok(())
     }
 
     fn receipt(&self, change: &Change, applied: &Applied) -> Receipt {
@@ -429,7 +466,7 @@ impl Control {
             placed.backend.stay();
             self.drains.take_back(&placed.backend);
         }
-        let next = snapshot(revision, &plan, &desired.salts, &listeners);
+        let next = snapshot(revision, &plan, &desired.salts, &listeners, &self.issuance);
         self.live.published.swap(next).quiesced().await;
 
         let left = left(self.parts.placed(), &plan.placed);
@@ -487,6 +524,7 @@ impl Control {
             file: self.file.clone(),
             needs_restart: self.needs_restart.clone(),
             drains: self.drains.list(),
+            orders: self.issuance.orders.clone(),
             publishes: self.publishes,
         }));
     }

@@ -11,6 +11,7 @@ pub type SameName = Arc<[Arc<KeyPair>]>;
 /// The certificates of a listener, by the names that they are for.
 #[derive(Debug)]
 pub struct Certificates {
+    all: Vec<Certificate>,
     exact: HashMap<Box<str>, SameName>,
     /// Without `*.`.
     wildcards: HashMap<Box<str>, SameName>,
@@ -19,22 +20,25 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    pub fn new(certificates: &[Certificate]) -> Self {
+    pub fn new(certificates: Vec<Certificate>) -> Self {
         let pairs = || certificates.iter().map(|certificate| &certificate.pair);
         let exact = pairs().flat_map(|pair| pair.names.exact.iter().map(move |it| (it, pair)));
         let wildcards =
             pairs().flat_map(|pair| pair.names.wildcards.iter().map(move |it| (it, pair)));
         let first = pairs().next().map(|pair| &pair.names);
         let alike = pairs().filter(|pair| Some(&pair.names) == first);
-        Self {
-            exact: by_name(exact),
-            wildcards: by_name(wildcards),
-            first: alike.cloned().collect(),
-        }
+        let (exact, wildcards) = (by_name(exact), by_name(wildcards));
+        let first = alike.cloned().collect();
+        Self { exact, wildcards, first, all: certificates }
+    }
+
+    /// Those from files in the order of the configuration, then those that were ordered.
+    pub fn all(&self) -> &[Certificate] {
+        &self.all
     }
 
     /// Those for the name that a client asks for: of the name itself before those of a wildcard; the first
-    /// when there are none, or it asks for none.
+    /// when there are none, or it asks for none. Empty where there is no certificate at all.
     pub fn of(&self, name: Option<&str>) -> &SameName {
         let found = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
@@ -88,7 +92,7 @@ mod tests {
             certificate(&["a.shop.example"]),
             certificate(&["a.shop.example"]),
         ];
-        let certificates = Certificates::new(&all);
+        let certificates = Certificates::new(all.to_vec());
         let found = |name: Option<&str>| {
             let found = certificates.of(name);
             let place = |pair: &Arc<KeyPair>| {

@@ -17,6 +17,9 @@ pub struct LiveListener {
     pub tls: Option<Arc<LiveTls>>,
     /// The port of the first listener that speaks TLS.
     pub https_port: Option<u16>,
+    /// Requests may be answered before they are decided: by a redirect to HTTPS, or with a proof for who issues
+    /// certificates.
+    pub steps_in: bool,
 }
 
 /// How a listener speaks TLS, made of its spec.
@@ -62,10 +65,12 @@ pub enum HandshakeFailure {
     Refused,
     /// It broke the protocol.
     Malformed,
+    /// There is no certificate to show: the first one is still being ordered.
+    Unissued,
 }
 
 impl HandshakeFailure {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Timeout,
         Self::Closed,
         Self::NotTls,
@@ -74,6 +79,7 @@ impl HandshakeFailure {
         Self::BadCertificate,
         Self::Refused,
         Self::Malformed,
+        Self::Unissued,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -86,6 +92,7 @@ impl HandshakeFailure {
             Self::BadCertificate => "bad_certificate",
             Self::Refused => "refused",
             Self::Malformed => "malformed",
+            Self::Unissued => "unissued",
         }
     }
 }

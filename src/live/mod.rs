@@ -4,6 +4,7 @@
 mod backend;
 mod cells;
 mod certificates;
+mod challenges;
 mod gate;
 mod health;
 mod lifecycle;
@@ -17,6 +18,7 @@ mod stats;
 pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
 pub use cells::{Counter, PerCore};
 pub use certificates::{Certificates, SameName};
+pub use challenges::{ChallengeHandshakes, Challenges};
 pub use gate::{Entry, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
 pub use lifecycle::{Lifecycle, Phase};

@@ -1,4 +1,4 @@
-use super::{Gate, LiveBackend, LiveListener, LivePool, Slot};
+use super::{Challenges, Gate, LiveBackend, LiveListener, LivePool, Slot};
 use crate::{routing::RoutingTable, spec::Name};
 use std::sync::Arc;
 
@@ -9,6 +9,8 @@ pub struct Snapshot {
     /// Parallel to `table.services`.
     pub services: Vec<LiveService>,
     pub listeners: Vec<LiveListener>,
+    /// Of certificates that are being ordered.
+    pub challenges: Arc<Challenges>,
 }
 
 #[derive(Clone)]

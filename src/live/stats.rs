@@ -25,9 +25,14 @@ const FIRST_CLASS: usize = CODES.len() - 4;
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Index into [`METHODS`].
+#[inline(always)]
 pub fn method_index(method: &[u8]) -> usize {
+    // Most requests are answered here.
+    if method == b"GET" { 0 } else { other_method_index(method) }
+}
+
+fn other_method_index(method: &[u8]) -> usize {
     match method {
-        b"GET" => 0,
         b"HEAD" => 1,
         b"POST" => 2,
         b"PUT" => 3,

@@ -7,7 +7,7 @@ mod stream;
 mod tls;
 
 pub use stream::{Stream, poll_read, poll_write, poll_write_vectored};
-pub use tls::{ALPN_H2, client_config, server_config};
+pub use tls::{ALPN_ACME, ALPN_H2, challenge_config, client_config, server_config};
 
 use crate::spec::BackendAddress;
 use rustls::ClientConfig;

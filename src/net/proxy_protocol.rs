@@ -261,6 +261,16 @@ fn crc32c(bytes: &[u8], blank: std::ops::Range<usize>) -> u32 {
     !sum
 }
 
+/// What a whole header says, for `tests/fuzz`; sockets and waiting are left out.
+#[cfg(fuzzing)]
+pub fn parse(header: &[u8]) -> Option<Announced> {
+    match begins(&header[..header.len().min(SIGNATURE.len())]) {
+        Begins::V1 => parse_v1(header),
+        Begins::V2 => parse_v2(header),
+        Begins::Nothing | Begins::Perhaps | Begins::Other => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

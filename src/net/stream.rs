@@ -35,17 +35,11 @@ impl Stream {
     /// Neither an end nor bytes that nobody asked for, as far as the runtime has been told: no system call
     /// while there is nothing. What it finds is lost: a connection that is not quiet is of no use. What TLS
     /// says on its own behalf (tickets) is no talk.
-    #[inline]
+    #[inline(always)]
     pub fn is_quiet(&mut self) -> bool {
         match self {
-            Self::Tcp(stream) => {
-                matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
-            Self::Tls(stream) => {
-                // Whoever takes the connection up again is the one to be woken.
-                let mut context = Context::from_waker(Waker::noop());
-                Pin::new(stream).poll_fill_buf(&mut context).is_pending()
-            }
+            Self::Tcp(stream) => socket::is_quiet(stream),
+            Self::Tls(stream) => is_tls_quiet(stream),
         }
     }
 
@@ -96,16 +90,16 @@ impl Stream {
     ///
     /// # Errors
     /// When the other side cannot be reached.
-    #[inline]
+    #[inline(always)]
     pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => flush_tls(stream, cx),
         }
     }
 
     /// Something is kept that was taken: see [`Self::poll_settled`].
-    #[inline]
+    #[inline(always)]
     pub fn is_unsettled(&self) -> bool {
         match self {
             Self::Tcp(_) => false,
@@ -125,6 +119,31 @@ impl Stream {
     }
 }
 
+// Apart, so that what asks every request of a connection without TLS comes down to one comparison.
+
+#[inline(never)]
+fn is_tls_quiet(stream: &mut TlsStream<TcpStream>) -> bool {
+    // Whoever takes the connection up again is the one to be woken.
+    let mut context = Context::from_waker(Waker::noop());
+    Pin::new(stream).poll_fill_buf(&mut context).is_pending()
+}
+
+#[inline(never)]
+fn flush_tls(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    Pin::new(stream).poll_flush(cx)
+}
+
+#[inline(never)]
+fn read_tls(
+    stream: &mut TlsStream<TcpStream>,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(into);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
 /// Reads what there is; 0: the other side has said that nothing more comes, or `into` is empty.
 ///
 /// # Errors
@@ -137,11 +156,7 @@ pub fn poll_read(
 ) -> Poll<io::Result<usize>> {
     match stream {
         Stream::Tcp(stream) => socket::poll_read(stream, cx, into),
-        Stream::Tls(stream) => {
-            let mut buffer = ReadBuf::new(into);
-            ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
-            Poll::Ready(Ok(buffer.filled().len()))
-        }
+        Stream::Tls(stream) => read_tls(stream, cx, into),
     }
 }
 

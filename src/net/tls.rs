@@ -19,6 +19,9 @@ const SESSIONS: usize = 4096;
 const ALPN_H1: &[u8] = b"http/1.1";
 pub const ALPN_H2: &[u8] = b"h2";
 
+/// RFC 8737 section 6.2.
+pub const ALPN_ACME: &[u8] = b"acme-tls/1";
+
 /// How a listener's handshakes are made. Sessions of `before` can be resumed; whoever was let in by other
 /// authorities must show a certificate anew.
 ///
@@ -64,6 +67,22 @@ pub fn server_config(
             config.ticketer = Ticketer::new()?;
         }
     }
+    Ok(config)
+}
+
+/// How handshakes are made that prove a name (RFC 8737 section 3). Nothing is ever said on such a connection.
+///
+/// # Errors
+/// When this machine cannot do it.
+pub fn challenge_config(
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(crypto_provider().clone());
+    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let mut config = builder.with_cert_resolver(certificates);
+    config.alpn_protocols = vec![ALPN_ACME.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 

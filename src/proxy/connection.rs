@@ -13,7 +13,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    live::{LiveBackend, LiveListener, Reason},
+    live::{Challenges, LiveBackend, LiveListener, Reason},
     net::{
         Stream,
         proxy_protocol::{self, Announced},
@@ -239,19 +239,39 @@ impl ClientConnection {
         Rc::new(Self { core, listener, client, protocols, secured, ends, own, stopped, open })
     }
 
-    /// What a request is answered that came here by mistake: over TLS one for a host that the name asked for
-    /// is not for, in the clear one that is to come by HTTPS.
-    pub(super) fn turns_away<L: Lines>(
+    /// What a request is answered before anything is decided. Over TLS: one for a host that the name asked for is
+    /// not for. In the clear: one of who issues certificates, and one that is to come by HTTPS.
+    pub(super) fn steps_in<L: Lines>(
         &self,
         head: &Head<'_, L>,
         host: Option<&Host<'_>>,
     ) -> Option<Reply> {
         match &self.secured {
             Some(secured) => (!secured.is_for(host)).then(|| Reason::Misdirected.into()),
-            None if !self.listener.spec.redirect_https => None,
-            None if self.client.is_secure(head.lines) => None,
-            None => Some(to_https(head, host, self.listener.https_port)),
+            None if !self.listener.steps_in => None,
+            None => self.answers_in_the_clear(head, host),
         }
+    }
+
+    fn answers_in_the_clear<L: Lines>(
+        &self,
+        head: &Head<'_, L>,
+        host: Option<&Host<'_>>,
+    ) -> Option<Reply> {
+        let proof = Challenges::may_concern(head.path).then(|| self.proof(head)).flatten();
+        if proof.is_some() {
+            return proof;
+        }
+        let redirects = self.listener.spec.redirect_https && !self.client.is_secure(head.lines);
+        redirects.then(|| to_https(head, host, self.listener.https_port))
+    }
+
+    /// What proves a name to who issues certificates (RFC 8555 section 8.3).
+    fn proof<L: Lines>(&self, head: &Head<'_, L>) -> Option<Reply> {
+        let is_asked = matches!(head.method, "GET" | "HEAD");
+        let published = &self.core.live.published;
+        let proof = published.read(|snapshot| snapshot.challenges.answer(head.path).cloned());
+        proof.filter(|_| is_asked).map(Reply::Proof)
     }
 
     /// Its own connections to a backend that wants a PROXY header of this version.
@@ -279,7 +299,8 @@ impl ClientConnection {
 
     /// Its listener has left or the process drains: the client should connect elsewhere.
     pub(super) fn is_leaving(&self) -> bool {
-        *self.stopped.borrow()
+        // It is told once, and nobody marks it as seen: cheaper than to look at the value.
+        self.stopped.has_changed().unwrap_or_else(|_| *self.stopped.borrow())
     }
 
     /// It turned out to speak HTTP/2.

@@ -55,9 +55,9 @@ impl Stalls {
         self.0.set(self.0.get().saturating_sub(1));
     }
 
-    /// What is to be read at once of a response.
-    pub(super) fn piece(&self) -> usize {
-        if self.0.get() > Self::MANY { 4 << 10 } else { 16 << 10 }
+    /// What is to be read at once of a response: `most`, unless many wait.
+    pub(super) fn piece(&self, most: usize) -> usize {
+        if self.0.get() > Self::MANY { most.min(4 << 10) } else { most }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Assignment {
     /// What fails here may be sent to the pool that rescues.
     pub(super) rescuable: bool,
     /// The sticky cookie that the client is given.
-    pub(super) issued: Option<Issued>,
+    pub(super) issued: Option<Box<Issued>>,
     /// What the backend must not see.
     pub(super) withheld: Option<Box<Withheld>>,
 }
@@ -71,9 +71,7 @@ pub(super) struct Query<'a, L> {
     pub(super) facts: &'a Facts,
     pub(super) host: Option<Host<'a>>,
     /// The user's address.
-    pub(super) client: IpAddr,
-    /// The user speaks https.
-    pub(super) secure: bool,
+    client: IpAddr,
     /// Milliseconds of the process's clock.
     pub(super) now: u64,
     /// What an earlier decision about the same request came to.
@@ -85,13 +83,14 @@ pub(super) struct Earlier<'a> {
     pub(super) last: &'a Rc<Upstream>,
     /// Slots of the backends that were tried.
     pub(super) tried: &'a [usize],
-    pub(super) issued: Option<Issued>,
+    pub(super) issued: Option<Box<Issued>>,
     /// It goes to the pool that rescues.
     pub(super) rescue: bool,
 }
 
 impl<'a, L: Lines> Query<'a, L> {
-    /// For the first decision about a request whose head was judged.
+    /// For the first decision about a request, whose head was judged.
+    #[inline]
     pub(super) fn new(
         connection: &'a ClientConnection,
         head: &'a Head<'a, L>,
@@ -100,8 +99,7 @@ impl<'a, L: Lines> Query<'a, L> {
         now: u64,
     ) -> Self {
         let client = connection.client.address(head.lines, &connection.listener.spec);
-        let secure = connection.client.is_secure(head.lines);
-        Self { connection, head, facts, host, client, secure, now, earlier: None }
+        Self { connection, head, facts, host, client, now, earlier: None }
     }
 }
 
@@ -230,7 +228,7 @@ struct Chosen<'a> {
     pool: usize,
     backend: &'a Arc<LiveBackend>,
     /// The sticky key that was made up for it.
-    issued: Option<Issued>,
+    issued: Option<Box<Issued>>,
 }
 
 impl<'a> Choice<'a> {
@@ -242,8 +240,22 @@ impl<'a> Choice<'a> {
         query: &Query<'_, L>,
         state: &mut ServiceState,
     ) -> Result<Option<Permit>, Refusal> {
+        match self.service.policy.limits.in_flight {
+            None => Ok(None),
+            Some(limit) => self.enter_below(limit, turn, view, query, state),
+        }
+    }
+
+    #[inline(never)]
+    fn enter_below<L: Lines>(
+        &self,
+        limit: u32,
+        turn: Turn,
+        view: &RequestView<'_, L>,
+        query: &Query<'_, L>,
+        state: &mut ServiceState,
+    ) -> Result<Option<Permit>, Refusal> {
         let limits = &self.service.policy.limits;
-        let Some(limit) = limits.in_flight else { return Ok(None) };
         let gate = &self.live.gate;
         let late = match turn {
             Turn::Granted(permit) | Turn::Again(Some(permit)) if permit.is_of(gate) => {
@@ -295,11 +307,24 @@ impl<'a> Choice<'a> {
         if let Some(backend) = self.backend(pool, tried, balance_key, state) {
             return Ok(Chosen { pool, backend, issued });
         }
+        self.make_do(pool, balance_key, issued, query.earlier.is_none(), state)
+    }
+
+    /// What becomes of a request for which `pool` has no backend.
+    #[inline(never)]
+    fn make_do(
+        &self,
+        pool: usize,
+        balance_key: u64,
+        issued: Option<Box<Issued>>,
+        first: bool,
+        state: &mut ServiceState,
+    ) -> Result<Chosen<'a>, Refusal> {
         let table = &self.service.pools[pool];
         // Somebody could, but for the limit.
         let is_full = !table.drained && is_available(table, &self.live.pools[pool]);
         let reason = if is_full { Reason::Overloaded } else { Reason::NoBackend };
-        if query.earlier.is_none()
+        if first
             && !is_full
             && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
         {
@@ -348,13 +373,13 @@ impl<'a> Choice<'a> {
         &self,
         view: &RequestView<'_, L>,
         query: &Query<'_, L>,
-    ) -> (Option<Key>, Option<Issued>) {
+    ) -> (Option<Key>, Option<Box<Issued>>) {
         let Some(sticky) = &self.service.sticky else { return (None, None) };
         if let Some(key) = sticky.key(view) {
             return (Some(key), None);
         }
         let earlier = query.earlier.as_ref().and_then(|earlier| earlier.issued.clone());
-        let issued = earlier.or_else(|| issue(self.core, sticky, query.secure));
+        let issued = earlier.or_else(|| issue(sticky, query));
         (issued.as_ref().map(|issued| issued.key), issued)
     }
 
@@ -392,13 +417,9 @@ impl<'a> Choice<'a> {
         match self.service.policy.unhealthy_pool {
             UnhealthyPool::Fail => undrained,
             UnhealthyPool::Redistribute => {
-                let pools = self.service.pools.iter().zip(&self.live.pools).enumerate();
-                pools
-                    .filter(|(index, (table, live))| {
-                        undrained.contains(*index) && is_available(table, live)
-                    })
-                    .map(|(index, _)| index)
-                    .collect()
+                let pools = self.service.pools.iter().zip(&self.live.pools);
+                let available = pools.map(|(table, live)| is_available(table, live));
+                PoolSet::of(available).and(undrained)
             }
         }
     }
@@ -474,11 +495,12 @@ fn is_available(table: &PoolTable, live: &PoolEntry) -> bool {
 }
 
 /// A cookie for a client that has none, if the service gives them.
-fn issue(core: &Core, sticky: &StickyTable, secure: bool) -> Option<Issued> {
+fn issue<L: Lines>(sticky: &StickyTable, query: &Query<'_, L>) -> Option<Box<Issued>> {
     let StickyKey::Cookie(name) = &sticky.key else { return None };
     if !sticky.issue {
         return None;
     }
+    let ClientConnection { core, client, .. } = query.connection;
     let id = core.random_id();
     let id = id.to_str().ok()?;
     let mut cookie = format!("{name}={id}; Path=/; HttpOnly; SameSite=Lax");
@@ -486,8 +508,9 @@ fn issue(core: &Core, sticky: &StickyTable, secure: bool) -> Option<Issued> {
         cookie.push_str(&format!("; Max-Age={}", max_age.as_secs()));
     }
     // A browser drops a Secure cookie that came over http, and the user would change versions.
-    if secure {
+    if client.is_secure(query.head.lines) {
         cookie.push_str("; Secure");
     }
-    Some(Issued { key: Key::of(id.as_bytes()), cookie: HeaderValue::from_str(&cookie).ok()? })
+    let cookie = HeaderValue::from_str(&cookie).ok()?;
+    Some(Box::new(Issued { key: Key::of(id.as_bytes()), cookie }))
 }

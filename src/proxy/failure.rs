@@ -6,6 +6,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::live::{Fault, Reason};
+use std::sync::Arc;
 
 /// Why a request gets no backend's answer.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Redirected {
 pub(super) enum Reply {
     Failure(Failure),
     Redirect(Redirected),
+    /// What proves a name to who issues certificates.
+    Proof(Arc<str>),
 }
 
 impl Reply {
@@ -54,6 +57,7 @@ impl Reply {
         match self {
             Self::Failure(failure) => failure.reason.status(),
             Self::Redirect(redirected) => redirected.code,
+            Self::Proof(_) => 200,
         }
     }
 
@@ -61,6 +65,7 @@ impl Reply {
         match self {
             Self::Failure(failure) => page(failure.reason),
             Self::Redirect(_) => String::new(),
+            Self::Proof(proof) => proof.to_string(),
         }
     }
 
@@ -70,6 +75,8 @@ impl Reply {
             Self::Redirect(redirected) => {
                 sink.line(b"location", redirected.location.as_bytes());
             }
+            // RFC 8555 section 8.3.
+            Self::Proof(_) => sink.line(b"content-type", b"application/octet-stream"),
         }
     }
 

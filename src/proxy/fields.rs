@@ -12,6 +12,7 @@ pub(super) enum Known {
     Connection,
     ContentLength,
     Cookie,
+    Date,
     Expect,
     Forwarded,
     /// What many backends cannot tell from the fields that the proxy adds (CGI turns `-` into `_`).
@@ -36,9 +37,13 @@ pub(super) enum Known {
 impl Known {
     /// Of a name in any case.
     pub(super) fn of(name: &[u8]) -> Self {
+        if name.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'x')) {
+            return Self::of_x(name);
+        }
         match name.len() {
             2 if is(name, b"te") => Self::Te,
             4 if is(name, b"host") => Self::Host,
+            4 if is(name, b"date") => Self::Date,
             6 if is(name, b"cookie") => Self::Cookie,
             6 if is(name, b"expect") => Self::Expect,
             7 if is(name, b"upgrade") => Self::Upgrade,
@@ -46,20 +51,28 @@ impl Known {
             9 if is(name, b"forwarded") => Self::Forwarded,
             10 if is(name, b"connection") => Self::Connection,
             10 if is(name, b"keep-alive") => Self::KeepAlive,
-            12 if is(name, b"x-request-id") => Self::XRequestId,
-            12 if is_alias(name, b"x-request-id") => Self::ForwardedAlias,
             13 if is(name, b"authorization") => Self::Authorization,
             14 if is(name, b"content-length") => Self::ContentLength,
             14 if is(name, b"http2-settings") => Self::Http2Settings,
+            16 if is(name, b"proxy-connection") => Self::ProxyConnection,
+            17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
+            19 if is(name, b"proxy-authorization") => Self::Authorization,
+            _ => Self::Other,
+        }
+    }
+
+    /// Of a name that begins with `x`.
+    #[inline(never)]
+    fn of_x(name: &[u8]) -> Self {
+        match name.len() {
+            12 if is(name, b"x-request-id") => Self::XRequestId,
+            12 if is_alias(name, b"x-request-id") => Self::ForwardedAlias,
             15 if is(name, b"x-forwarded-for") => Self::XForwardedFor,
             15 if is_alias(name, b"x-forwarded-for") => Self::ForwardedAlias,
             16 if is(name, b"x-forwarded-host") => Self::XForwardedHost,
             16 if is_alias(name, b"x-forwarded-host") => Self::ForwardedAlias,
-            16 if is(name, b"proxy-connection") => Self::ProxyConnection,
-            17 if is(name, b"transfer-encoding") => Self::TransferEncoding,
             17 if is(name, b"x-forwarded-proto") => Self::XForwardedProto,
             17 if is_alias(name, b"x-forwarded-proto") => Self::ForwardedAlias,
-            19 if is(name, b"proxy-authorization") => Self::Authorization,
             23 if is(name, b"x-forwarded-client-cert") => Self::XForwardedClientCert,
             _ if begins_as_forwarded(name) => match name.contains(&b'_') {
                 true => Self::ForwardedAlias,
@@ -71,7 +84,7 @@ impl Known {
 
     /// May stand behind a body (RFC 9110 section 6.5.1): nothing that frames, routes or says who asks.
     pub(super) fn may_trail(self) -> bool {
-        self == Self::Other
+        matches!(self, Self::Other | Self::Date)
     }
 }
 
@@ -106,9 +119,7 @@ fn is_alias(name: &[u8], known: &[u8]) -> bool {
 /// The same for the beginning that the fields have in common by which proxies tell of clients.
 fn begins_as_forwarded(name: &[u8]) -> bool {
     const START: &[u8] = b"x-forwarded-";
-    // Most names are told apart by their first byte.
-    name.first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'x'))
-        && name.get(..START.len()).is_some_and(|start| is_alias(start, START))
+    name.get(..START.len()).is_some_and(|start| is_alias(start, START))
 }
 
 /// The lines of a header section, wherever an engine keeps them.
@@ -159,10 +170,11 @@ pub(super) fn is_named(lines: &impl Lines, name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const NAMES: [(&str, Known); 20] = [
+    const NAMES: [(&str, Known); 21] = [
         ("te", Known::Te),
         ("host", Known::Host),
         ("cookie", Known::Cookie),
+        ("date", Known::Date),
         ("expect", Known::Expect),
         ("upgrade", Known::Upgrade),
         ("trailer", Known::Trailer),

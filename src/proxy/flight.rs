@@ -251,11 +251,16 @@ impl Flight {
         if let Some(reason) = self.verdict.get() {
             return Poll::Ready(reason);
         }
+        self.register(cx);
+        Poll::Pending
+    }
+
+    /// The task that a verdict wakes.
+    pub(super) fn register(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
-        Poll::Pending
     }
 
     fn end(&self) {

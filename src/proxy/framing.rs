@@ -117,12 +117,13 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 20 {
         return None;
     }
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
-    // So many always fit.
-    let (most, last) = digits.split_at(digits.len().min(19));
-    let number = most.iter().try_fold(0, |number, byte| Some(number * 10 + digit(byte)?))?;
-    match last {
-        [] => Some(number),
-        [last, ..] => number.checked_mul(10)?.checked_add(digit(last)?),
+    let mut number = 0_u64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(digit.into())?;
     }
+    Some(number)
 }

@@ -100,7 +100,7 @@ impl Facts {
                 }
                 Known::XRequestId => facts.has_request_id = true,
                 Known::Cookie => facts.cookies += 1,
-                Known::Authorization | Known::Trailer | Known::Other => {}
+                Known::Authorization | Known::Date | Known::Trailer | Known::Other => {}
                 Known::Forwarded
                 | Known::ForwardedAlias
                 | Known::Http2Settings

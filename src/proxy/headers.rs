@@ -197,8 +197,13 @@ pub(super) fn to_backend<L: Lines>(
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             _ if facts.names_fields && is_named(head.lines, name) => {}
-            Known::Other | Known::Authorization | Known::Cookie if added.changes.remove(name) => {}
-            Known::Other | Known::Authorization | Known::XRequestId | Known::Trailer => pass(),
+            Known::Other | Known::Authorization | Known::Cookie | Known::Date
+                if added.changes.remove(name) => {}
+            Known::Other
+            | Known::Authorization
+            | Known::Date
+            | Known::XRequestId
+            | Known::Trailer => pass(),
             Known::Cookie if added.changes.cookies().is_some() => {}
             Known::Cookie if facts.cookies < 2 || head.version < Version::Http2 => pass(),
             Known::Expect if facts.expects_continue => pass(),

@@ -13,14 +13,10 @@ use super::{
     upstream::Upstream,
 };
 use crate::live::{Fault, Permit, Reason};
-use std::{net::IpAddr, rc::Rc};
+use std::rc::Rc;
 
 /// The attempts to get a request answered.
 pub(super) struct Tries {
-    /// Of the user.
-    pub(super) address: IpAddr,
-    /// The user speaks https.
-    pub(super) secure: bool,
     /// Sending the request again does no harm (RFC 9110 section 9.2.2).
     pub(super) idempotent: bool,
     /// Slots of the backends that failed.
@@ -65,11 +61,10 @@ pub(super) fn is_idempotent(method: &str) -> bool {
 }
 
 impl Tries {
-    pub(super) fn new<L>(query: &Query<'_, L>) -> Self {
+    #[inline]
+    pub(super) fn new(method: &str) -> Self {
         Self {
-            address: query.client,
-            secure: query.secure,
-            idempotent: is_idempotent(query.head.method),
+            idempotent: is_idempotent(method),
             tried: Vec::new(),
             tries: 1,
             replayed: false,
@@ -157,7 +152,7 @@ impl Tries {
         Err(failure)
     }
 
-    fn earlier<'a>(&'a self, failed: &'a Rc<Upstream>, issued: Option<Issued>) -> Earlier<'a> {
+    fn earlier<'a>(&'a self, failed: &'a Rc<Upstream>, issued: Option<Box<Issued>>) -> Earlier<'a> {
         Earlier { last: failed, tried: &self.tried, issued, rescue: self.rescued }
     }
 
@@ -170,17 +165,11 @@ impl Tries {
         earlier: Earlier<'_>,
         permit: Option<Permit>,
     ) -> Option<Next> {
-        let query = Query {
-            connection,
-            head,
-            facts,
-            // It was good before.
-            host: head::host(head).ok()?,
-            client: self.address,
-            secure: self.secure,
-            now: connection.core.now_millis(),
-            earlier: Some(earlier),
-        };
+        // It was good before.
+        let host = head::host(head).ok()?;
+        let now = connection.core.now_millis();
+        let mut query = Query::new(connection, head, facts, host, now);
+        query.earlier = Some(earlier);
         decide(&query, Turn::Again(permit)).ok().map(Next::Elsewhere)
     }
 }

@@ -1,6 +1,6 @@
 //! One core's connections to one backend.
 
-use super::{core::Core, flight::Flight, http1, http2::Sessions, hyper};
+use super::{core::Core, flight::Flight, http1::Conn, http2::Sessions};
 use crate::{
     live::{LiveBackend, Moment, Reason},
     net::{self, DialError, Stream},
@@ -21,12 +21,12 @@ use tokio::sync::Semaphore;
 /// Idle connections that a core keeps to one backend.
 const MAX_IDLE: usize = 1024;
 
+/// Idle connections closer than this to the end that the backend announced are not used any more.
+const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(500);
+
 /// Connections that a core opens to one backend at a time. Many more at once would find its queue full, and the
 /// backend would look as if nobody were there.
 const MOST_DIALLING: usize = 64;
-
-/// Idle connections closer than this to the end that the backend announced are not used any more.
-const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(500);
 
 pub(super) struct Upstream {
     pub(super) backend: Arc<LiveBackend>,
@@ -36,30 +36,24 @@ pub(super) struct Upstream {
     pub(super) authority: Box<str>,
     /// What connections begin with.
     first: Box<[u8]>,
-    pub(super) native: Idle<http1::Conn>,
-    pub(super) hyper: Idle<hyper::Conn>,
+    pub(super) http1: Idle,
     pub(super) http2: Sessions,
     /// Places to open another connection.
     dials: Semaphore,
 }
 
 /// Connections that wait for the next request, the most recently used last.
-pub(super) struct Idle<C>(RefCell<Vec<Waiting<C>>>);
+#[derive(Default)]
+pub(super) struct Idle(RefCell<Vec<Waiting>>);
 
-struct Waiting<C> {
-    conn: C,
+struct Waiting {
+    conn: Conn,
     until: Moment,
 }
 
-impl<C> Default for Idle<C> {
-    fn default() -> Self {
-        Self(RefCell::default())
-    }
-}
-
-impl<C> Idle<C> {
+impl Idle {
     /// The next one that has not waited for too long, `now`.
-    pub(super) fn pop(&self, now: Moment) -> Option<C> {
+    pub(super) fn pop(&self, now: Moment) -> Option<Conn> {
         let mut waiting = self.0.borrow_mut();
         let last = waiting.pop()?;
         if last.until > now {
@@ -69,8 +63,9 @@ impl<C> Idle<C> {
         Some(waiting.pop()?.conn)
     }
 
-    fn tidy(&self, now: Moment, mut is_open: impl FnMut(&mut C) -> bool) {
-        self.0.borrow_mut().retain_mut(|waiting| waiting.until > now && is_open(&mut waiting.conn));
+    fn tidy(&self, now: Moment, epoch: u32) {
+        let is_good = |waiting: &mut Waiting| waiting.until > now && waiting.conn.is_fit(epoch);
+        self.0.borrow_mut().retain_mut(is_good);
     }
 }
 
@@ -84,26 +79,19 @@ impl Upstream {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
         let authority = backend.address.authority().into();
-        let (native, hyper, http2) = Default::default();
+        let (http1, http2) = Default::default();
         let dials = Semaphore::new(MOST_DIALLING);
-        Rc::new(Self { backend, version, authority, first, native, hyper, http2, dials })
+        Rc::new(Self { backend, version, authority, first, http1, http2, dials })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
-    /// `announced` so.
-    pub(super) fn park<C>(
-        &self,
-        place: &Idle<C>,
-        conn: C,
-        now: Moment,
-        idle: Duration,
-        announced: Option<Duration>,
-    ) {
-        let idle = match announced {
+    /// announced so.
+    pub(super) fn park(&self, conn: Conn, now: Moment, idle: Duration) {
+        let idle = match conn.announced {
             Some(announced) => idle.min(announced.saturating_sub(KEEP_ALIVE_MARGIN)),
             None => idle,
         };
-        let mut waiting = place.0.borrow_mut();
+        let mut waiting = self.http1.0.borrow_mut();
         if !idle.is_zero() && !self.backend.is_closing() && waiting.len() < MAX_IDLE {
             waiting.push(Waiting { conn, until: now + idle });
         }
@@ -112,13 +100,11 @@ impl Upstream {
     /// Closes what has idled for too long, or everything once the backend has left.
     pub(super) fn tidy(&self, now: Moment) {
         if self.backend.is_closing() {
-            self.native.0.borrow_mut().clear();
-            self.hyper.0.borrow_mut().clear();
+            self.http1.0.borrow_mut().clear();
             self.http2.close();
         } else {
             let epoch = self.backend.tls_epoch();
-            self.native.tidy(now, |conn| conn.is_fit(epoch));
-            self.hyper.tidy(now, |conn| conn.is_fit(epoch));
+            self.http1.tidy(now, epoch);
             self.http2.tidy(now, epoch);
         }
     }

@@ -135,6 +135,24 @@ impl Frames {
     }
 }
 
+/// The follower of one direction, for `tests/fuzz`.
+#[cfg(fuzzing)]
+#[derive(Default)]
+pub struct Follower(Frames);
+
+#[cfg(fuzzing)]
+impl Follower {
+    /// See `Frames::follow`.
+    pub fn follow(&mut self, bytes: &[u8], stop: bool) -> usize {
+        self.0.follow(bytes, stop)
+    }
+
+    /// Whether it is between two frames, has closed, makes no sense.
+    pub fn stands(&self) -> [bool; 3] {
+        [self.0.is_between(), self.0.has_closed(), self.0.is_nonsense()]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

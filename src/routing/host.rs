@@ -19,10 +19,16 @@ impl<'a> Host<'a> {
         if text.first() == Some(&b'[') {
             return Self::bracketed(text).map(Some);
         }
-        let class = |byte: &u8| CLASSES[usize::from(*byte)];
-        let end = text.iter().position(|byte| class(byte) == 0).unwrap_or(text.len());
+        let (mut end, mut seen) = (0, 0);
+        for byte in text {
+            let class = CLASSES[usize::from(*byte)];
+            if class == 0 {
+                break;
+            }
+            end += 1;
+            seen |= class;
+        }
         let (name, port) = text.split_at(end);
-        let seen = name.iter().fold(0, |seen, byte| seen | class(byte));
         if !is_port(port)
             || (name.is_empty() && !port.is_empty())
             || (seen & ENCODED != 0 && !is_well_encoded(name))

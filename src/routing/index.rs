@@ -26,7 +26,9 @@ impl Index {
         for (number, route) in routes.iter().enumerate() {
             let matches = &route.matches;
             if matches.hosts.is_empty() {
-                index.any.insert(Entry::new(Rank::new(matches, None, number), number), routes);
+                index
+                    .any
+                    .insert(Entry::new(Rank::new(matches, None, number), number, matches), routes);
             }
             for host in &matches.hosts {
                 let paths = match host {
@@ -35,7 +37,10 @@ impl Index {
                         index.suffix.entry(name.clone().into()).or_default()
                     }
                 };
-                paths.insert(Entry::new(Rank::new(matches, Some(host), number), number), routes);
+                paths.insert(
+                    Entry::new(Rank::new(matches, Some(host), number), number, matches),
+                    routes,
+                );
             }
         }
         let hosts = index.exact.values_mut().chain(index.suffix.values_mut());

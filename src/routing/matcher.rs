@@ -67,6 +67,12 @@ pub(super) fn holds<F: Fields + ?Sized>(matches: &Match, view: &RequestView<'_, 
         && rest_holds(matches, view)
 }
 
+/// There is more to hold than host and path.
+pub(super) fn has_rest(matches: &Match) -> bool {
+    let Match { hosts: _, path: _, methods, headers, cookies, query } = matches;
+    !(methods.is_empty() && headers.is_empty() && cookies.is_empty() && query.is_empty())
+}
+
 /// Whether all holds but host and path, which the table has looked up.
 pub(super) fn rest_holds<F: Fields + ?Sized>(matches: &Match, view: &RequestView<'_, F>) -> bool {
     (matches.methods.is_empty() || matches.methods.iter().any(|method| &**method == view.method))

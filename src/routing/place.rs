@@ -2,7 +2,7 @@
 
 use super::{
     CompiledRoute, Fields, RequestView,
-    matcher::{Rank, rest_holds},
+    matcher::{Rank, has_rest, rest_holds},
 };
 use crate::spec::{FieldMatch, Match, Name, ValueMatch};
 use std::{cmp::Reverse, collections::HashMap, sync::Arc};
@@ -13,11 +13,14 @@ pub(super) struct Entry {
     rank: Rank,
     /// The number of the route.
     pub(super) route: usize,
+    /// There is no other condition than host and path.
+    is_free: bool,
 }
 
 impl Entry {
-    pub(super) fn new(rank: Rank, route: usize) -> Self {
-        Self { rank, route }
+    /// Of a route with these `matches`.
+    pub(super) fn new(rank: Rank, route: usize, matches: &Match) -> Self {
+        Self { rank, route, is_free: !has_rest(matches) }
     }
 
     pub(super) fn rank(this: &&Self) -> Rank {
@@ -71,6 +74,12 @@ impl Place {
         routes: &[CompiledRoute],
         view: &RequestView<'_, F>,
     ) -> Option<&Entry> {
+        if self.by_value.is_empty()
+            && let Some(first) = self.plain.first()
+            && first.is_free
+        {
+            return Some(first);
+        }
         let mut best = None;
         for known in &self.by_value {
             known.for_each(view, |entries| best = better(entries, best, routes, view));
@@ -112,7 +121,7 @@ fn better<'a, F: Fields + ?Sized>(
     entries
         .iter()
         .take_while(|entry| best.is_none_or(|best| entry.rank > best.rank))
-        .find(|entry| rest_holds(&routes[entry.route].matches, view))
+        .find(|entry| entry.is_free || rest_holds(&routes[entry.route].matches, view))
         .or(best)
 }
 

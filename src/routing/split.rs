@@ -30,6 +30,23 @@ impl PoolSet {
     }
 }
 
+impl PoolSet {
+    /// Of all pools in order, those that are true.
+    pub fn of(pools: impl Iterator<Item = bool>) -> Self {
+        let (mut set, mut bit) = (0, 1_u64);
+        for is_in in pools {
+            set |= if is_in { bit } else { 0 };
+            bit <<= 1;
+        }
+        Self(set)
+    }
+
+    /// Those that are in the other too.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+}
+
 impl FromIterator<usize> for PoolSet {
     fn from_iter<I: IntoIterator<Item = usize>>(pools: I) -> Self {
         let mut set = Self::EMPTY;

@@ -3,6 +3,7 @@
 //!
 //! Plain data: no clock, no dice, no I/O.
 
+mod acme;
 mod address;
 mod buckets;
 mod certificate;
@@ -12,6 +13,7 @@ mod route;
 mod service;
 mod tls;
 
+pub use acme::{Acme, AcmeChallenge};
 pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
 pub use certificate::{
@@ -49,6 +51,8 @@ pub struct Spec {
     /// How long `/readyz` waits for a proven backend in every pool with traffic.
     pub startup_wait: Duration,
     pub listeners: Vec<Listener>,
+    /// `None`: certificates come from files alone.
+    pub acme: Option<Acme>,
     pub admin: Admin,
     /// How long the series of a pool that has left stay visible.
     pub metrics_linger: Duration,
@@ -66,6 +70,7 @@ impl Default for Spec {
             shutdown: Shutdown::default(),
             startup_wait: Duration::from_secs(10),
             listeners: Vec::new(),
+            acme: None,
             admin: Admin::default(),
             metrics_linger: Duration::from_secs(60),
             services: IndexMap::new(),

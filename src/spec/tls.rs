@@ -3,8 +3,11 @@ use super::{Authority, Certificate, Name, Spec};
 /// How a listener speaks TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// At least one; the first is shown to clients that ask for no name, or for one that none has.
+    /// From files; at least one without `acme`. The first is shown to clients that ask for no name, or for one
+    /// that none has.
     pub certificates: Vec<Certificate>,
+    /// Those that are ordered are shown too, after these.
+    pub acme: bool,
     /// `None`: clients are not asked for a certificate.
     pub client_auth: Option<ClientAuth>,
     pub min_version: TlsVersion,
@@ -16,6 +19,7 @@ impl ListenerTls {
     pub fn new(certificates: Vec<Certificate>) -> Self {
         Self {
             certificates,
+            acme: false,
             client_auth: None,
             min_version: TlsVersion::default(),
             resumption: true,
@@ -113,6 +117,7 @@ impl Spec {
             certificates.extend(&tls.identity);
             authorities.extend(&tls.ca);
         }
+        authorities.extend(self.acme.iter().filter_map(|acme| acme.ca.as_ref()));
         (certificates, authorities)
     }
 
@@ -128,6 +133,7 @@ impl Spec {
         let of_clients =
             listeners.filter_map(|it| Some(&mut it.tls.as_mut()?.client_auth.as_mut()?.ca));
         let pools = self.services.values_mut().flat_map(|service| service.pools.values_mut());
-        of_clients.chain(pools.filter_map(|pool| pool.tls.as_mut()?.ca.as_mut()))
+        let of_acme = self.acme.as_mut().and_then(|acme| acme.ca.as_mut());
+        of_clients.chain(pools.filter_map(|pool| pool.tls.as_mut()?.ca.as_mut())).chain(of_acme)
     }
 }

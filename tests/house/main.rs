@@ -29,6 +29,7 @@ const ROOMS: &[Room] = &[
         may_name: &["spec", "routing", "rollout", "live", "net"],
         forbidden: &[],
     },
+    Room { name: "acme", may_name: &["spec", "live", "net", "control"], forbidden: &[] },
     Room {
         name: "admin",
         may_name: &["spec", "routing", "rollout", "live", "config", "control"],
@@ -36,7 +37,9 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "process",
-        may_name: &["spec", "routing", "rollout", "live", "net", "config", "proxy", "control"],
+        may_name: &[
+            "spec", "routing", "rollout", "live", "net", "config", "proxy", "control", "acme",
+        ],
         forbidden: &[],
     },
     Room { name: "cli", may_name: EVERYTHING, forbidden: &[] },

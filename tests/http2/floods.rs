@@ -195,8 +195,8 @@ async fn large_heads_that_wait_are_limited() {
     assert_eq!((refused(&peer), peer.goaway), (12, None));
 }
 
-#[tokio::test]
-async fn windows_that_are_never_opened_cost_no_more_than_a_timeout() {
+/// A client that opens no window, and a proxy that soon loses patience with it.
+async fn unread() -> (Backend, Proxy, Peer) {
     let backend = backend().await;
     let proxy = proxy(&backend, |spec| {
         spec.services["shop"].timeouts.body = Duration::from_millis(300);
@@ -204,6 +204,12 @@ async fn windows_that_are_never_opened_cost_no_more_than_a_timeout() {
     .await;
     let mut peer = Peer::connect(proxy.address).await;
     peer.reads_on = false;
+    (backend, proxy, peer)
+}
+
+#[tokio::test]
+async fn windows_that_are_never_opened_cost_no_more_than_a_timeout() {
+    let (_backend, proxy, mut peer) = unread().await;
     peer.send(settings(&[(4, 0)])).await;
     for n in 0..20 {
         peer.send(ask(2 * n + 1, Block::get("/large"))).await;
@@ -222,13 +228,7 @@ async fn windows_that_are_never_opened_cost_no_more_than_a_timeout() {
 /// One byte of a window at a time is no progress worth a backend.
 #[tokio::test]
 async fn windows_that_drip_are_given_up() {
-    let backend = backend().await;
-    let proxy = proxy(&backend, |spec| {
-        spec.services["shop"].timeouts.body = Duration::from_millis(300);
-    })
-    .await;
-    let mut peer = Peer::connect(proxy.address).await;
-    peer.reads_on = false;
+    let (_backend, proxy, mut peer) = unread().await;
     peer.send([settings(&[(4, 0)]), ask(1, Block::get("/large"))].concat()).await;
     let mut seen = 0;
     loop {

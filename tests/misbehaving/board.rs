@@ -1,8 +1,11 @@
 //! What both sides of a case know of each other, so that they can wait for conditions.
 
 use super::message::Asked;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::watch;
+
+/// When nothing has been taken for so long, nothing is.
+const STUCK: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -44,6 +47,16 @@ impl Board {
         self.change(|state| {
             state.marks.insert(mark);
         });
+    }
+
+    /// Waits until no more is taken of what is poured.
+    pub async fn stuck(&self) {
+        let poured = || self.look(|state| state.poured);
+        let mut before = 0;
+        while before == 0 || before != poured() {
+            before = poured();
+            tokio::time::sleep(STUCK).await;
+        }
     }
 
     pub async fn until(&self, condition: impl FnMut(&State) -> bool) {

@@ -237,6 +237,24 @@ pub enum Listening {
     Full,
 }
 
+/// By which way the client's requests come to the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Native,
+    Hyper,
+    /// The client speaks HTTP/2.
+    Http2,
+}
+
+impl Lane {
+    pub fn engine(self) -> Engine {
+        match self {
+            Self::Native | Self::Http2 => Engine::Native,
+            Self::Hyper => Engine::Hyper,
+        }
+    }
+}
+
 type Tune = Arc<dyn Fn(&mut Service) + Send + Sync>;
 
 #[derive(Clone)]
@@ -260,6 +278,8 @@ pub struct Case {
     pub poured_at_most: u64,
     tune: Vec<Tune>,
     hyper: Option<(&'static str, Box<Case>)>,
+    /// Why it cannot be played for clients of HTTP/2, where that is not seen in what they say.
+    of_http1: Option<&'static str>,
 }
 
 pub const GET: &str = "GET /case HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -286,6 +306,7 @@ pub fn case(name: impl Into<String>, why: &'static str) -> Case {
         poured_at_most: u64::MAX,
         tune: Vec::new(),
         hyper: None,
+        of_http1: None,
     }
 }
 
@@ -408,18 +429,87 @@ impl Case {
         self.tuned(|service| service.timeouts.body = SHORT)
     }
 
-    /// Where the hyper engine does otherwise, what it does and why. Comes last.
+    /// Where the hyper engine does otherwise, what it does and why, beyond that it passes on no informational
+    /// response. Comes last.
     pub fn on_hyper(mut self, why: &'static str, change: impl FnOnce(Self) -> Self) -> Self {
         self.hyper = Some((why, Box::new(change(self.clone()))));
         self
     }
 
-    /// As this engine must play it.
-    pub fn on(self, engine: Engine) -> Self {
-        match (engine, self.hyper) {
-            (Engine::Hyper, Some((_, changed))) => *changed,
-            (_, _) => Self { hyper: None, ..self },
+    /// It cannot be played for clients of HTTP/2.
+    pub fn not_for_http2(self, why: &'static str) -> Self {
+        Self { of_http1: Some(why), ..self }
+    }
+
+    /// As it must be played by this way, if it can be.
+    pub fn on(mut self, lane: Lane) -> Option<Self> {
+        match (lane, self.hyper.take()) {
+            (Lane::Hyper, Some((_, changed))) => Some(*changed),
+            (Lane::Hyper, None) => Some(self.without_interims().may_lose_a_head()),
+            (Lane::Native, _) => Some(self),
+            (Lane::Http2, _) => self.can_be_http2().then(|| self.of_streams().may_lose_a_head()),
         }
+    }
+
+    fn replies(&mut self) -> impl Iterator<Item = &mut Reply> {
+        let replies = self.client.iter_mut().filter_map(|step| match step {
+            Step::Get(replies) => Some(replies),
+            _ => None,
+        });
+        replies.flatten()
+    }
+
+    fn without_interims(mut self) -> Self {
+        for script in &mut self.backend {
+            script.retain(|step| !matches!(step, Step::ClientHasInterims(_)));
+        }
+        for reply in self.replies() {
+            reply.interims.clear();
+            reply.has.retain(|line| !line.starts_with("early"));
+        }
+        self
+    }
+
+    /// HTTP/1.0, upgrades and pipelining are of HTTP/1 alone, and so are the bytes of a tunnel.
+    fn can_be_http2(&self) -> bool {
+        let is_of_http1 = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            text.contains(" HTTP/1.0\r\n")
+                || text.contains("\r\nupgrade: ")
+                || text.matches(" HTTP/1.1\r\n").count() > 1
+        };
+        self.of_http1.is_none()
+            && self.client.iter().all(|step| match step {
+                Step::Say(bytes) => !is_of_http1(bytes),
+                Step::Hear(_) | Step::HearEnd | Step::HalfClose => false,
+                _ => true,
+            })
+    }
+
+    /// A library that cuts what it has not written yet writes nothing of it.
+    fn may_lose_a_head(mut self) -> Self {
+        for step in &mut self.client {
+            if let Step::Get(replies) = step
+                && replies.len() > 1
+                && replies.iter().any(|reply| reply.end == End::Cut)
+            {
+                replies.push(nothing());
+            }
+        }
+        self
+    }
+
+    /// A stream ends alone: what becomes of the connection is another matter.
+    fn of_streams(mut self) -> Self {
+        for reply in self.replies() {
+            reply.has.retain(|line| !line.starts_with("transfer-encoding"));
+            reply.end = match reply.end {
+                End::Kept | End::Closed | End::Whole => End::Whole,
+                End::Cut | End::Reset => End::Cut,
+                End::Tunnel => End::Tunnel,
+            };
+        }
+        self
     }
 
     /// For the case itself; what comes after it has time again.

@@ -52,13 +52,14 @@ fn in_a_small_upload() -> Vec<Case> {
             .with_body("hello")
             .keeps(),
         case("early: an answer without a length", EARLY)
-            .backend([Head, say("HTTP/1.1 200 OK\r\n\r\nok"), ClientHas(2), Close])
+            .backend([Head, hear("hel"), say("HTTP/1.1 200 OK\r\n\r\nok"), ClientHas(2), Close])
             .sends(UPLOAD)
             .gets(reply(200, "ok").whole())
             .leaves(),
         case("early: an answer that is cut", "an honest abort")
             .backend([
                 Head,
+                hear("hel"),
                 say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nok"),
                 ClientHas(2),
                 Close,

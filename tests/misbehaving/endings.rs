@@ -1,7 +1,7 @@
 //! Messages that end too early: at every place where one may think that it has ended.
 
 use super::case::*;
-use crossfade::live::Reason::{BadResponse, ConnectFailed, UpstreamReset};
+use crossfade::live::Reason::{ConnectFailed, UpstreamReset};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -95,11 +95,7 @@ fn in_the_head() -> Vec<Case> {
                     .gets(error(UpstreamReset))
                     .fails(UpstreamReset)
             };
-            let reset = cut("reset", Reset)
-                .on_hyper("an error of the socket is any error", |case| {
-                    case.gets_instead(bad_response()).fails(BadResponse)
-                });
-            [cut("close", Close), reset]
+            [cut("close", Close), cut("reset", Reset)]
         })
         .collect()
 }
@@ -110,14 +106,9 @@ fn cut(place: &str, why: &'static str, bytes: &str, body: &str) -> [Case; 4] {
         case(format!("end: {how} {place}"), why).backend(steps).fails(UpstreamReset)
     };
     let honest = || vec![reply(200, body).cut(), error(UpstreamReset)];
-    let lossy = |case: Case| {
-        case.on_hyper("what it has not written yet may be lost", |case| {
-            case.gets_instead([honest(), vec![nothing()]].concat())
-        })
-    };
     [
-        lossy(cut("close at once", &[Ask, say(bytes), Close]).gets(honest())),
-        lossy(cut("reset at once", &[Ask, say(bytes), Reset]).gets(honest())),
+        cut("close at once", &[Ask, say(bytes), Close]).gets(honest()),
+        cut("reset at once", &[Ask, say(bytes), Reset]).gets(honest()),
         cut("close", &[Ask, say(bytes), ClientHas(body.len()), Close]).gets(reply(200, body).cut()),
         cut("reset", &[Ask, say(bytes), ClientHas(body.len()), Reset]).gets(reply(200, body).cut()),
     ]

@@ -1,23 +1,16 @@
 //! Responses before the response (RFC 9110 section 15.2).
 
 use super::case::*;
-use crossfade::live::Reason::{BadResponse, ResponseTimeout, UpstreamReset};
+use crossfade::live::Reason::{BadResponse, UpstreamReset};
 
 const PASSED: &str = "RFC 9110 section 15.2: a proxy passes on what it did not ask for itself";
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
 
-/// hyper's client drops them.
-fn dropped(case: Case) -> Case {
-    case.on_hyper("hyper's server cannot pass them on", |case| case.gets_instead(reply(200, "ok")))
-}
-
 fn interims(name: &str, why: &'static str, before: impl AsRef<str>, seen: &[u16]) -> Case {
-    dropped(
-        case(format!("1xx: {name}"), why)
-            .answers(format!("{}{OK}", before.as_ref()))
-            .gets(reply(200, "ok").after(seen))
-            .keeps(),
-    )
+    case(format!("1xx: {name}"), why)
+        .answers(format!("{}{OK}", before.as_ref()))
+        .gets(reply(200, "ok").after(seen))
+        .keeps()
 }
 
 pub fn cases() -> Vec<Case> {
@@ -52,24 +45,15 @@ fn passed_on() -> Vec<Case> {
             "HTTP/1.1 103 X\r\ncontent-length: 5\r\n\r\n",
             &[103],
         ),
-        dropped(
-            case("1xx: on its own", PASSED)
+        case("1xx: on its own", PASSED)
                 .backend([Ask, say(HINTS), ClientHasInterims(1), say(OK)])
                 .gets(reply(200, "ok").after([103]))
                 .keeps(),
-        )
-        .on_hyper("hyper's server cannot pass them on", |mut case| {
-            case.backend = vec![vec![Ask, say(HINTS), say(OK)]];
-            case.gets_instead(reply(200, "ok"))
-        }),
-        dropped(
-            case("1xx: byte by byte", PASSED)
+        case("1xx: byte by byte", PASSED)
                 .backend([Ask, bytewise(format!("{HINTS}{OK}"))])
                 .gets(reply(200, "ok").after([103]))
                 .keeps(),
-        ),
-        dropped(
-            case("1xx: with their fields", "RFC 9110 section 7.6.1: all but those of the hop")
+        case("1xx: with their fields", "RFC 9110 section 7.6.1: all but those of the hop")
                 .answers(format!(
                     "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n{OK}"
                 ))
@@ -82,7 +66,6 @@ fn passed_on() -> Vec<Case> {
                         .lacks("link"),
                 )
                 .keeps(),
-        ),
         interims(
             "with a coding",
             "RFC 9112 section 6.1: none in 1xx; rule 1: it ends with its head",
@@ -99,24 +82,17 @@ fn passed_on() -> Vec<Case> {
                 say("k"),
             ])
             .gets(reply(200, "ok").after([103]))
-            .keeps()
-            .on_hyper("hyper's server cannot pass them on", |mut case| {
-                case.backend[0].remove(2);
-                case.gets_instead(reply(200, "ok"))
-            }),
+            .keeps(),
         case("1xx: towards HTTP/1.0", "RFC 9110 section 15.2: no 1xx to an HTTP/1.0 client")
             .answers(format!("{HINTS}{OK}"))
             .sends("GET /case HTTP/1.0\r\nhost: a\r\n\r\n")
             .gets(reply(200, "ok").closed())
             .keeps(),
-        dropped(
-            case("1xx: to HEAD", PASSED)
+        case("1xx: to HEAD", PASSED)
                 .answers(format!("{HINTS}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"))
                 .sends(HEAD)
                 .gets(reply(200, "").after([103]))
                 .keeps(),
-        )
-        .on_hyper("hyper's server cannot pass them on", |case| case.gets_instead(reply(200, ""))),
         case("1xx: after the response", "bytes beyond the message")
             .answers(format!("{OK}{HINTS}"))
             .gets(reply(200, "ok"))
@@ -133,32 +109,24 @@ fn too_many() -> Vec<Case> {
     let bounded = "1xx are bounded in number and bytes";
     let big = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "a".repeat(8 << 10));
     let endless = HINTS.repeat(100_000);
-    let lax = |case: Case| {
-        case.on_hyper("they are dropped, and so not bounded", |case| {
-            case.gets_instead(reply(200, "ok")).keeps().succeeds()
-        })
-    };
     vec![
         interims("16", bounded, HINTS.repeat(16), &[103; 16]),
-        lax(case("1xx: 17", bounded)
+        case("1xx: 17", bounded)
             .answers(format!("{}{OK}", HINTS.repeat(17)))
             .gets(refused_after(&[103; 16]))
             .leaves()
-            .fails(BadResponse)),
-        lax(case("1xx: 10 of 8 KiB", bounded)
+            .fails(BadResponse),
+        case("1xx: 10 of 8 KiB", bounded)
             .answers(format!("{}{OK}", big.repeat(10)))
             .gets(refused_after(&[103; 7]))
             .leaves()
-            .fails(BadResponse)),
+            .fails(BadResponse),
         case("1xx: without end", bounded)
             .backend([Ask, say(endless), Gone])
             .answered_soon()
             .gets(refused_after(&[103; 16]))
             .leaves()
-            .fails(BadResponse)
-            .on_hyper("they are dropped until the response is too late", |case| {
-                case.gets_instead(error(ResponseTimeout)).fails(ResponseTimeout)
-            }),
+            .fails(BadResponse),
     ]
 }
 
@@ -175,33 +143,22 @@ fn malformed() -> Vec<Case> {
         refused("with a folded line", "HTTP/1.1 103 X\r\na: b\r\n c\r\n\r\n"),
         refused("with a space before a colon", "HTTP/1.1 103 X\r\na : b\r\n\r\n"),
         refused("with NUL", "HTTP/1.1 103 X\r\na: \0\r\n\r\n"),
-        refused("with LF", "HTTP/1.1 103 X\na: b\n\n").on_hyper("httparse takes LF", |case| {
-            case.gets_instead(reply(200, "ok")).keeps().succeeds()
-        }),
+        refused("with LF", "HTTP/1.1 103 X\na: b\n\n"),
         refused("with a body", "HTTP/1.1 103 X\r\ncontent-length: 5\r\n\r\nhello")
             .gets_instead(refused_after(&[103])),
         case("1xx: and then the end", "no response: some bytes came, nothing is sent again")
             .answers_and_closes("HTTP/1.1 100 Continue\r\n\r\n")
             .tuned(|service| service.retries.attempts = 2)
             .gets(error(UpstreamReset).after([100]))
-            .fails(UpstreamReset)
-            .on_hyper("hyper's server cannot pass them on", |case| {
-                case.gets_instead(error(UpstreamReset))
-            }),
+            .fails(UpstreamReset),
         case("1xx: and then half a head", "no response")
             .answers_and_closes("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200")
             .gets(error(UpstreamReset).after([100]))
-            .fails(UpstreamReset)
-            .on_hyper("hyper's server cannot pass them on", |case| {
-                case.gets_instead(error(UpstreamReset))
-            }),
+            .fails(UpstreamReset),
         case("1xx: and then a bad head", "no response")
             .answers("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx : 1\r\n\r\n")
             .gets(refused_after(&[100]))
-            .fails(BadResponse)
-            .on_hyper("hyper's server cannot pass them on", |case| {
-                case.gets_instead(bad_response())
-            }),
+            .fails(BadResponse),
     ]
 }
 

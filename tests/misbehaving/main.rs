@@ -1,5 +1,5 @@
-//! Backends that misbehave, and what the client gets of it. Each case runs on both engines; where hyper is
-//! laxer or does otherwise, the case says so. To add one, write it in the room that it belongs to:
+//! Backends that misbehave, and what the client gets of it. Each case runs for clients of HTTP/1 on both engines, and
+//! for clients of HTTP/2; where hyper's server does otherwise, the case says so. To add one, write it in the room that it belongs to:
 //!
 //! ```text
 //! case("a short body", "RFC 9112 section 6.3, rule 6: fewer bytes than announced are incomplete")
@@ -25,6 +25,7 @@ mod endings;
 mod fields;
 mod flow;
 mod heads;
+mod http2;
 mod informational;
 mod lengths;
 mod message;
@@ -37,8 +38,7 @@ mod surplus;
 mod upgrades;
 mod wire;
 
-use case::Case;
-use crossfade::spec::Engine;
+use case::{Case, Lane};
 use futures_util::{StreamExt, stream};
 use std::collections::HashSet;
 use tokio::sync::Mutex;
@@ -65,19 +65,23 @@ fn cases() -> Vec<Case> {
     rooms.into_iter().flatten().collect()
 }
 
-/// The engines take turns, so that what must happen soon can.
+/// The lanes take turns, so that what must happen soon can.
 static TURN: Mutex<()> = Mutex::const_new(());
 
-async fn play_all(engine: Engine) {
+async fn play_all(lane: Lane) {
     let _turn = TURN.lock().await;
     let wanted = std::env::var("CASE").unwrap_or_default();
-    let cases: Vec<_> = cases().into_iter().filter(|case| case.name.contains(&wanted)).collect();
+    let cases: Vec<_> = cases()
+        .into_iter()
+        .filter(|case| case.name.contains(&wanted))
+        .filter_map(|case| case.on(lane))
+        .collect();
     let count = cases.len();
     assert!(count > 0, "no case has {wanted:?} in its name");
     let wrongs: Vec<String> = stream::iter(cases)
         .map(|case| async move {
             let (name, why) = (case.name.clone(), case.why);
-            let played = tokio::spawn(stage::play(case.on(engine), engine)).await;
+            let played = tokio::spawn(stage::play(case, lane)).await;
             let played = played.unwrap_or_else(|panic| Err(panic.to_string()));
             played.err().map(|wrong| format!("{name}\n    ({why})\n    {wrong}\n"))
         })
@@ -85,18 +89,22 @@ async fn play_all(engine: Engine) {
         .filter_map(async |wrong| wrong)
         .collect()
         .await;
-    assert!(wrongs.is_empty(), "{} of {count} on {engine:?}:\n{}", wrongs.len(), wrongs.join("\n"));
+    assert!(wrongs.is_empty(), "{} of {count} on {lane:?}:\n{}", wrongs.len(), wrongs.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_hyper() {
-    play_all(Engine::Hyper).await;
+    play_all(Lane::Hyper).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn for_http2() {
+    play_all(Lane::Http2).await;
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_native() {
-    play_all(Engine::Native).await;
+    play_all(Lane::Native).await;
 }
 
 #[test]
@@ -106,4 +114,6 @@ fn the_corpus_is_whole_and_every_case_has_a_name_of_its_own() {
     let twice: Vec<_> = cases.iter().map(|case| &case.name).filter(|n| !names.insert(*n)).collect();
     assert!(twice.is_empty(), "{twice:?}");
     assert!(cases.len() >= 600, "{}", cases.len());
+    let for_http2 = cases.into_iter().filter_map(|case| case.on(Lane::Http2)).count();
+    assert!(for_http2 >= 550, "{for_http2}");
 }

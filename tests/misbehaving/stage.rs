@@ -3,7 +3,8 @@
 
 use super::{
     board::{Board, State},
-    case::{Case, End, GET, Listening, Step, get, reply, say},
+    case::{Case, End, GET, Lane, Listening, Step, get, reply, say},
+    http2,
     message::Asked,
     support::{self, Proxy, pool},
     wire::{Next, Peer},
@@ -11,7 +12,7 @@ use super::{
 use crossfade::{
     control::Command,
     live::{Fault, Reason},
-    spec::{BackendAddress, Engine, Spec},
+    spec::{BackendAddress, Spec},
 };
 use socket2::{Domain, Socket, Type};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -25,12 +26,12 @@ const RECEIVE_BUFFER: usize = 64 << 10;
 
 /// # Errors
 /// With what was not as the case says.
-pub async fn play(case: Case, engine: Engine) -> Result<(), String> {
+pub async fn play(case: Case, lane: Lane) -> Result<(), String> {
     let case = Arc::new(case);
     let board = Board::default();
     let place = Place::open(&case, &board).await;
     let mut spec = support::spec(&[("blue", pool("v1", 1, std::slice::from_ref(&place.address)))]);
-    spec.engine = engine;
+    spec.engine = lane.engine();
     let service = &mut spec.services["shop"];
     // Each attempt is seen as what it is.
     service.retries.attempts = 1;
@@ -39,16 +40,22 @@ pub async fn play(case: Case, engine: Engine) -> Result<(), String> {
     let patient = spec.clone();
     case.tune(&mut spec.services["shop"]);
     let proxy = Proxy::start(spec).await;
-    let played = compare(&case, &board, &proxy, patient).await;
+    let played = compare(&case, &board, &proxy, patient, lane).await;
     drop(place);
     proxy.drain(Duration::ZERO).await;
     let context = board.look(|state| format!("seen {:?}, wrong {:?}", seen(state), state.wrongs));
     played.map_err(|what| format!("{what}\n    {context}"))
 }
 
-async fn compare(case: &Case, board: &Board, proxy: &Proxy, patient: Spec) -> Result<(), String> {
+async fn compare(
+    case: &Case,
+    board: &Board,
+    proxy: &Proxy,
+    patient: Spec,
+    lane: Lane,
+) -> Result<(), String> {
     let mut sent = 0;
-    let client = act(case, board, proxy, &mut sent).await?;
+    let client = act(case, Client::new(board, proxy, lane).await, &mut sent).await?;
     sent = case.requests.unwrap_or(sent);
     let scripts = case.backend.len();
     within("the backend's scripts are played", board.until(|state| state.played >= scripts))
@@ -57,20 +64,18 @@ async fn compare(case: &Case, board: &Board, proxy: &Proxy, patient: Spec) -> Re
     if case.listening == Listening::Yes {
         let replace = Command::Replace { spec: Box::new(patient) };
         proxy.apply(replace).await.map_err(|error| format!("{error:?}"))?;
-        follow(client, board, proxy).await?;
+        let client = match client {
+            Some(client) => client,
+            None => Client::new(board, proxy, lane).await,
+        };
+        follow(client).await?;
         sent += 1;
     }
     judge(case, board, proxy, sent).await
 }
 
-/// What the client does. Returns its connection if it can be used on.
-async fn act(
-    case: &Case,
-    board: &Board,
-    proxy: &Proxy,
-    sent: &mut u64,
-) -> Result<Option<Peer>, String> {
-    let mut client = client(board, proxy).await;
+/// What the client does. Returns it if its connection can be used on.
+async fn act(case: &Case, mut client: Client, sent: &mut u64) -> Result<Option<Client>, String> {
     let mut is_open = false;
     for (number, step) in case.client.iter().enumerate() {
         *sent += u64::from(matches!(step, Step::Say(bytes) if is_request(bytes)));
@@ -85,11 +90,7 @@ async fn act(
             is_open = replies.iter().all(|reply| reply.end == End::Kept);
         }
     }
-    if !is_open {
-        return Ok(None);
-    }
-    client.is_quiet()?;
-    Ok(Some(client))
+    Ok(client.goes_on(is_open)?.then_some(client))
 }
 
 fn is_request(bytes: &[u8]) -> bool {
@@ -97,23 +98,48 @@ fn is_request(bytes: &[u8]) -> bool {
     line.windows(8).any(|window| window == b" HTTP/1.")
 }
 
-async fn client(board: &Board, proxy: &Proxy) -> Peer {
-    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER as u32);
-    Peer::new(socket.connect(proxy.address).await.expect("the proxy listens"), board, None)
+/// The client of a case.
+enum Client {
+    Http1(Peer),
+    Http2(http2::Client),
+}
+
+impl Client {
+    async fn new(board: &Board, proxy: &Proxy, lane: Lane) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER as u32);
+        let stream = socket.connect(proxy.address).await.expect("the proxy listens");
+        match lane {
+            Lane::Native | Lane::Hyper => Self::Http1(Peer::new(stream, board, None)),
+            Lane::Http2 => Self::Http2(http2::Client::new(stream, board).await),
+        }
+    }
+
+    async fn play(&mut self, step: &Step) -> Result<Next, String> {
+        match self {
+            Self::Http1(peer) => peer.play(step).await,
+            Self::Http2(client) => client.play(step).await,
+        }
+    }
+
+    /// Whether its connection can be used on, which is `open` as far as a message can say so.
+    fn goes_on(&self, open: bool) -> Result<bool, String> {
+        match self {
+            Self::Http1(peer) if open => peer.is_quiet().map(|()| true),
+            Self::Http1(_) => Ok(false),
+            // Whatever becomes of a stream.
+            Self::Http2(_) => Ok(true),
+        }
+    }
 }
 
 /// Whatever came before, the next request gets its own answer.
-async fn follow(earlier: Option<Peer>, board: &Board, proxy: &Proxy) -> Result<(), String> {
-    let mut peer = match earlier {
-        Some(peer) => peer,
-        None => client(board, proxy).await,
-    };
+async fn follow(mut client: Client) -> Result<(), String> {
     for step in [say(GET.replace("/case", "/after")), get(reply(200, "/after"))] {
         let what = "the request after it";
-        within(what, peer.play(&step)).await?.map_err(|wrong| format!("{what}: {wrong}"))?;
+        within(what, client.play(&step)).await?.map_err(|wrong| format!("{what}: {wrong}"))?;
     }
-    peer.is_quiet()
+    client.goes_on(true).map(|_| ())
 }
 
 async fn judge(case: &Case, board: &Board, proxy: &Proxy, sent: u64) -> Result<(), String> {

@@ -37,9 +37,6 @@ pub struct Peer {
     is_http10: bool,
 }
 
-/// When nothing has been taken for so long, nothing is.
-const STUCK: Duration = Duration::from_millis(200);
-
 /// Whether a script goes on.
 pub enum Next {
     Step,
@@ -78,14 +75,7 @@ impl Peer {
                 }
             }
             Step::Pour(bytes) => self.pour(*bytes).await,
-            Step::Stuck => {
-                let poured = || self.board.look(|state| state.poured);
-                let mut before = 0;
-                while before == 0 || before != poured() {
-                    before = poured();
-                    tokio::time::sleep(STUCK).await;
-                }
-            }
+            Step::Stuck => self.board.stuck().await,
             Step::SayAfter(body_bytes, bytes) => {
                 let mut write = self.writer().await;
                 let (board, body_bytes, bytes) = (self.board.clone(), *body_bytes, bytes.clone());

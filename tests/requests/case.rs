@@ -1,6 +1,6 @@
 //! What a case is, and the same in other circumstances.
 
-use crate::wire;
+use crate::{gateway, wire};
 use crossfade::spec::Engine;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -157,7 +157,24 @@ impl Case {
         })
     }
 
-    /// The same with what is sent cut in four: near its beginning, near its end and in between.
+    /// The same request in HTTP/2, if it is nothing but a first line and a host.
+    pub fn over_http2(&self) -> Option<Self> {
+        let [Act::Send(bytes)] = &self.script[..] else { return None };
+        let head = std::str::from_utf8(bytes).ok()?.strip_suffix("\r\n\r\n")?;
+        gateway::request(head).filter(|_| self.listener != Listener::Slow)?;
+        let mut native = self.native.clone();
+        // A stream ends alone.
+        native.end = End::Open;
+        native.replies.iter_mut().for_each(|reply| reply.close = false);
+        Some(Self {
+            name: format!("{}, over HTTP/2", self.name),
+            pieces: Pieces::Whole,
+            native,
+            hyper: None,
+            ..self.clone()
+        })
+    }
+
     pub fn over_tls(&self) -> Option<Self> {
         // There nothing turns into HTTP/2.
         let is_preface = |act: &Act| matches!(act, Act::Send(bytes) if bytes.starts_with(b"PRI"));
@@ -182,6 +199,7 @@ impl Case {
         })
     }
 
+    /// The same with what is sent cut in four: near its beginning, near its end and in between.
     pub fn in_pieces(&self) -> Option<Self> {
         // Tiny timeouts are not to be tried further.
         if self.pieces != Pieces::Whole || self.listener == Listener::Slow {

@@ -32,7 +32,11 @@ impl Lane {
         let mut spec = desired(engine, &backend);
         spec.listeners.iter_mut().for_each(|listener| transport.equip(listener));
         let proxy = Proxy::start(spec).await;
-        let fence = Fence::new(transport.connect(proxy.address).await);
+        let fence = match transport {
+            Transport::Http2 => Transport::Clear,
+            other => other,
+        };
+        let fence = Fence::new(fence.connect(proxy.address).await);
         Self { transport, engine, proxy, backend, fence }
     }
 

@@ -1,13 +1,14 @@
 //! The corpus of raw requests: what a client's bytes become, at the client and at the backend.
 //!
 //! The cases are the text files in `cases/`; README.md says how to read and add one. Each case goes through
-//! both engines, and over TLS, on a proxy that it has to itself while it runs.
+//! both engines, and over TLS, those about targets over HTTP/2 too, on a proxy that it has to itself while it runs.
 
 #![allow(unreachable_pub)]
 
 mod backend;
 mod case;
 mod client;
+mod gateway;
 mod lane;
 mod read;
 #[path = "../support/mod.rs"]
@@ -120,6 +121,18 @@ fn over_tls() -> Vec<Case> {
 #[tokio::test]
 async fn every_case_over_tls_on_the_native_engine() {
     assert_none(&run_over(Transport::Tls, Engine::Native, over_tls()).await);
+}
+
+/// Those whose request HTTP/2 can say too: targets, above all.
+fn over_http2() -> Vec<Case> {
+    corpus().iter().filter_map(Case::over_http2).collect()
+}
+
+#[tokio::test]
+async fn every_target_over_http2() {
+    let cases = over_http2();
+    assert!(cases.len() >= 100, "{}", cases.len());
+    assert_none(&run_over(Transport::Http2, Engine::Native, cases).await);
 }
 
 /// hyper's parser judges pieces as they fall, so what it refuses and what it waits for depends on them.

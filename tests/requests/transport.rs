@@ -1,5 +1,6 @@
 //! What bytes go over.
 
+use crate::gateway;
 use crossfade::spec::{Certificate, KeyPair, Listener, ListenerTls, crypto_provider};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use std::{
@@ -17,6 +18,8 @@ use tokio_rustls::TlsConnector;
 pub enum Transport {
     Clear,
     Tls,
+    /// The client's HTTP/1 becomes HTTP/2 on its way.
+    Http2,
 }
 
 pub type Reading = Box<dyn AsyncRead + Send + Sync + Unpin>;
@@ -51,7 +54,7 @@ static TLS: LazyLock<(Certificate, TlsConnector)> = LazyLock::new(|| {
 impl Transport {
     pub fn equip(self, listener: &mut Listener) {
         listener.tls = match self {
-            Self::Clear => None,
+            Self::Clear | Self::Http2 => None,
             Self::Tls => Some(ListenerTls::new(vec![TLS.0.clone()])),
         };
     }
@@ -69,6 +72,12 @@ impl Transport {
                 let name = ServerName::from(address.ip());
                 let stream = TLS.1.connect(name, stream).await.unwrap();
                 let (read, write) = tokio::io::split(stream);
+                Line { read: Box::new(read), write: Box::new(write), socket }
+            }
+            Self::Http2 => {
+                let (client, other) = tokio::io::duplex(64 << 10);
+                tokio::spawn(gateway::serve(other, stream, address));
+                let (read, write) = tokio::io::split(client);
                 Line { read: Box::new(read), write: Box::new(write), socket }
             }
         }

@@ -122,7 +122,8 @@ async fn required_is_required_and_bad_is_bad() {
         assert!(!is_let_in(&proxy, &ca, Some(&strange)).await);
         assert!(!is_let_in(&proxy, &ca, Some(&expired)).await);
         let failed = || proxy.live.published.read(|s| s.listeners[0].bound.failed_handshakes());
-        let expected = if required { [0, 0, 0, 0, 1, 2, 0, 0] } else { [0, 0, 0, 0, 0, 2, 0, 0] };
+        let expected =
+            if required { [0, 0, 0, 0, 1, 2, 0, 0, 0] } else { [0, 0, 0, 0, 0, 2, 0, 0, 0] };
         until("they are counted", || failed() == expected).await;
     }
 }

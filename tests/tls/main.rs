@@ -2,12 +2,14 @@
 
 #![allow(unreachable_pub)]
 
+mod acme;
 #[path = "../support/admin.rs"]
 mod api;
 mod clients;
 mod files;
 mod handshakes;
 mod misdirected;
+mod pebble;
 mod redirect;
 mod reload;
 mod stage;

@@ -3,7 +3,7 @@
 use super::text::{Family, Page, Type};
 use crate::{
     admin::{Admin, views},
-    control::View,
+    control::{OrderStatus, View},
     live::{
         CLASSES, CODES, Fault, HandshakeFailure, HistogramTotals, LiveListener, LivePool, METHODS,
         PoolTotals, Reason,
@@ -35,6 +35,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     connections(page, &listeners);
     handshakes(page, &listeners);
     certificates(page, &listeners);
+    orders(page, &view.orders);
     control(page, &view);
 }
 
@@ -257,7 +258,7 @@ fn certificates(page: &mut Page, listeners: &[LiveListener]) {
     for listener in listeners {
         let address = listener.bound.address.to_string();
         let mut soonest = BTreeMap::new();
-        for certificate in listener.spec.tls.iter().flat_map(|tls| &tls.certificates) {
+        for certificate in listener.tls.iter().flat_map(|tls| tls.certificates.all()) {
             let pair = &certificate.pair;
             let expiry = soonest
                 .entry(pair.names.list().next().unwrap_or_default())
@@ -267,6 +268,32 @@ fn certificates(page: &mut Page, listeners: &[LiveListener]) {
         for (name, expiry) in &soonest {
             family.sample(&[("listener", &address), ("name", name)], expiry);
         }
+    }
+}
+
+/// Of certificates that are ordered; nothing where none are.
+fn orders(page: &mut Page, orders: &[OrderStatus]) {
+    if orders.is_empty() {
+        return;
+    }
+    let name = |order: &OrderStatus| order.hosts.first().cloned().unwrap_or_default();
+    let help = "Orders of certificates (ACME) for this name (the first that it is for), by what came of them.";
+    let mut family = page.family("crossfade_acme_orders_total", Type::Counter, help);
+    for order in orders {
+        let name = name(order);
+        for (outcome, count) in [("issued", order.issued), ("failed", order.failed)] {
+            family.sample(&[("name", &name), ("outcome", outcome)], count);
+        }
+    }
+    let help = "1 when the last order of the certificate for this name failed, else 0.";
+    let mut family = page.family("crossfade_acme_failing", Type::Gauge, help);
+    for order in orders {
+        family.sample(&[("name", &name(order))], u8::from(order.error.is_some()));
+    }
+    let help = "When the certificate for this name is ordered next, in seconds since 1970.";
+    let mut family = page.family("crossfade_acme_next_order_timestamp_seconds", Type::Gauge, help);
+    for order in orders {
+        family.sample(&[("name", &name(order))], order.next.as_second());
     }
 }
 

@@ -9,7 +9,11 @@ use std::path::Path;
 pub(super) fn listener_tls(tls: &ListenerTls, detail: Detail) -> Value {
     let mut keys = Keys::new(detail);
     let certificates = tls.certificates.iter().map(|it| certificate(it, detail));
-    keys.set("certificates", certificates.collect::<Vec<_>>());
+    let certificates = certificates.collect::<Vec<_>>();
+    if !certificates.is_empty() {
+        keys.set("certificates", certificates);
+    }
+    keys.other("acme", &tls.acme, &false, |on| (*on).into());
     if let Some(auth) = &tls.client_auth {
         keys.set("client_ca", path(&auth.ca.file));
         keys.other("client_auth", &auth.required, &true, |required| {
@@ -46,6 +50,6 @@ pub(super) fn pool_tls(tls: &PoolTls) -> Value {
     keys.into_value()
 }
 
-fn path(path: &Path) -> Value {
+pub(super) fn path(path: &Path) -> Value {
     text(&path.display().to_string())
 }

@@ -55,10 +55,12 @@ section! {
 section! {
     ListenerTls, "How TLS is spoken. The files that are named here are read again when they change.",
     {
-        certificates: ListOf<CertificateSection, 1>, Required,
+        certificates: ListOf<CertificateSection, 1>, Absent("required, unless there is `acme`"),
             example "[{ cert: shop.crt, key: shop.key }]",
             "Chosen by the name that the client asks for (SNI). The first is for clients that ask for none, \
              or for one that no certificate has.";
+        acme: Flag, Default("false"), example "true",
+            "Those that are ordered by `acme` are shown too, after those from files.";
         client_ca: FilePath, Absent("clients show no certificate"), example "clients.crt",
             "PEM file of the authorities that vouch for clients, who must show a certificate. What they \
              showed is told to the backend in `x-forwarded-client-cert`.";

@@ -20,7 +20,7 @@ pub(super) use service::{
     PoolTls, ProxyVersionKind, Rescue, RescueCause, Retries, RetryCause, Service, ServiceLimits,
     ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
-pub(super) use top::{Admin, File};
+pub(super) use top::{Acme, Admin, ChallengeKind, File};
 
 /// A raw identifier without its `r#`.
 const fn bare(identifier: &'static str) -> &'static str {

@@ -1,9 +1,9 @@
 use super::{Listener, Route, Service, section};
 use crate::config::kinds::{
-    AdminAddressKind, AdminHost, Anything, Count, Flag, ListOf, MapOf, NameKind, SetOf, Span,
-    choice,
+    AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
+    HostsOfOne, ListOf, MapOf, NameKind, SetOf, Span, choice,
 };
-use crate::spec::Engine;
+use crate::spec::{AcmeChallenge, Engine};
 
 section! {
     File, "The whole file.",
@@ -19,6 +19,9 @@ section! {
             "What happens at the start.";
         listeners: ListOf<Listener, 1>, Required, example "[{ address: 0.0.0.0:8080 }]",
             "The addresses that accept client connections.";
+        acme: Acme, Absent("certificates come from files alone"),
+            example "{ terms_agreed: true, state: acme, hosts: [shop.example.com] }",
+            "Certificates that are ordered and renewed by themselves (RFC 8555). See docs/tls.md.";
         admin: Admin, Absent("the defaults below"), example "{ hosts: [admin.example.com] }",
             "The admin API: status, metrics, dashboard, and every change at run time.";
         metrics: Metrics, Absent("the defaults below"), example "{ linger: 5m }",
@@ -35,8 +38,34 @@ section! {
         "reload": Anything, Inert, "Limits on what a reload may do.";
         "access_log": Anything, Inert, "A log line for each request.";
         "tracing": Anything, Inert, "Spans of requests, sent by OTLP.";
-        "acme": Anything, Refused, "Certificates that are fetched and renewed automatically.";
     }
+}
+
+section! {
+    Acme, "Certificates that are ordered and renewed by themselves (RFC 8555), for listeners with `tls: { acme: true }`.",
+    {
+        directory: DirectoryUrl, Default("https://acme-v02.api.letsencrypt.org/directory"),
+            example "https://acme-staging-v02.api.letsencrypt.org/directory",
+            "Who issues them: the URL of an ACME directory. By default Let's Encrypt.";
+        terms_agreed: Flag, Required, example "true",
+            "You agree to the terms of who issues them. Nothing is ordered without.";
+        contacts: SetOf<Contact, 0>, Default("[]"), example "[mailto:ops@example.com]",
+            "Whom the issuer may write to.";
+        state: FilePath, Required, example "acme",
+            "The folder where the account's key and the certificates are kept. It is made if it is missing, for \
+             crossfade's user alone.";
+        hosts: ListOf<HostsOfOne, 1>, Required, example "[shop.example.com, [example.com, www.example.com]]",
+            "The names. Each gets a certificate of its own; names in a list of their own share one.";
+        challenge: ChallengeKind, Default("http-01"), example "tls-alpn-01",
+            "How it is proven that the names lead here: `http-01` by an answer on port 80, in the clear; \
+             `tls-alpn-01` by a handshake on port 443.";
+        renew_before: Span<false>, Absent("a third of the time that a certificate is good for"),
+            example "30d",
+            "How long before a certificate expires it is renewed. At least a third of its time passes first.";
+        ca: FilePath, Absent("whom the system trusts"), example "internal-ca.crt",
+            "PEM file of the authorities that vouch for the directory itself, for one of your own.";
+    }
+    planned {}
 }
 
 section! {
@@ -95,3 +124,10 @@ section! {
 }
 
 choice! { EngineKind -> Engine { "native" => Engine::Native, "hyper" => Engine::Hyper } }
+
+choice! {
+    ChallengeKind -> AcmeChallenge {
+        "http-01" => AcmeChallenge::Http01,
+        "tls-alpn-01" => AcmeChallenge::TlsAlpn01,
+    }
+}

@@ -1,5 +1,6 @@
 //! The kinds of values: how each is described, checked and made.
 
+mod acme;
 mod address;
 mod matching;
 mod number;
@@ -7,6 +8,7 @@ mod route;
 mod several;
 mod text;
 
+pub(super) use acme::{Contact, DirectoryUrl, HostsOfOne};
 pub(super) use address::{AdminAddressKind, AdminHost, BackendAddressKind, ListenAddress, Network};
 pub(super) use matching::{
     CookieName, HeaderName, Host, Method, ParameterName, Regex, UrlPath, ValuePattern,

@@ -1,5 +1,6 @@
 //! From the sections of the file to the spec, with the checks that need more than one value.
 
+mod acme;
 mod matching;
 mod route;
 mod service;
@@ -24,12 +25,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(super) use acme::DIRECTORY;
 pub(super) use service::{backend, pool};
 
 /// `None` only if something was reported; something may be reported all the same.
 pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
     let file = File::read(reader, Tree::ROOT)?;
     let listeners = listeners(reader, file.listeners);
+    let acme = acme::acme(reader, file.acme, &listeners);
     let admin = admin(reader, file.admin.good(), &listeners);
     let service_names: Option<IndexSet<&str>> =
         file.services.node().map(|node| reader.keys(node).collect());
@@ -55,6 +58,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
             .and_then(|keys| keys.wait.value())
             .unwrap_or(defaults.startup_wait),
         listeners: listeners.into_iter().map(|at| at.value).collect(),
+        acme,
         admin,
         metrics_linger: file
             .metrics

@@ -22,6 +22,21 @@ pub(super) fn listener_tls(
     at: At<keys::ListenerTls>,
 ) -> Option<ListenerTls> {
     let keys = at.value;
+    let acme = keys.acme.or(false);
+    if let Field::Absent = keys.certificates
+        && !acme
+        && !reader.is_misspelt(at.node, "certificates")
+        && !reader.is_misspelt(at.node, "acme")
+    {
+        reader.key_problem(
+            reader.place(at.node),
+            at.node,
+            "certificates",
+            "the key `certificates` is missing",
+            "add it, such as `certificates: [{ cert: shop.crt, key: shop.key }]`, or `acme: true` where \
+             certificates are ordered",
+        );
+    }
     let mut certificates = Vec::new();
     for At { value, .. } in keys.certificates.or(Vec::new()) {
         let (Field::Good(cert), Field::Good(key)) = (value.cert, value.key) else { continue };
@@ -44,9 +59,10 @@ pub(super) fn listener_tls(
     };
     let mut tls = ListenerTls::new(certificates);
     tls.client_auth = client_auth;
+    tls.acme = acme;
     tls.min_version = keys.min_version.or(tls.min_version);
     tls.resumption = keys.resumption.or(tls.resumption);
-    (!tls.certificates.is_empty()).then_some(tls)
+    (tls.acme || !tls.certificates.is_empty()).then_some(tls)
 }
 
 /// `None` only if something was reported.
@@ -97,7 +113,7 @@ fn certificate(
     }
 }
 
-fn authority(reader: &mut Reader<'_>, ca: At<PathBuf>) -> Option<Authority> {
+pub(super) fn authority(reader: &mut Reader<'_>, ca: At<PathBuf>) -> Option<Authority> {
     let (path, pem) = file(reader, &ca, "file of authorities")?;
     Authority::from_pem(path, &pem).map_err(|error| explain(reader, &ca, &error)).ok()
 }

@@ -79,14 +79,61 @@ fn listener_tls() -> impl Strategy<Value = ListenerTls> {
     let client_auth =
         (authority(), any::<bool>()).prop_map(|(ca, required)| ClientAuth { ca, required });
     let version = prop_oneof![Just(TlsVersion::V12), Just(TlsVersion::V13)];
-    (vec(certificate(), 1..3), option::of(client_auth), version, any::<bool>()).prop_map(
-        |(certificates, client_auth, min_version, resumption)| ListenerTls {
+    let certificates = (vec(certificate(), 0..3), any::<bool>());
+    (certificates, option::of(client_auth), version, any::<bool>()).prop_map(
+        |((certificates, acme), client_auth, min_version, resumption)| ListenerTls {
+            acme: acme || certificates.is_empty(),
             certificates,
             client_auth,
             min_version,
             resumption,
         },
     )
+}
+
+fn acme() -> impl Strategy<Value = Acme> {
+    let url = prop::sample::select(vec![
+        "https://acme-v02.api.letsencrypt.org/directory",
+        "https://ca.internal:14000/dir?a=${b}",
+    ]);
+    let contacts = vec("mailto:[a-z$]{1,5}@[a-z]{1,3}".prop_map(Arc::from), 0..3);
+    let hosts = vec(vec("[a-z]{2}(\\.[a-z]{1,3})?".prop_map(Arc::from), 1..3), 1..4);
+    let challenge = prop::sample::select(vec![AcmeChallenge::Http01, AcmeChallenge::TlsAlpn01]);
+    let kept = (file(""), option::of(authority()), option::of(duration(1)));
+    (url, contacts, hosts, challenge, kept).prop_map(
+        |(directory, contacts, hosts, challenge, (state, ca, renew_before))| {
+            let mut known = Vec::new();
+            let mut fresh = |names: Vec<Name>| -> Vec<Name> {
+                let names = names.into_iter().filter(|name| {
+                    let is_fresh = !known.contains(name);
+                    known.push(name.clone());
+                    is_fresh
+                });
+                names.collect()
+            };
+            let hosts = hosts.into_iter().map(&mut fresh).filter(|names| !names.is_empty());
+            Acme {
+                directory: directory.into(),
+                ca,
+                contacts: unique(contacts),
+                state: state.into(),
+                hosts: hosts.collect(),
+                challenge,
+                renew_before,
+            }
+        },
+    )
+}
+
+/// Listeners and what is ordered for them, as they must be to each other.
+fn in_agreement(listeners: &[Listener], acme: Acme) -> Option<Acme> {
+    let in_the_clear = listeners.iter().any(|listener| listener.tls.is_none());
+    let mut tls = listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    if !tls.any(|tls| tls.acme) {
+        return None;
+    }
+    let challenge = if in_the_clear { acme.challenge } else { AcmeChallenge::TlsAlpn01 };
+    Some(Acme { challenge, ..acme })
 }
 
 fn pool() -> impl Strategy<Value = (Name, Pool)> {
@@ -458,8 +505,8 @@ fn spec() -> impl Strategy<Value = Spec> {
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
     let settings = (threads, duration(0), duration(0), duration(0), duration(0));
-    (services, listeners, routes, admin(), settings)
-        .prop_map(|(services, listeners, routes, admin, settings)| {
+    (services, (listeners, acme()), routes, admin(), settings)
+        .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
             let ((threads, engine), delay, drain, startup_wait, metrics_linger) = settings;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
@@ -479,6 +526,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 engine,
                 shutdown: Shutdown { delay, drain },
                 startup_wait,
+                acme: in_agreement(&listeners, acme),
                 listeners,
                 admin,
                 metrics_linger,

@@ -6,8 +6,15 @@ use crate::config::{
     shape::{Key, Presence, Section, Shape, Status},
 };
 
+/// The beginning of a file by which certificates are ordered.
+const ORDERS: &str = "{ \"acme\": { terms_agreed: true, state: x, hosts: [a.example], \
+                      challenge: tls-alpn-01 }, ";
+
 /// Texts `KEY: YAML` of one mapping.
 type Entries = Vec<(String, String)>;
+
+/// One of two without which there is no TLS.
+const PAIR: (&str, &str) = ("certificates", "[{ cert: a.crt, key: a.key }]");
 
 /// What the other keys of a section must be, so that `key` may stand there.
 fn company(section: &Section, key: &str) -> Entries {
@@ -22,7 +29,9 @@ fn company(section: &Section, key: &str) -> Entries {
             &[("path", "/health")]
         }
         ("Sticky", "issue" | "salt") => &[("cookie", "user")],
-        ("ListenerTls", "client_auth") => &[("client_ca", "a.crt")],
+        ("ListenerTls", "certificates") => &[],
+        ("ListenerTls", "client_auth") => &[PAIR, ("client_ca", "a.crt")],
+        ("ListenerTls", _) => &[PAIR],
         ("PoolTls", "cert") => &[("key", "a.key")],
         ("PoolTls", "key") => &[("cert", "a.crt")],
         ("Sticky", "max_age") => &[("cookie", "user"), ("issue", "true")],
@@ -73,7 +82,12 @@ impl Spot {
     fn file_with(&self, key: &str, value: Option<&str>) -> String {
         let mut entries = company(self.section, key);
         entries.extend(value.map(|value| (key.to_owned(), value.to_owned())));
-        self.template.replace('@', &mapping(&entries))
+        let file = self.template.replace('@', &mapping(&entries));
+        match (self.section.name, key) {
+            // The other half of it stands elsewhere.
+            ("ListenerTls", "acme") => file.replacen('{', ORDERS, 1),
+            _ => file,
+        }
     }
 }
 

@@ -149,3 +149,87 @@ fn renewed_files_are_no_change_of_the_spec() {
     folder.write("b.crt", a_certificate("ca").0);
     assert!(read().is_renewed(&after), "an authority too");
 }
+
+/// What is wrong with listeners and `acme` of these texts: path, message and fix.
+fn ordered(listeners: &str, acme: &str) -> String {
+    let text = format!(
+        "listeners: [{listeners}]\n{acme}\nservices: {{ s: {{ pools: {{ p: {{ backends: [a:1] }} }} }} }}\n"
+    );
+    told(&read_text(&text).errors)
+}
+
+#[test]
+fn certificates_that_are_ordered() {
+    const BOTH: &str = "{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, tls: { acme: true } }";
+    const SECURE: &str = "{ address: 127.0.0.1:2, tls: { acme: true } }";
+    const GOOD: &str = "acme: { terms_agreed: true, state: x, hosts: [a.example] }";
+    assert_eq!(ordered(BOTH, GOOD), "");
+    for (listeners, acme, path, says) in [
+        (SECURE, GOOD, "acme: ", "every listener speaks TLS"),
+        (BOTH, "", "listeners[1]: ", "add `acme` to the file"),
+        (BOTH, "acme: { state: x, hosts: [a] }", "acme.terms_agreed: ", "is missing"),
+        (
+            BOTH,
+            "acme: { terms_agreed: false, state: x, hosts: [a] }",
+            "acme.terms_agreed: ",
+            "write `terms_agreed: true`",
+        ),
+        (
+            BOTH,
+            "acme: { terms_agreed: true, state: x, hosts: ['*.a.example'] }",
+            "acme.hosts[0]: ",
+            "is a wildcard",
+        ),
+        (
+            BOTH,
+            "acme: { terms_agreed: true, state: x, hosts: [192.0.2.1] }",
+            "acme.hosts[0]: ",
+            "is an address",
+        ),
+        (
+            BOTH,
+            "acme: { terms_agreed: true, state: x, hosts: [a, [b, A]] }",
+            "acme.hosts[1]: ",
+            "`a` is in two certificates",
+        ),
+        (
+            BOTH,
+            "acme: { terms_agreed: true, state: x, hosts: [[a, a]] }",
+            "acme.hosts[0][1]: ",
+            "in the list already",
+        ),
+        (
+            BOTH,
+            "acme: { terms_agreed: true, state: x, hosts: [a], directory: 'http://ca.example/' }",
+            "acme.directory: ",
+            "use a URL by https",
+        ),
+        (
+            BOTH,
+            "acme: { terms_agreed: true, state: x, hosts: [a], contacts: [ops@example.com] }",
+            "acme.contacts[0]: ",
+            "use a mail address as a URL",
+        ),
+        (
+            BOTH,
+            "acme: { terms_agreed: true, state: x, hosts: [a], ca: none }",
+            "acme.ca: ",
+            "cannot be read",
+        ),
+    ] {
+        let wrong = ordered(listeners, acme);
+        assert!(wrong.starts_with(path) && wrong.contains(says), "{acme}: {wrong}");
+        assert_eq!(wrong.lines().count(), 1, "{wrong}");
+    }
+    let wrong = ordered("{ address: 127.0.0.1:1, tls: {} }", "");
+    assert!(wrong.starts_with("listeners[0].tls.certificates: the key `certificates` is missing"));
+    assert!(wrong.contains("or `acme: true`"), "{wrong}");
+    let outcome = read_text(&format!(
+        "listeners: [{{ address: 127.0.0.1:1 }}]\n{GOOD}\n\
+         services: {{ s: {{ pools: {{ p: {{ backends: [a:1] }} }} }} }}\n"
+    ));
+    assert!(outcome.spec.is_some());
+    assert!(told(&outcome.warnings).contains("add `tls: { acme: true }`"), "{outcome:?}");
+    let secure = "acme: { terms_agreed: true, state: x, hosts: [a], challenge: tls-alpn-01 }";
+    assert_eq!(ordered(SECURE, secure), "");
+}

@@ -1,6 +1,11 @@
 //! One of a core's connections to a backend, on this engine.
 
-use crate::net::Stream;
+use crate::{
+    live::{Moment, Reason},
+    net::Stream,
+    proxy::{core::Core, flight::Flight, upstream::connect},
+    routing::Policy,
+};
 use std::time::Duration;
 
 /// It belongs to one request at a time. Dropping it closes it.
@@ -9,14 +14,45 @@ pub(in crate::proxy) struct Conn {
     /// Of the backend's TLS, which it was opened with.
     pub(super) epoch: u32,
     /// It has served a request before, so the backend may close it at any moment.
-    pub(super) reused: bool,
+    pub(in crate::proxy) reused: bool,
     /// How long the backend keeps it when idle, if it says so.
-    pub(super) announced: Option<Duration>,
+    pub(in crate::proxy) announced: Option<Duration>,
 }
 
 impl Conn {
-    pub(super) fn new((stream, epoch): (Stream, u32)) -> Self {
-        Self { stream, epoch, reused: false, announced: None }
+    /// A new one for a request in flight.
+    ///
+    /// # Errors
+    /// `ConnectFailed`, `TlsFailed`, or the flight's verdict; `BadResponse` when the backend talks before it was asked:
+    /// that is no answer.
+    pub(in crate::proxy) async fn open(
+        core: &Core,
+        flight: &Flight,
+        policy: &Policy,
+    ) -> Result<Self, Reason> {
+        let (mut stream, epoch) = connect(core, flight, policy).await?;
+        if stream.talks() {
+            return Err(Reason::BadResponse);
+        }
+        Ok(Self { stream, epoch, reused: false, announced: None })
+    }
+
+    /// An idle one that is still good. `delicate`: what will be sent cannot be sent twice, so the kernel is asked
+    /// whether the backend has closed it or talks out of turn.
+    pub(in crate::proxy) fn take_idle(
+        flight: &Flight,
+        now: Moment,
+        delicate: bool,
+    ) -> Option<Self> {
+        let upstream = &flight.upstream;
+        let epoch = upstream.backend.tls_epoch();
+        loop {
+            let mut conn = upstream.http1.pop(now)?;
+            if conn.is_fit(epoch) && (!delicate || conn.stream.is_quiet_now()) {
+                conn.reused = true;
+                return Some(conn);
+            }
+        }
     }
 
     /// Nothing speaks against using it again.

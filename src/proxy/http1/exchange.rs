@@ -26,7 +26,6 @@ use crate::{
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
         tunnel::Tunnel,
-        upstream::connect,
     },
     spec::PoolProtocol,
 };
@@ -203,9 +202,12 @@ impl Session {
             Stop::For(Outcome::Refused)
         };
         let lines = Scanned { lines: &scan.lines, bytes: request };
-        let judged = message::head(scan, request, &lines)
-            .and_then(|head| Facts::of(&head).map(|(facts, host)| (head, facts, host)));
-        let (head, facts, host) = match judged {
+        // Not put together, because every request would be copied about for it.
+        let head = match message::head(scan, request, &lines) {
+            Ok(head) => head,
+            Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
+        };
+        let (facts, host) = match Facts::of(&head) {
             Ok(judged) => judged,
             Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
         };
@@ -214,7 +216,7 @@ impl Session {
         let length = facts.framing.of_request(scan.minor).unwrap_or(Length::Exact(0));
         let has_body = length != Length::Exact(0);
         closes = !keeps || has_body;
-        if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+        if let Some(reply) = connection.steps_in(&head, host.as_ref()) {
             return Err(refuse(recorder, reply, download, closes));
         }
 
@@ -239,7 +241,7 @@ impl Session {
         let changes = Changes::of(&assignment.policy, assignment.withheld.as_deref());
         let trailers = !facts.names_fields && !changes.edit_fields();
         upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
-        let tries = Tries::new(&query);
+        let tries = Tries::new(head.method);
         let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
         let exchange = exchange.insert(Exchange {
             recorder,
@@ -371,10 +373,8 @@ impl Session {
                 if !upload.is_sent() || backend.stream.is_unsettled() {
                     backend.stream.set_reset();
                 } else if download.reusable {
-                    let (now, announced) = (self.quiet_since, backend.announced);
                     let idle = assignment.policy.timeouts.upstream_idle;
-                    let upstream = &assignment.ticket.flight.upstream;
-                    upstream.park(&upstream.native, backend, now, idle, announced);
+                    assignment.ticket.flight.upstream.park(backend, self.quiet_since, idle);
                 }
                 Outcome::Answered
             }
@@ -463,29 +463,17 @@ impl Exchange {
         self.length != Length::Exact(0)
     }
 
-    /// An idle connection. For what cannot be sent twice the kernel is asked whether the backend has closed
-    /// it or talks out of turn.
+    /// An idle connection.
+    #[inline]
     fn take_idle(&self) -> Option<Conn> {
-        let upstream = &self.assignment.ticket.flight.upstream;
-        let (idle, epoch) = (&upstream.native, upstream.backend.tls_epoch());
         let delicate = self.has_body() || !self.tries.idempotent;
-        loop {
-            let mut conn = idle.pop(self.decided)?;
-            if conn.is_fit(epoch) && (!delicate || conn.stream.is_quiet_now()) {
-                conn.reused = true;
-                return Some(conn);
-            }
-        }
+        Conn::take_idle(&self.assignment.ticket.flight, self.decided, delicate)
     }
 
     fn connect(&self, core: &Rc<Core>) -> Stage {
         let (core, flight) = (core.clone(), self.assignment.ticket.flight.clone());
         let policy = self.assignment.policy.clone();
-        Stage::Connecting(Box::pin(async move {
-            let mut conn = Conn::new(connect(&core, &flight, &policy).await?);
-            // What it says before it was asked is no answer.
-            if conn.stream.talks() { Err(Reason::BadResponse) } else { Ok(conn) }
-        }))
+        Stage::Connecting(Box::pin(async move { Conn::open(&core, &flight, &policy).await }))
     }
 
     /// Begins an attempt.

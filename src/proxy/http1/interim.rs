@@ -14,16 +14,25 @@ use crate::proxy::{
 const MOST: u32 = 16;
 const MOST_BYTES: usize = 64 << 10;
 
+/// Counts one whose head has so many bytes.
+///
+/// # Errors
+/// When there are too many of them.
+pub(super) fn count(download: &mut Download, bytes: usize) -> Result<(), Ambiguous> {
+    let (count, size) = download.interims;
+    download.interims = (count + 1, size + bytes);
+    match download.interims.0 > MOST || download.interims.1 > MOST_BYTES {
+        true => Err(Ambiguous),
+        false => Ok(()),
+    }
+}
+
 /// Passes an interim response on, whose scan of `head` is complete; the next one can be scanned then.
 ///
 /// # Errors
 /// When there are too many of them.
 pub(super) fn pass(download: &mut Download, asked: &Asked, head: &[u8]) -> Result<(), Ambiguous> {
-    let (count, size) = download.interims;
-    download.interims = (count + 1, size + head.len());
-    if download.interims.0 > MOST || download.interims.1 > MOST_BYTES {
-        return Err(Ambiguous);
-    }
+    count(download, head.len())?;
     // HTTP/1.0 does not know them.
     if asked.minor > 0 {
         let out = &mut download.out.bytes;

@@ -104,7 +104,8 @@ fn without_scheme(target: &str) -> Option<&str> {
 }
 
 fn split_query(target: &str) -> (&str, Option<&str>) {
-    match target.split_once('?') {
+    let mark = target.bytes().position(|byte| byte == b'?');
+    match mark.and_then(|at| Some((target.get(..at)?, target.get(at + 1..)?))) {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
     }

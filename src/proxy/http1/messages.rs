@@ -10,7 +10,7 @@ use super::{
     response::{Asked, persistence},
     scan::Line,
     session::Session,
-    work::{Incoming, Outgoing, Work},
+    work::{Incoming, Outbox, Outgoing, Work},
 };
 use crate::{
     live::Reason,
@@ -37,7 +37,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 type Answer = Result<Response<ReplyBody>, (Failure, Recorder)>;
@@ -142,20 +142,12 @@ impl Session {
             if let Err(gone) = self.feed(cx, passage, work) {
                 return Poll::Ready(gone);
             }
-            let out = &mut work.download.out;
-            while !out.is_empty() {
-                match poll_write(&mut self.client, cx, out.rest(), &[]) {
-                    Poll::Ready(Ok(n)) if n > 0 => out.advance(n),
-                    Poll::Ready(_) => return Poll::Ready(Outcome::ClientGone),
-                    Poll::Pending => return self.poll_slow_client(cx, passage),
-                }
-            }
-            match self.client.poll_settled(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Outcome::ClientGone),
-                Poll::Pending => return self.poll_slow_client(cx, passage),
-            }
+            let taken = match self.poll_taken(cx, &mut work.download.out) {
+                Poll::Ready(Err(gone)) => return Poll::Ready(gone),
+                taken => taken.is_ready(),
+            };
             let moved = match &mut passage.stage {
+                // Whether or not the client takes what there is: what is announced is bounded.
                 Stage::Asking(answer) => {
                     let answer = answer.as_mut().poll(cx);
                     let has_announced = passage.announce(work);
@@ -169,6 +161,10 @@ impl Session {
                         Poll::Pending => has_announced,
                     }
                 }
+                // The answer may be given up meanwhile.
+                Stage::Answering(body) if !taken => {
+                    return body.poll_verdict(cx).map(|_| Outcome::Cut);
+                }
                 Stage::Answering(body) => match Pin::new(body).poll_frame(cx) {
                     Poll::Pending => false,
                     Poll::Ready(Some(Err(_))) => return Poll::Ready(Outcome::Cut),
@@ -178,8 +174,12 @@ impl Session {
                         true
                     }
                 },
+                // Who flushes it has a deadline.
                 Stage::Answered => return Poll::Ready(Outcome::Answered),
             };
+            if !moved && !taken {
+                return Poll::Pending;
+            }
             if !moved {
                 return self.watch(cx, work);
             }
@@ -224,14 +224,15 @@ impl Session {
         Ok(())
     }
 
-    /// The client does not take what there is for it: the answer may be given up meanwhile.
-    fn poll_slow_client(&self, cx: &mut Context<'_>, passage: &mut Passage) -> Poll<Outcome> {
-        match &mut passage.stage {
-            Stage::Answering(body) => body.poll_verdict(cx).map(|_| Outcome::Cut),
-            Stage::Asking(_) => Poll::Pending,
-            // Who flushes it has a deadline.
-            Stage::Answered => Poll::Ready(Outcome::Answered),
+    /// Ready when the client has taken all that there is for it.
+    fn poll_taken(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Poll<Result<(), Outcome>> {
+        while !out.is_empty() {
+            match ready!(poll_write(&mut self.client, cx, out.rest(), &[])) {
+                Ok(n) if n > 0 => out.advance(n),
+                _ => return Poll::Ready(Err(Outcome::ClientGone)),
+            }
         }
+        self.client.poll_settled(cx).map_err(|_| Outcome::ClientGone)
     }
 
     /// Nothing else can be done: does the client go, or say more?

@@ -3,7 +3,11 @@
 //! One task a connection (`session.rs`), which polls the backend's socket too (`relay.rs`). `scan.rs` judges
 //! every byte of a head, `chunked.rs` every byte of framing; what both let through is what is sent. Buffers
 //! (`work.rs`) are borrowed from the core's `desk.rs` while a request is in flight.
+//!
+//! What comes as a message goes to its backend by way of `asking.rs`, with `outflow.rs` for its body and `received.rs`
+//! for that of the response: the same judgement, other carriers.
 
+mod asking;
 mod chunked;
 mod conn;
 mod desk;
@@ -13,14 +17,18 @@ pub mod fuzzing;
 mod interim;
 mod message;
 mod messages;
+mod outflow;
+mod received;
 mod relay;
 mod response;
 mod scan;
 mod session;
 mod work;
 
+pub(super) use asking::{Asking, Sent, ask};
 pub(super) use conn::Conn;
 pub(super) use desk::Desk;
+pub(super) use received::Received;
 
 use super::{connection::ClientConnection, hyper, tunnel};
 use crate::net::Stream;

@@ -43,6 +43,9 @@ const SLOWEST_BODY: u64 = 100;
 /// and the long run begins after so many times the longest silence.
 const DRIPPING: u64 = 5;
 
+/// Reads that either side may have in a row: a fast transfer lets the other connections have their turn.
+const MOST_READS: u32 = 16;
+
 /// Pieces up to this size are copied behind the head, so that both go out as one.
 const SMALL: usize = 4 << 10;
 
@@ -93,6 +96,8 @@ pub(super) struct Attempt {
     timed: bool,
     /// The client alone is waited for.
     last_wait: bool,
+    /// The flight knows the task, which stays the same.
+    registered: bool,
 }
 
 impl Attempt {
@@ -106,6 +111,7 @@ impl Attempt {
             looks: false,
             timed: false,
             last_wait: false,
+            registered: false,
         }
     }
 }
@@ -133,10 +139,16 @@ impl Relay<'_> {
     }
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Step<()> {
-        if let Poll::Ready(reason) = self.flight().poll_verdict(cx) {
+        if let Some(reason) = self.flight().verdict() {
             return Err(self.failed(reason));
         }
-        self.advance_upload(cx)?;
+        if !self.attempt.registered {
+            self.attempt.registered = true;
+            self.flight().register(cx);
+        }
+        if !self.is_uploaded() {
+            self.advance_upload(cx)?;
+        }
         self.advance_download(cx)?;
         self.watch_client(cx)
     }
@@ -186,9 +198,16 @@ impl Relay<'_> {
         self.flight().arm_until(self.attempt.body_deadline.min(silent), Reason::RequestTimeout);
     }
 
+    /// Nothing is left to do for the request: most are, when their answer comes.
+    fn is_uploaded(&self) -> bool {
+        self.upload.is_sent()
+            && self.attempt.turn == Turn::Backend
+            && !self.backend.stream.is_unsettled()
+    }
+
     fn advance_upload(&mut self, cx: &mut Context<'_>) -> Step<()> {
         let mut moved = false;
-        loop {
+        for _ in 0..MOST_READS {
             // What is there already goes out with the head, as one.
             if !self.ahead.is_empty() && self.upload.wants_more() {
                 let before = self.upload.read;
@@ -233,6 +252,9 @@ impl Relay<'_> {
             self.note_body(read)?;
             moved = true;
         }
+        cx.waker().wake_by_ref();
+        self.await_client();
+        Ok(())
     }
 
     /// So many bytes of the client's body have come.
@@ -264,7 +286,7 @@ impl Relay<'_> {
 
     fn advance_download(&mut self, cx: &mut Context<'_>) -> Step<()> {
         let mut moved = false;
-        loop {
+        for _ in 0..MOST_READS {
             while !self.download.out.is_empty() {
                 match poll_write(self.client, cx, self.download.out.rest(), &[]) {
                     Poll::Pending => return self.client_is_slow(cx, moved),
@@ -299,6 +321,8 @@ impl Relay<'_> {
             }
             moved = true;
         }
+        cx.waker().wake_by_ref();
+        self.pending(true)
     }
 
     /// The backend has done its part. Who sees the end of the response finds it counted: so that is done before

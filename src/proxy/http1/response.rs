@@ -10,7 +10,7 @@ use crate::{
     proxy::{
         connection::ClientConnection,
         decide::Assignment,
-        fields::{Known, Lines, connection_options, is_named},
+        fields::{Known, connection_options, is_named},
         framing::{Framing, Length},
         head::{is_agreed, is_websocket},
         headers::{Declared, Marks, Sink, keep_alive_timeout, mark, to_client},
@@ -73,15 +73,15 @@ pub(super) fn scan(
 
 /// What the fields of a response say to this proxy.
 #[derive(Default)]
-struct Facts<'a> {
-    framing: Framing,
+pub(super) struct Facts<'a> {
+    pub(super) framing: Framing,
     coded: bool,
     close: bool,
     keep_alive: bool,
     /// `Connection` names fields of its own.
     names_fields: bool,
     /// How long the backend keeps the connection.
-    announced: Option<Duration>,
+    pub(super) announced: Option<Duration>,
     upgrade: Option<&'a [u8]>,
     /// Which of several is meant cannot be known.
     upgrades: u32,
@@ -91,40 +91,47 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(lines: &'a Scanned<'_>) -> Self {
+    pub(super) fn of(lines: &'a Scanned<'_>) -> Self {
         let mut facts = Self::default();
-        for (known, name, value) in lines.lines() {
-            match known {
+        // Not by `lines()`: most fields are of no interest here, and need not be cut out.
+        for line in lines.lines {
+            let value = || line.value.of(lines.bytes);
+            match line.known {
                 Known::Connection => {
                     facts.sheds = true;
-                    for option in connection_options(value) {
+                    for option in connection_options(value()) {
                         let is = |known: &[u8]| option.eq_ignore_ascii_case(known);
                         facts.close |= is(b"close");
                         facts.keep_alive |= is(b"keep-alive");
                         facts.names_fields |= !is(b"close") && !is(b"keep-alive");
                     }
                 }
-                Known::ContentLength => facts.framing.content_length(value),
+                Known::ContentLength => facts.framing.content_length(value()),
                 Known::TransferEncoding => {
-                    facts.framing.transfer_encoding(value);
+                    facts.framing.transfer_encoding(value());
                     facts.coded = true;
                     facts.sheds = true;
                 }
                 Known::ProxyConnection => facts.sheds = true,
                 Known::KeepAlive => {
                     facts.sheds = true;
-                    facts.announced = keep_alive_timeout(value).map(Duration::from_secs);
+                    facts.announced = keep_alive_timeout(value()).map(Duration::from_secs);
                 }
                 Known::Upgrade => {
                     facts.sheds = true;
-                    facts.upgrade = Some(value);
+                    facts.upgrade = Some(value());
                     facts.upgrades += 1;
                 }
-                Known::Other => facts.has_date |= name.eq_ignore_ascii_case(b"date"),
+                Known::Date => facts.has_date = true,
                 _ => {}
             }
         }
         facts
+    }
+
+    /// The connection of HTTP/1.`minor` does (RFC 9112 section 9.3).
+    pub(super) fn stays(&self, minor: u8) -> bool {
+        !self.close && (minor > 0 || self.keep_alive)
     }
 
     /// Every field goes on as it came.
@@ -169,8 +176,7 @@ pub(super) fn answer(
         _ if asked.minor > 0 => Outgoing::Chunked,
         _ => Outgoing::UntilClose,
     };
-    let stays = !facts.close && (scan.minor > 0 || facts.keep_alive);
-    download.reusable &= stays && length != Length::UntilClose;
+    download.reusable &= facts.stays(scan.minor) && length != Length::UntilClose;
     download.closes |= outgoing == Outgoing::UntilClose
         || context.waits_to_send
         || context.connection.is_leaving();
@@ -226,7 +232,7 @@ pub(super) fn persistence(closes: bool, minor: u8) -> Option<&'static [u8]> {
 }
 
 /// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
-fn agreed<'a>(wanted: Option<&[u8]>, facts: &Facts<'a>) -> Option<&'a [u8]> {
+pub(super) fn agreed<'a>(wanted: Option<&[u8]>, facts: &Facts<'a>) -> Option<&'a [u8]> {
     let (Some(wanted), Some(answer), 1) = (wanted, facts.upgrade, facts.upgrades) else {
         return None;
     };

@@ -18,7 +18,7 @@ use std::{future::poll_fn, pin::pin, task::Poll};
 use tokio::task::{JoinHandle, spawn_local};
 
 /// More interim responses than any backend has to send before it answers.
-pub(in crate::proxy) const MOST_INTERIM: usize = 16;
+const MOST_INTERIM: usize = 16;
 
 /// A request that was sent. Dropping it takes it back, if it is not answered whole.
 pub(in crate::proxy) struct Sent {

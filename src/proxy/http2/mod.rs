@@ -21,7 +21,7 @@ mod stream;
 mod upstream;
 mod wire;
 
-pub(in crate::proxy) use asking::{MOST_INTERIM, Sent, Unanswered, send, translate};
+pub(in crate::proxy) use asking::{Sent, Unanswered, send, translate};
 pub(in crate::proxy) use body::Received;
 pub(in crate::proxy) use connect::as_connect;
 pub(in crate::proxy) use duplex::Duplex;

@@ -161,7 +161,11 @@ fn is_malformed<B>(request: &Request<B>) -> bool {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     let is_asked_of_the_server = target == "*" && request.method() == Method::OPTIONS;
     let has_authority = uri.authority().is_some() || request.headers().contains_key(header::HOST);
-    !has_good_scheme || !(target.starts_with('/') || is_asked_of_the_server) || !has_authority
+    !has_good_scheme
+        || !(target.starts_with('/') || is_asked_of_the_server)
+        // As in HTTP/1: no URI has one (RFC 3986 section 2), and some readers take it for a slash.
+        || target.contains('\\')
+        || !has_authority
 }
 
 /// The size of its fields.

@@ -7,10 +7,9 @@ use super::{
         fields::connection_options,
         framing::Framing,
         grpc,
-        headers::{Declared, Marks, to_client},
+        headers::{self, Declared, Marks},
     },
-    body::{Exchange, Passing, ReplyBody, StreamBody, Upload},
-    conn::is_framed_twice,
+    body::{Exchange, Passing, ReplyBody, StreamBody},
     handler::Record,
     sending::Answered,
     serve::Served,
@@ -18,8 +17,8 @@ use super::{
     tunnel::ClientEnd,
 };
 use crate::live::{Fault, Kind, Reason};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use std::{cell::RefCell, rc::Rc};
+use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
+use std::rc::Rc;
 
 /// A backend's answer.
 pub(super) enum Answer {
@@ -55,26 +54,24 @@ pub(super) struct CallFailed(pub(super) bool);
 /// Turns a backend's response into the client's.
 ///
 /// # Errors
-/// `BadResponse` when it switches to what the client did not ask for.
+/// `BadResponse` when it switches protocols and nobody is there to do so.
 pub(super) fn answer(
     served: &Rc<Served>,
     asked: &Parts,
     answered: Answered,
-    upload: Option<Rc<RefCell<Upload>>>,
-    upgrade: Option<(HeaderValue, ClientEnd)>,
+    upgrade: Option<ClientEnd>,
 ) -> Result<Answer, Failure> {
     let Answered { assignment, link, response } = answered;
     let connection = &served.connection;
     let core = &connection.core;
     let status = response.status();
     if link.has_switched(status)
-        && let Some((asked_for, client)) = upgrade
+        && let Some(client) = upgrade
     {
-        let switch = Switch { asked, asked_for: &asked_for, client };
-        return switch.agree(connection, assignment, link, response);
+        return Switch { asked, client }.agree(connection, assignment, link, response);
     }
     // To a client of HTTP/2 success would mean that there is a tunnel (RFC 9110 section 9.3.6).
-    let means_tunnel = matches!(upgrade, Some((_, ClientEnd::Http2(_)))) && status.is_success();
+    let means_tunnel = matches!(upgrade, Some(ClientEnd::Http2(_))) && status.is_success();
     if link.has_switched(status) || means_tunnel {
         return Err(bad_response(connection, &assignment));
     }
@@ -86,14 +83,14 @@ pub(super) fn answer(
         cookie: issued.as_ref().map(|issued| &issued.cookie),
         version: policy.expose_version.then_some(&ticket.flight.upstream.version),
     };
-    to_client(&head.headers, length(&head.headers), &marks, &mut headers);
+    // RFC 9110 section 8.6: not with 204.
+    let declared = length(&head.headers).filter(|_| head.status != StatusCode::NO_CONTENT);
+    headers::to_client(&head.headers, declared, &marks, &mut headers);
     let flight = ticket.flight.clone();
     // Another status of HTTP says enough.
     let is_call = head.status == StatusCode::OK && grpc::is_call(&asked.headers);
     if asked.method == Method::HEAD || incoming.is_end_stream() {
-        if upload.is_none_or(|upload| upload.borrow().is_sent()) {
-            link.park(&flight.upstream, core.live.clock.now(), policy.timeouts.upstream_idle);
-        }
+        link.park(&flight.upstream, core.live.clock.now(), policy.timeouts.upstream_idle);
         let failed = is_call && grpc::has_failed(Some(&head.headers));
         let response = with_head(head.status, headers, None);
         return Ok(Answer::Whole(response, CallFailed(failed)));
@@ -101,8 +98,7 @@ pub(super) fn answer(
     ticket.turn(Kind::Stream);
     let size = incoming.size_hint();
     flight.arm(core.live.clock, policy.timeouts.body, Reason::IdleTimeout);
-    link.read_at_most(0);
-    let exchange = Exchange { incoming, link, upload };
+    let exchange = Exchange { incoming, link };
     let stream = StreamBody {
         passing: Passing::start(exchange, &flight, served.activity.clone()),
         ticket: Some(ticket),
@@ -110,7 +106,6 @@ pub(super) fn answer(
         awaits_status: is_call,
         trailers: !names_fields(&head.headers),
         clock: core.live.clock,
-        stalls: core.stalls.clone(),
         timeout: policy.timeouts.body,
         awaits_backend: false,
         upstream_idle: policy.timeouts.upstream_idle,
@@ -127,11 +122,8 @@ fn names_fields(headers: &HeaderMap) -> bool {
     })
 }
 
-/// `Content-Length`, unless there is a transfer coding (RFC 9112 section 6.3); hyper has judged it.
+/// `Content-Length`, which was judged.
 fn length(headers: &HeaderMap) -> Option<Declared> {
-    if is_framed_twice(headers) {
-        return None;
-    }
     let mut framing = Framing::default();
     for length in headers.get_all(header::CONTENT_LENGTH) {
         framing.content_length(length.as_bytes());

@@ -3,12 +3,10 @@
 
 use super::{
     super::{
-        core::Stalls,
         failure::fault_of,
         fields::Known,
         flight::{Flight, Ticket},
-        grpc,
-        http2::Received,
+        grpc, http1, http2,
     },
     activity::Activity,
     feed::Feed,
@@ -46,17 +44,20 @@ pub(in crate::proxy) enum ArrivingBody {
     /// There is none.
     None,
     Hyper(Incoming),
-    Http2(Received),
+    Http1(http1::Received),
+    Http2(http2::Received),
     /// The native engine reads it.
     Fed(Feed),
 }
 
 impl ArrivingBody {
-    /// An error says that the other side has left, or broken a rule of its protocol.
+    /// An error says that the other side has left, or broken a rule of its protocol (`BadResponse`, where that is
+    /// known).
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
             Self::None => Poll::Ready(None),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
+            Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
             Self::Fed(feed) => feed.poll_frame(cx),
         }
@@ -66,6 +67,7 @@ impl ArrivingBody {
         match self {
             Self::None => true,
             Self::Hyper(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
             Self::Fed(feed) => feed.is_end_stream(),
         }
@@ -75,6 +77,7 @@ impl ArrivingBody {
         match self {
             Self::None => SizeHint::with_exact(0),
             Self::Hyper(body) => body.size_hint(),
+            Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
             Self::Fed(feed) => feed.size_hint(),
         }
@@ -99,8 +102,8 @@ pub(super) struct Upload {
     ended: bool,
     /// The attempt that may read; an older one's body is told that it is over.
     reader: u32,
-    /// That attempt has nothing more to send.
-    sent: bool,
+    /// The client waits for 100 before it sends any of it.
+    awaits_continue: bool,
 }
 
 #[derive(Clone)]
@@ -142,13 +145,18 @@ impl Upload {
             limit,
             ended: false,
             reader: 0,
-            sent: false,
+            awaits_continue: false,
         }
     }
 
-    /// The present attempt has sent all of it.
-    pub(super) fn is_sent(&self) -> bool {
-        self.sent
+    /// The client waits for 100 before it sends any of it, and need not be prompt.
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.awaits_continue
+    }
+
+    /// It has been told to go on.
+    pub(super) fn go_on(&mut self) {
+        self.awaits_continue = false;
     }
 
     /// Everything that was read is still there.
@@ -229,20 +237,25 @@ pub(in crate::proxy) struct UploadReader {
     reader: u32,
     flight: Rc<Flight>,
     timeouts: UploadTimeouts,
+    /// It is the client's turn, and its time runs.
+    awaits_client: bool,
 }
 
 impl UploadReader {
-    /// A body for another attempt, from the beginning. Earlier readers end.
+    /// A body for another attempt, from the beginning. Earlier readers end. `awaits_continue`: a client that has
+    /// said nothing of it waits for 100.
     pub(super) fn new(
         upload: &Rc<RefCell<Upload>>,
         flight: Rc<Flight>,
         timeouts: UploadTimeouts,
+        awaits_continue: bool,
     ) -> Self {
         let mut state = upload.borrow_mut();
+        state.awaits_continue = awaits_continue && state.read_bytes == 0;
         state.reader += 1;
         state.next = 0;
-        state.sent = false;
-        Self { upload: upload.clone(), reader: state.reader, flight, timeouts }
+        let reader = state.reader;
+        Self { upload: upload.clone(), reader, flight, timeouts, awaits_client: false }
     }
 
     fn arm(&self, timeout: Duration, reason: Reason) {
@@ -250,14 +263,17 @@ impl UploadReader {
     }
 
     /// It is the client's turn. Once the response flows, its silence is nobody's fault.
-    fn await_client(&self) {
-        if self.flight.kind() == Kind::Request {
+    fn await_client(&mut self) {
+        // Being asked again is no progress.
+        if !std::mem::replace(&mut self.awaits_client, true) && self.flight.kind() == Kind::Request
+        {
             self.arm(self.timeouts.body, Reason::RequestTimeout);
         }
     }
 
     /// Whatever was handed over, it is the backend's turn.
-    fn await_backend(&self) {
+    fn await_backend(&mut self) {
+        self.awaits_client = false;
         match self.flight.kind() {
             Kind::Request => self.arm(self.timeouts.response, Reason::ResponseTimeout),
             _ => self.arm(self.timeouts.stream, Reason::IdleTimeout),
@@ -277,9 +293,12 @@ impl UploadReader {
             return Poll::Ready(None);
         }
         let Poll::Ready(frame) = upload.incoming.poll_frame(cx) else {
-            self.await_client();
+            if !upload.awaits_continue {
+                self.await_client();
+            }
             return Poll::Pending;
         };
+        upload.awaits_continue = false;
         Poll::Ready(match frame {
             None => {
                 upload.ended = true;
@@ -322,9 +341,6 @@ impl Body for UpstreamBody {
         if !matches!(frame, Some(Err(_))) {
             reader.await_backend();
         }
-        if frame.is_none() || reader.is_end() {
-            reader.upload.borrow_mut().sent = true;
-        }
         Poll::Ready(frame)
     }
 
@@ -364,7 +380,6 @@ pub(in crate::proxy) enum ReplyBody {
 pub(super) struct Exchange {
     pub(super) incoming: ArrivingBody,
     pub(super) link: Link,
-    pub(super) upload: Option<Rc<RefCell<Upload>>>,
 }
 
 /// A response that flows, until it has been handed over or a verdict has ended it.
@@ -405,8 +420,6 @@ pub(in crate::proxy) struct StreamBody {
     /// What may trail goes along.
     pub(super) trailers: bool,
     pub(super) clock: Clock,
-    /// Of the core.
-    pub(super) stalls: Stalls,
     /// Longest silence of either side.
     pub(super) timeout: Duration,
     /// It is the backend's turn, not the client's.
@@ -425,11 +438,7 @@ impl StreamBody {
         }
         let polled = match self.passing.exchange.borrow_mut().as_mut() {
             Some(exchange) => {
-                exchange.link.read_at_most(self.stalls.piece());
                 let polled = exchange.incoming.poll_frame(cx);
-                if polled.is_ready() {
-                    exchange.link.read_at_most(0);
-                }
                 polled.map(|frame| (frame, exchange.incoming.is_end_stream()))
             }
             None => return Poll::Ready(None),
@@ -459,6 +468,7 @@ impl StreamBody {
                 };
                 Some(Ok(frame))
             }
+            Some(Err(Reason::BadResponse)) => Some(Err(self.fail(Reason::BadResponse))),
             Some(Err(_)) => Some(Err(self.fail(Reason::UpstreamReset))),
         })
     }
@@ -472,8 +482,7 @@ impl StreamBody {
     /// The whole response has been handed over.
     fn finish(&mut self) {
         if let Some(ticket) = self.ticket.take()
-            && let Some(Exchange { link, upload, .. }) = self.passing.exchange.take()
-            && upload.is_none_or(|upload| upload.borrow().is_sent())
+            && let Some(Exchange { link, .. }) = self.passing.exchange.take()
         {
             link.park(&ticket.flight.upstream, self.clock.now(), self.upstream_idle);
         }

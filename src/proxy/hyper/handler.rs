@@ -114,7 +114,11 @@ pub(super) fn head(parts: &Parts) -> Head<'_, HeaderMap> {
             _ => Version::Http10,
         },
         authority: parts.uri.authority().map(|authority| authority.as_str()),
-        path: parts.uri.path(),
+        path: match parts.uri.path() {
+            // RFC 9112 section 3.2.1.
+            "" => "/",
+            path => path,
+        },
         query: parts.uri.query(),
         lines: &parts.headers,
     }
@@ -136,7 +140,7 @@ async fn forward(
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
-    if let Some(reply) = connection.turns_away(&head, host.as_ref()) {
+    if let Some(reply) = connection.steps_in(&head, host.as_ref()) {
         return Err(reply);
     }
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
@@ -144,7 +148,7 @@ async fn forward(
     }
     let now = core.now_millis();
     let query = Query::new(connection, &head, &facts, host, now);
-    let tries = Tries::new(&query);
+    let tries = Tries::new(head.method);
     let assignment = admit(query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
@@ -152,8 +156,7 @@ async fn forward(
     }
     let request_id = core.random_id();
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
-    let upgrade = if facts.upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None };
-    let upgrade = upgrade.map(|protocol| (protocol, client));
+    let upgrade = facts.upgrades.then_some(client);
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
 
@@ -193,7 +196,7 @@ async fn send(
     (parts, incoming): (&Parts, ArrivingBody),
     decided: Decided,
     interim: Option<Interim>,
-    upgrade: Option<(HeaderValue, ClientEnd)>,
+    upgrade: Option<ClientEnd>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
     let Decided { facts, assignment, tries, request_id, began_millis } = decided;
@@ -212,7 +215,7 @@ async fn send(
         body_timeout: connection.listener.spec.timeouts.body,
     };
     let answered = sending.send(assignment, recorder).await?;
-    answer(served, parts, answered, sending.upload.take(), upgrade)
+    answer(served, parts, answered, upgrade)
 }
 
 /// Decides, as often as it has to wait for its turn.

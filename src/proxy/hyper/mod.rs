@@ -1,10 +1,9 @@
-//! Requests and responses as messages, whose bytes a library reads and writes: what comes by HTTP/2
-//! (`proxy/http2/`), and HTTP/1 on hyper as the reference to test and measure against.
+//! Requests and responses as messages: what comes by HTTP/2 (`proxy/http2/`), and HTTP/1 on hyper as the reference to
+//! test and measure against. To backends they go by `http1/asking.rs` and `http2/asking.rs`.
 
 mod activity;
 mod answer;
 mod body;
-mod conn;
 mod feed;
 mod handler;
 mod sending;
@@ -14,7 +13,6 @@ mod switch;
 mod tunnel;
 
 pub(super) use body::{ArrivingBody, ReplyBody, UpstreamBody, trailing};
-pub(super) use conn::Conn;
 pub(super) use feed::Feed;
 pub(super) use handler::{Decided, answer_decided, handle, refuse, turned_away};
 pub(super) use serve::{Served, serve, serve_h2};

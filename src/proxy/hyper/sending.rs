@@ -6,15 +6,16 @@ use super::{
         decide::Assignment,
         failure::Failure,
         flight::Flight,
+        framing::Length,
         head::{self, Facts, Head, Version},
         headers::{Added, Changes, to_backend},
-        http2::{self, Interim, MOST_INTERIM, Sent, Unanswered},
+        http1::{self, Asking, Conn},
+        http2::{self, Interim, Unanswered},
         record::Recorder,
         tries::{Miss, Next, Tries, is_rescued},
         upstream::{Upstream, connect, unless_judged},
     },
     body::{ArrivingBody, Upload, UploadReader, UploadTimeouts, UpstreamBody},
-    conn::Conn,
 };
 use crate::{
     live::{Moment, Reason, millis},
@@ -22,19 +23,9 @@ use crate::{
     spec::PoolProtocol,
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts,
-    uri::PathAndQuery,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, request::Parts, uri::PathAndQuery,
 };
-use hyper::ext::on_informational;
-use std::{
-    cell::RefCell,
-    future::{Future, poll_fn},
-    pin::pin,
-    rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 pub(super) struct Sending<'a> {
     pub(super) connection: &'a ClientConnection,
@@ -63,35 +54,22 @@ pub(super) struct Answered {
 
 /// What a response comes by; dropping it gives the response up.
 pub(super) enum Link {
-    Http1(Conn),
+    Http1(http1::Sent),
     /// A stream of a connection that others use too.
-    Http2(Sent),
+    Http2(http2::Sent),
 }
 
 impl Link {
-    /// All has come and all has been sent: it may serve another request.
+    /// All has come: if all has been sent too, it may serve another request.
     pub(super) fn park(self, upstream: &Upstream, now: Moment, idle: Duration) {
         match self {
-            Self::Http1(conn) => {
-                conn.read_at_most(usize::MAX);
-                let announced = conn.keep_alive;
-                upstream.park(&upstream.hyper, conn, now, idle, announced);
-            }
+            Self::Http1(sent) => sent.park(upstream, now, idle),
             Self::Http2(sent) => drop(sent),
         }
     }
 }
 
 impl Link {
-    /// So much of the body may be read at once; 0: nothing, until it is asked for again.
-    pub(super) fn read_at_most(&self, most: usize) {
-        match self {
-            Self::Http1(conn) => conn.read_at_most(most),
-            // The window is the limit.
-            Self::Http2(_) => {}
-        }
-    }
-
     /// What comes is no answer any more, but what was asked to be switched to.
     pub(super) fn has_switched(&self, status: StatusCode) -> bool {
         match self {
@@ -102,12 +80,7 @@ impl Link {
 }
 
 /// How one attempt ended.
-enum Attempt {
-    Answered(Link, Response<ArrivingBody>),
-    /// Nothing was written; the request is whole.
-    Unsent(Box<Request<UpstreamBody>>),
-    Missed(Miss),
-}
+type Attempt = Result<(Link, Response<ArrivingBody>), Miss>;
 
 impl Sending<'_> {
     /// Returns with the response's head.
@@ -119,7 +92,6 @@ impl Sending<'_> {
         mut assignment: Assignment,
         recorder: &mut Recorder,
     ) -> Result<Answered, Failure> {
-        let mut unsent = None;
         let mut fresh = false;
         loop {
             let flight = assignment.ticket.flight.clone();
@@ -129,26 +101,21 @@ impl Sending<'_> {
             }
             let attempt = match flight.upstream.backend.protocol {
                 PoolProtocol::H1 => match self.connection(&assignment, &flight, fresh).await {
-                    Ok(conn) => self.attempt(&assignment, &flight, conn, unsent.take()).await,
-                    Err(reason) => Attempt::Missed(self.failed(reason)),
+                    Ok(conn) => self.attempt(&assignment, &flight, conn).await,
+                    Err(reason) => Err(self.failed(reason)),
                 },
                 // Boxed, as those to the other kind would have to have room for it.
                 PoolProtocol::H2 => Box::pin(self.attempt_http2(&assignment, &flight, fresh)).await,
             };
             let missed = match attempt {
-                Attempt::Answered(link, response) => {
+                Ok((link, response)) => {
                     if let Some(upload) = &self.upload {
                         upload.borrow_mut().stop_keeping();
                     }
                     return Ok(Answered { assignment, link, response });
                 }
-                Attempt::Unsent(request) => {
-                    (unsent, fresh) = (Some(request), true);
-                    continue;
-                }
-                Attempt::Missed(miss) => miss,
+                Err(miss) => miss,
             };
-            unsent = None;
             let next = self.tries.after(
                 missed,
                 self.connection,
@@ -176,72 +143,66 @@ impl Sending<'_> {
         flight: &Flight,
         fresh: bool,
     ) -> Result<Conn, Reason> {
-        let idle = &flight.upstream.hyper;
-        if !fresh
-            && let Some(conn) = Conn::checkout(
-                idle,
-                self.connection.core.live.clock,
-                flight.upstream.backend.tls_epoch(),
-                self.is_delicate(),
-            )
-            .await
-        {
-            return Ok(conn);
+        let core = &self.connection.core;
+        let idle = match fresh {
+            true => None,
+            false => Conn::take_idle(flight, core.live.clock.now(), self.is_delicate()),
+        };
+        match idle {
+            Some(conn) => Ok(conn),
+            // Boxed, as every request would have to have room for it.
+            None => Box::pin(Conn::open(core, flight, &assignment.policy)).await,
         }
-        // Boxed, as every request would have to have room for it.
-        let stream = Box::pin(connect(&self.connection.core, flight, &assignment.policy)).await?;
-        Conn::new(stream).await.map_err(|_| Reason::ConnectFailed)
     }
 
-    async fn attempt(
-        &self,
-        assignment: &Assignment,
-        flight: &Rc<Flight>,
-        mut conn: Conn,
-        unsent: Option<Box<Request<UpstreamBody>>>,
-    ) -> Attempt {
-        let mut request = match unsent {
-            Some(request) => *request,
-            None => match self.request(assignment, flight) {
-                Ok(request) => request,
-                Err(reason) => return Attempt::Missed(self.failed(reason)),
-            },
-        };
-        let announced = self.interim.as_ref().map(|_| Announced::of(&mut request));
-        let timeout = assignment.policy.timeouts.response;
-        let clock = self.connection.core.live.clock;
-        flight.arm(clock, timeout, Reason::ResponseTimeout);
-        let (sent, before) = (clock.now(), conn.passed());
-        let response = self.passing(announced, conn.sender.try_send_request(request));
-        let mut failed = match unless_judged(flight, response).await {
-            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(self.failed(reason)),
-            Ok(Ok(Ok(response))) => {
-                if let Some(miss) = self.answered(assignment, flight, response.status(), sent) {
-                    return Attempt::Missed(miss);
-                }
-                conn.observe(response.headers());
-                return Attempt::Answered(Link::Http1(conn), response.map(ArrivingBody::Hyper));
+    async fn attempt(&self, assignment: &Assignment, flight: &Rc<Flight>, conn: Conn) -> Attempt {
+        let core = &self.connection.core;
+        let clock = core.live.clock;
+        let asking = Asking::new(
+            self.head,
+            self.facts,
+            &self.added(assignment, flight),
+            self.length(),
+            // Where nobody passes it on, hyper has said 100 of its own accord.
+            self.body(assignment, flight, self.facts.expects_continue && self.interim.is_some()),
+        );
+        flight.arm(clock, assignment.policy.timeouts.response, Reason::ResponseTimeout);
+        let (sent, reused) = (clock.now(), conn.reused);
+        let limits = &self.connection.listener.spec.limits;
+        let announce = |status, fields: &HeaderMap| self.announce(flight, status, fields);
+        let asked = http1::ask(core.clone(), limits, conn, asking, announce);
+        match unless_judged(flight, asked).await {
+            Ok(Ok((link, response))) => {
+                let response = response.map(ArrivingBody::Http1);
+                self.answered(assignment, flight, (Link::Http1(link), response), sent)
             }
-            Ok(Ok(Err(failed))) => failed,
-        };
-        if conn.reused
-            && let Some(request) = failed.take_message()
-        {
-            return Attempt::Unsent(Box::new(request));
+            Err(reason) => Err(self.failed(reason)),
+            Ok(Err(failed)) => Err(self.unanswered(flight, failed, reused)),
         }
-        let error = failed.error();
-        tracing::debug!(backend = %flight.upstream.backend.address, %error, "attempt failed");
-        Attempt::Missed(if let Some(reason) = flight.verdict() {
-            self.failed(reason)
-        } else if conn.passed().received == before.received {
-            let whole = self.is_whole();
-            let written = conn.passed().written > before.written;
-            Miss::Silent { reused: conn.reused, written, whole }
-        } else if error.is_incomplete_message() {
-            self.failed(Reason::UpstreamReset)
-        } else {
-            self.failed(Reason::BadResponse)
-        })
+    }
+
+    /// Another response is to come.
+    fn announce(&self, flight: &Flight, status: StatusCode, fields: &HeaderMap) {
+        if let Some(upload) = &self.upload
+            && status == StatusCode::CONTINUE
+            && upload.borrow().awaits_continue()
+        {
+            upload.borrow_mut().go_on();
+            flight.arm(self.connection.core.live.clock, self.body_timeout, Reason::RequestTimeout);
+        }
+        if let Some(interim) = &self.interim {
+            interim.pass(status, fields);
+        }
+    }
+
+    fn unanswered(&self, flight: &Flight, failed: Unanswered, reused: bool) -> Miss {
+        match (flight.verdict(), failed) {
+            (Some(reason), _) => self.failed(reason),
+            (None, Unanswered::Silent { written }) => {
+                Miss::Silent { reused, written, whole: self.is_whole() }
+            }
+            (None, Unanswered::Failed(reason)) => self.failed(reason),
+        }
     }
 
     /// All of the request is still there.
@@ -266,45 +227,35 @@ impl Sending<'_> {
             flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, dial);
         let lease = match unless_judged(flight, lease).await {
             Ok(Ok(lease)) => lease,
-            Err(reason) | Ok(Err(reason)) => return Attempt::Missed(self.failed(reason)),
+            Err(reason) | Ok(Err(reason)) => return Err(self.failed(reason)),
         };
         let mut request = match self.request(assignment, flight) {
             Ok(request) => request,
-            Err(reason) => return Attempt::Missed(self.failed(reason)),
+            Err(reason) => return Err(self.failed(reason)),
         };
         if self.facts.upgrades && lease.takes_websockets() && self.asks_for_websocket() {
             http2::as_connect(&mut request);
         } else if self.is_connect() {
-            return Attempt::Missed(self.failed(Reason::NotSupported));
+            return Err(self.failed(Reason::NotSupported));
         }
         http2::translate(&mut request, lease.scheme(), &flight.upstream.authority);
         flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
         let sent = clock.now();
         let (reused, silence) = (lease.reused && !fresh, lease.silence());
         let asked = http2::send(lease, request, self.interim.as_ref());
-        let failed = match unless_judged(flight, asked).await {
+        match unless_judged(flight, asked).await {
             Ok(Ok((link, response))) => {
-                if let Some(miss) = self.answered(assignment, flight, response.status(), sent) {
-                    return Attempt::Missed(miss);
-                }
                 let response = response.map(ArrivingBody::Http2);
-                return Attempt::Answered(Link::Http2(link), response);
+                self.answered(assignment, flight, (Link::Http2(link), response), sent)
             }
             Err(reason) => {
                 if reason == Reason::ResponseTimeout {
                     silence.note_timeout();
                 }
-                return Attempt::Missed(self.failed(reason));
+                Err(self.failed(reason))
             }
-            Ok(Err(failed)) => failed,
-        };
-        Attempt::Missed(match (flight.verdict(), failed) {
-            (Some(reason), _) => self.failed(reason),
-            (None, Unanswered::Silent { written }) => {
-                Miss::Silent { reused, written, whole: self.is_whole() }
-            }
-            (None, Unanswered::Failed(reason)) => self.failed(reason),
-        })
+            Ok(Err(failed)) => Err(self.unanswered(flight, failed, reused)),
+        }
     }
 
     fn asks_for_websocket(&self) -> bool {
@@ -316,57 +267,30 @@ impl Sending<'_> {
         self.facts.upgrades && self.head.version == Version::Http2
     }
 
-    /// Waits for the response and passes on what announces it.
-    ///
-    /// # Errors
-    /// `BadResponse` when there are more announcements than any backend has to make.
-    async fn passing<F: Future>(
-        &self,
-        announced: Option<Arc<Mutex<Announced>>>,
-        response: F,
-    ) -> Result<F::Output, Reason> {
-        let mut response = pin!(response);
-        let mut count = 0;
-        poll_fn(|cx| {
-            let response = response.as_mut().poll(cx);
-            if let (Some(interim), Some(announced)) = (&self.interim, &announced) {
-                let announced = Announced::take(announced, cx);
-                count += announced.len();
-                if count > MOST_INTERIM {
-                    return Poll::Ready(Err(Reason::BadResponse));
-                }
-                for (status, fields) in announced {
-                    interim.pass(status, &fields);
-                }
-            }
-            response.map(Ok)
-        })
-        .await
-    }
-
-    /// The backend has answered. A miss if the client had better get another one's answer.
+    /// The backend has answered; a miss if the client had better get another one's answer.
     fn answered(
         &self,
         assignment: &Assignment,
         flight: &Flight,
-        status: StatusCode,
+        (link, response): (Link, Response<ArrivingBody>),
         sent: Moment,
-    ) -> Option<Miss> {
+    ) -> Attempt {
         let core = &self.connection.core;
         let backend = &flight.upstream.backend;
+        let status = response.status();
         let taken = core.live.clock.now().since(sent);
         backend.pool.stats.record_upstream_response(core.index, taken);
         core.answered(backend, status.as_u16(), &assignment.policy.ejection);
         let exchanged = status.is_server_error()
             && is_rescued(core, assignment, self.tries.idempotent, self.is_whole());
-        exchanged.then(|| self.failed(Reason::ServerError))
+        if exchanged { Err(self.failed(Reason::ServerError)) } else { Ok((link, response)) }
     }
 
     fn failed(&self, reason: Reason) -> Miss {
         Miss::Failed { reason, whole: self.is_whole() }
     }
 
-    /// The request as this attempt sends it.
+    /// The request as this attempt sends it to a backend that speaks HTTP/2.
     ///
     /// # Errors
     /// `BadRequest` when the path that its route makes of it cannot be sent.
@@ -375,72 +299,49 @@ impl Sending<'_> {
         assignment: &Assignment,
         flight: &Rc<Flight>,
     ) -> Result<Request<UpstreamBody>, Reason> {
-        let body = match &self.upload {
-            None => UpstreamBody::Empty,
-            Some(upload) => {
-                let timeouts = UploadTimeouts {
-                    clock: self.connection.core.live.clock,
-                    body: self.body_timeout,
-                    response: assignment.policy.timeouts.response,
-                    stream: assignment.policy.timeouts.body,
-                };
-                UpstreamBody::Upload(UploadReader::new(upload, flight.clone(), timeouts))
-            }
-        };
-        let mut request = Request::new(body);
+        let added = self.added(assignment, flight);
+        let mut request = Request::new(self.body(assignment, flight, false));
         *request.method_mut() = self.parts.method.clone();
-        let added = Added {
+        *request.uri_mut() = origin_form(&self.parts.uri, added.changes.rewrite)?;
+        to_backend(self.head, self.facts, &added, request.headers_mut());
+        Ok(request)
+    }
+
+    fn added<'b>(&'b self, assignment: &'b Assignment, flight: &'b Flight) -> Added<'b> {
+        Added {
             client: &self.connection.client,
             request_id: self.request_id.as_bytes(),
             backend: flight.upstream.authority.as_bytes(),
             changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
-        };
-        *request.uri_mut() = origin_form(&self.parts.uri, added.changes.rewrite)?;
-        to_backend(self.head, self.facts, &added, request.headers_mut());
-        let is_http1 = flight.upstream.backend.protocol == PoolProtocol::H1;
-        if self.upload.is_some() && self.facts.framing.declared().is_none() && is_http1 {
-            // Without it hyper takes a GET for one without a body, whatever there is.
-            request.headers_mut().insert(header::TRANSFER_ENCODING, CHUNKED);
         }
-        Ok(request)
-    }
-}
-
-/// Interim responses, from the task that reads them.
-#[derive(Default)]
-struct Announced {
-    responses: Vec<(StatusCode, HeaderMap)>,
-    waits: Option<Waker>,
-}
-
-impl Announced {
-    /// Has those to a request put here.
-    fn of(request: &mut Request<UpstreamBody>) -> Arc<Mutex<Self>> {
-        let announced = Arc::<Mutex<Self>>::default();
-        let place = announced.clone();
-        on_informational(request, move |response| {
-            let mut announced = place.lock().unwrap_or_else(PoisonError::into_inner);
-            // More than that are too many already.
-            if announced.responses.len() <= MOST_INTERIM {
-                announced.responses.push((response.status(), response.headers().clone()));
-            }
-            if let Some(waits) = announced.waits.take() {
-                waits.wake();
-            }
-        });
-        announced
     }
 
-    /// What has come; the task is woken when there is more. The lock is never contended: all of it happens on
-    /// one core.
-    fn take(announced: &Mutex<Self>, cx: &Context<'_>) -> Vec<(StatusCode, HeaderMap)> {
-        let mut announced = announced.lock().unwrap_or_else(PoisonError::into_inner);
-        announced.waits = Some(cx.waker().clone());
-        std::mem::take(&mut announced.responses)
+    /// Its body, from the beginning.
+    fn body(
+        &self,
+        assignment: &Assignment,
+        flight: &Rc<Flight>,
+        awaits_continue: bool,
+    ) -> UpstreamBody {
+        let Some(upload) = &self.upload else { return UpstreamBody::Empty };
+        let timeouts = UploadTimeouts {
+            clock: self.connection.core.live.clock,
+            body: self.body_timeout,
+            response: assignment.policy.timeouts.response,
+            stream: assignment.policy.timeouts.body,
+        };
+        UpstreamBody::Upload(UploadReader::new(upload, flight.clone(), timeouts, awaits_continue))
+    }
+
+    /// How long the body is that a head of HTTP/1 announces.
+    fn length(&self) -> Length {
+        match (&self.upload, self.facts.framing.declared()) {
+            (None, _) => Length::Exact(0),
+            (Some(_), Some(length)) => Length::Exact(length),
+            (Some(_), None) => Length::Chunked,
+        }
     }
 }
-
-const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// Path and query alone (RFC 9112 section 3.2.1), or `*`.
 fn origin_form(uri: &Uri, rewrite: Option<&PathRewrite>) -> Result<Uri, Reason> {

@@ -5,7 +5,7 @@ use super::{
         connection::ClientConnection,
         decide::Assignment,
         failure::Failure,
-        head::{is_agreed, is_websocket},
+        head::is_websocket,
         headers::{Marks, to_client},
         websocket,
     },
@@ -23,7 +23,6 @@ use tokio::task::spawn_local;
 pub(super) struct Switch<'a> {
     /// The request, as HTTP/1.1 has it.
     pub(super) asked: &'a Parts,
-    pub(super) asked_for: &'a HeaderValue,
     pub(super) client: ClientEnd,
 }
 
@@ -67,21 +66,25 @@ impl Switch<'_> {
     fn backend(
         &self,
         link: Link,
-        mut response: Response<ArrivingBody>,
+        response: Response<ArrivingBody>,
     ) -> Option<(HeaderValue, HeaderMap, BackendEnd)> {
         let proof = self.asked.headers.get(header::SEC_WEBSOCKET_KEY);
         let proof = proof.map(|key| websocket::accept(key.as_bytes()));
         let mut headers = HeaderMap::new();
         to_client(response.headers(), None, &Marks::default(), &mut headers);
         match link {
-            Link::Http1(conn) => {
-                let protocol = agreed(self.asked_for, response.headers())?;
+            Link::Http1(sent) => {
+                // It was asked for.
+                let protocol = response.headers().get(header::UPGRADE)?.clone();
                 // Whoever has asked must look at the proof.
                 let asked_by_proxy = matches!(self.client, ClientEnd::Http2(_));
                 let is_proven = headers.get(header::SEC_WEBSOCKET_ACCEPT) == proof.as_ref();
-                let upgraded = hyper::upgrade::on(&mut response);
-                (is_proven || !asked_by_proxy)
-                    .then(|| (protocol, headers, BackendEnd::Hyper(upgraded, conn)))
+                let (stream, said) = sent.switch()?;
+                (is_proven || !asked_by_proxy).then_some((
+                    protocol,
+                    headers,
+                    BackendEnd::Http1(stream, said),
+                ))
             }
             Link::Http2(mut sent) => {
                 let ArrivingBody::Http2(received) = response.into_body() else { return None };
@@ -101,11 +104,4 @@ pub(super) fn bad_response(connection: &ClientConnection, assignment: &Assignmen
     let (core, upstream) = (&connection.core, &assignment.ticket.flight.upstream);
     core.attempt_failed(&upstream.backend, &assignment.policy.ejection);
     Failure::of_attempt(core, upstream, Reason::BadResponse)
-}
-
-/// What the backend switches to, if the client asked for all of it (RFC 9110 section 7.8).
-fn agreed(asked: &HeaderValue, headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut answers = headers.get_all(header::UPGRADE).iter();
-    let (answer, None) = (answers.next()?, answers.next()) else { return None };
-    is_agreed(asked.as_bytes(), answer.as_bytes()).then(|| answer.clone())
 }

@@ -1,18 +1,17 @@
 //! After 101, or what HTTP/2 says instead, both ends are taken over by a tunnel.
 
-use super::{
-    super::{
-        connection::ClientConnection,
-        flight::Ticket,
-        http2::{Duplex, Sent},
-        tunnel::{self, Tunnel},
-        upstream::unless_judged,
-    },
-    conn::Conn,
+use super::super::{
+    connection::ClientConnection,
+    flight::Ticket,
+    http2::{Duplex, Sent},
+    tunnel::{self, Tunnel},
+    upstream::unless_judged,
 };
-use crate::live::{Kind, Reason};
+use crate::{
+    live::{Kind, Reason},
+    net::Stream,
+};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -37,8 +36,8 @@ pub(in crate::proxy) struct Agreed {
 }
 
 pub(super) enum BackendEnd {
-    /// hyper hands it over; until then the connection must be driven.
-    Hyper(OnUpgrade, Conn),
+    /// With what it has said behind its answer.
+    Http1(Stream, Vec<u8>),
     /// With its place on the connection.
     Http2(Duplex, Sent),
 }
@@ -54,28 +53,19 @@ pub(in crate::proxy) async fn run<C>(
     let Agreed { backend, ticket, idle, websocket } = agreed;
     ticket.turn(Kind::Tunnel);
     ticket.flight.arm(connection.core.live.clock, idle, Reason::IdleTimeout);
+    let Ok(Some(client)) = unless_judged(&ticket.flight, client).await else { return };
     match backend {
-        BackendEnd::Hyper(backend, _conn) => {
-            let both = async { (client.await, backend.await) };
-            let Ok((Some(client), Ok(backend))) = unless_judged(&ticket.flight, both).await else {
-                return;
-            };
-            let ends = (client, TokioIo::new(backend));
-            tunnel::run(connection, between(ends, ticket, idle, websocket)).await;
+        BackendEnd::Http1(backend, to_client) => {
+            let (head, to_backend) = Default::default();
+            let tunnel =
+                Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket };
+            tunnel::run(connection, tunnel).await;
         }
         BackendEnd::Http2(backend, _sent) => {
-            let Ok(Some(client)) = unless_judged(&ticket.flight, client).await else { return };
-            tunnel::run(connection, between((client, backend), ticket, idle, websocket)).await;
+            let (head, to_client, to_backend) = Default::default();
+            let tunnel =
+                Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket };
+            tunnel::run(connection, tunnel).await;
         }
     }
-}
-
-fn between<C, B>(
-    (client, backend): (C, B),
-    ticket: Ticket,
-    idle: Duration,
-    websocket: bool,
-) -> Tunnel<C, B> {
-    let (head, to_client, to_backend) = Default::default();
-    Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket }
 }

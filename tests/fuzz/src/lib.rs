@@ -6,13 +6,17 @@ mod frames;
 mod hyper_reader;
 #[cfg(feature = "libfuzzer")]
 pub mod mutate;
+mod proxy_header;
 mod reader;
 mod request;
 mod response;
+mod websocket;
 
 pub use frames::check as frames;
+pub use proxy_header::check as proxy_header;
 pub use request::check as request;
 pub use response::check as response;
+pub use websocket::check as websocket;
 
 use crossfade::proxy::fuzzing;
 use reader::{Habits, read_chunks};

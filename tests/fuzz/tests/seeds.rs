@@ -38,3 +38,13 @@ fn frames() {
 fn scans() {
     replay("scan", crossfade_fuzz::scan);
 }
+
+#[test]
+fn proxy_headers() {
+    replay("proxy_header", crossfade_fuzz::proxy_header);
+}
+
+#[test]
+fn frames_of_websockets() {
+    replay("websocket", crossfade_fuzz::websocket);
+}

@@ -431,17 +431,22 @@ impl<'a> Cursor<'a> {
     /// it.
     #[inline(always)]
     fn value(&mut self, odd: &mut bool) -> Result<Span, Stop> {
-        let colon = self.rest;
-        while let [b' ' | b'\t', rest @ ..] = self.rest {
-            self.rest = rest;
-        }
-        let is_even = colon.len() == self.rest.len() + 1 && colon.first() == Some(&b' ');
-        let (mut value, mut bytes) = self.take(self.text());
+        let is_even = match self.rest {
+            // As nearly everybody writes it.
+            [b' ', rest @ ..] if rest.first().is_some_and(|byte| *byte > b' ') => {
+                self.rest = rest;
+                true
+            }
+            text => {
+                self.rest = without_blanks(text);
+                text.len() == self.rest.len() + 1 && text.first() == Some(&b' ')
+            }
+        };
+        let (mut value, bytes) = self.take(self.text());
         self.line_end()?;
         *odd |= !is_even;
-        while let [kept @ .., b' ' | b'\t'] = bytes {
-            bytes = kept;
-            value.end -= 1;
+        if let [.., b' ' | b'\t'] = bytes {
+            value.end -= blanks_behind(bytes);
             *odd = true;
         }
         Ok(value)
@@ -456,6 +461,19 @@ impl<'a> Cursor<'a> {
         }
         length
     }
+}
+
+#[cold]
+fn without_blanks(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    text
+}
+
+#[cold]
+fn blanks_behind(text: &[u8]) -> u32 {
+    text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count() as u32
 }
 
 /// Where `expected` should be: it may still come, or does not.
