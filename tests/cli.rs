@@ -99,7 +99,7 @@ fn check_tells_every_error_with_its_place() {
     assert_eq!(ran.code, 2);
     assert!(ran.out.is_empty());
     let places = ran.err.lines().filter(|line| line.starts_with(&format!("{mistakes}:"))).count();
-    assert_eq!(places, 45, "{}", ran.err);
+    assert_eq!(places, 48, "{}", ran.err);
 
     let missing = run(&["check", "/none/crossfade.yaml"]);
     assert_eq!(missing.code, 2);

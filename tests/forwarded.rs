@@ -157,3 +157,46 @@ async fn clients_and_backends_may_speak_ipv6() {
         assert_eq!(values(&said, "forwarded"), [forwarded]);
     }
 }
+
+#[tokio::test]
+async fn a_request_without_a_trace_begins_one_where_that_is_wanted() {
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let backend = mirror().await;
+    for engine in ENGINES {
+        for starts in [false, true] {
+            let mut spec = desired(engine, backend.spec_address(), &[]);
+            spec.listeners[0].starts_traces = starts;
+            let proxy = Proxy::start(spec).await;
+            for mut client in [proxy.h1().await, proxy.h2().await] {
+                for (given, is_kept) in [
+                    (&[PARENT][..], true),
+                    (&[PARENT, PARENT], false),
+                    (&["00-x"], false),
+                    (&[], false),
+                ] {
+                    let mut request = get("/").header("tracestate", "a=b");
+                    for parent in given {
+                        request = request.header("traceparent", *parent);
+                    }
+                    let reply = client.send(request.body(full("")).unwrap()).await;
+                    let said = reply.text();
+                    if is_kept || !starts {
+                        assert_eq!(values(said, "traceparent"), given, "{engine:?} {said}");
+                        assert_eq!(values(said, "tracestate"), ["a=b"], "{said}");
+                    } else {
+                        let id = values(said, "x-request-id")[0];
+                        let new = format!("00-{id}-{}-01", &id[16..]);
+                        assert_eq!(values(said, "traceparent"), [new], "{engine:?} {said}");
+                        assert_eq!(values(said, "tracestate"), [""; 0], "{said}");
+                    }
+                }
+                if starts {
+                    let request = get("/").header("x-request-id", "mine").body(full("")).unwrap();
+                    let reply = client.send(request).await;
+                    let parent = values(reply.text(), "traceparent")[0].to_owned();
+                    assert!(!parent.contains("00000000"), "{engine:?} {parent}");
+                }
+            }
+        }
+    }
+}

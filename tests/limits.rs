@@ -3,8 +3,9 @@
 mod support;
 
 use crossfade::{
+    control::Command,
     live::{Fault, Reason},
-    spec::{Engine, ServiceLimits, Spec},
+    spec::{Engine, Match, PathMatch, PoolProtocol, Route, ServiceLimits, Spec},
 };
 use std::{
     sync::{
@@ -231,4 +232,159 @@ async fn a_backend_that_has_its_fill_is_passed_over() {
         until("nothing is in flight", || proxy.open() == 0).await;
         assert_eq!(client(&proxy, h2).await.get("/4").await.text(), "/4");
     }
+}
+
+/// Shop and cart, each with a backend of its own and routes by path.
+fn two_services(shop: &Held, cart: &Held) -> Spec {
+    let mut spec = limited(shop, ServiceLimits::default());
+    let mut other = spec.services["shop"].clone();
+    other.pools["blue"] = pool("v1", 1, &[cart.backend.spec_address()]);
+    spec.services.insert("cart".into(), other);
+    let matches = Match { path: PathMatch::Prefix("/cart".into()), ..Match::default() };
+    spec.routes.push(Route::new("cart".into(), matches, "cart".into()));
+    spec
+}
+
+#[tokio::test]
+async fn the_whole_proxy_has_a_limit() {
+    for (engine, h2) in WAYS {
+        let (shop, cart) = (held().await, held().await);
+        let mut spec = Spec { engine, ..two_services(&shop, &cart) };
+        spec.limits.in_flight = Some(2);
+        // A queue of its own is no way round it.
+        spec.services["cart"].limits = limits(9, 9);
+        let proxy = Proxy::start(spec.clone()).await;
+        let first = send(&proxy, h2, "/1").await;
+        until("it is in flight", || shop.backend.count() == 1).await;
+        let second = send(&proxy, h2, "/cart").await;
+        until("both are in flight", || cart.backend.count() == 1).await;
+        for path in ["/2", "/cart/2"] {
+            let reply = client(&proxy, h2).await.get(path).await;
+            assert_eq!(reply.status, 503, "{engine:?} {h2} {path}");
+            assert_eq!(reply.headers["x-crossfade-error"], "overloaded");
+            assert!(reply.headers.contains_key("retry-after"));
+        }
+        until("it is counted", || failures(&proxy, Reason::Overloaded) == 1).await;
+        shop.words.add_permits(1);
+        assert_eq!(first.await.unwrap().text(), "/1");
+        until("its place is free", || taken(&proxy) == 0).await;
+        let third = send(&proxy, h2, "/cart/3").await;
+        until("it is in flight", || cart.backend.count() == 2).await;
+        assert_eq!(client(&proxy, h2).await.get("/4").await.status, 503);
+        // A reload lifts it.
+        spec.limits.in_flight = None;
+        proxy.apply(Command::Replace { spec: Box::new(spec) }).await.unwrap();
+        shop.words.add_permits(1);
+        assert_eq!(client(&proxy, h2).await.get("/5").await.status, 200);
+        cart.words.add_permits(2);
+        assert_eq!(second.await.unwrap().text(), "/cart");
+        assert_eq!(third.await.unwrap().text(), "/cart/3");
+    }
+}
+
+/// Open connections to the first backend.
+fn connections(proxy: &Proxy) -> u64 {
+    proxy.live.published.read(|s| s.services[0].pools[0].backends[0].connections())
+}
+
+fn connected(backend: &Backend, most: u32) -> Spec {
+    let mut spec = spec(&[("blue", pool("v1", 1, &[backend.spec_address()]))]);
+    let service = &mut spec.services["shop"];
+    service.limits.backend_connections = Some(most);
+    service.timeouts.connect = HOUR;
+    service.timeouts.upstream_idle = HOUR;
+    spec
+}
+
+#[tokio::test]
+async fn who_needs_a_connection_that_there_may_not_be_waits_for_one() {
+    for (engine, h2) in WAYS {
+        let held = held().await;
+        let mut spec = Spec { engine, ..connected(&held.backend, 1) };
+        let proxy = Proxy::start(spec.clone()).await;
+        let first = send(&proxy, h2, "/1").await;
+        until("it is in flight", || held.backend.count() == 1).await;
+        let second = send(&proxy, h2, "/2").await;
+        until("it is on its way", || proxy.open() == 2).await;
+        assert_eq!((connections(&proxy), held.backend.count()), (1, 1));
+        held.words.add_permits(1);
+        assert_eq!(first.await.unwrap().text(), "/1");
+        until("the second is in flight", || held.backend.count() == 2).await;
+        assert_eq!(connections(&proxy), 1);
+        // Not for ever.
+        spec.services["shop"].timeouts.connect = Duration::from_millis(20);
+        proxy.apply(Command::Replace { spec: Box::new(spec) }).await.unwrap();
+        let reply = client(&proxy, h2).await.get("/3").await;
+        assert_eq!(reply.status, 503, "{engine:?} {h2}");
+        assert_eq!(reply.headers["x-crossfade-error"], "overloaded");
+        held.words.add_permits(9);
+        assert_eq!(second.await.unwrap().text(), "/2");
+        // What idles is used again.
+        until("it is at rest", || proxy.open() == 0).await;
+        let before = held.backend.connections.load(Ordering::SeqCst);
+        assert_eq!(client(&proxy, h2).await.get("/4").await.text(), "/4");
+        assert_eq!(held.backend.connections.load(Ordering::SeqCst), before, "{engine:?} {h2}");
+        assert_eq!(held.most.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test]
+async fn cores_give_their_idle_connections_up_for_each_other() {
+    let backend = Backend::named("blue").await;
+    let mut spec = connected(&backend, 2);
+    spec.threads = std::num::NonZeroUsize::new(3);
+    let proxy = Proxy::start(spec).await;
+    // More client connections than there are cores, and each core gets some.
+    let mut clients = Vec::new();
+    for _ in 0..24 {
+        clients.push(proxy.h1().await);
+    }
+    for _ in 0..10 {
+        for client in &mut clients {
+            assert_eq!(client.get("/").await.status, 200);
+            assert!(connections(&proxy) <= 2);
+        }
+    }
+    let all = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                assert_eq!(client.get("/").await.status, 200);
+            }
+        })
+    });
+    let all: Vec<_> = all.collect();
+    until("all are served", || {
+        assert!(connections(&proxy) <= 2);
+        all.iter().all(JoinHandle::is_finished)
+    })
+    .await;
+    for client in all {
+        client.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_place_on_a_connection_of_http2_comes_before_another_connection() {
+    let (words, reached) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (wait, count) = (words.clone(), reached.clone());
+    let backend = Backend::http2(1, move |_| {
+        let wait = wait.clone();
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            wait.acquire().await.unwrap().forget();
+            text("blue")
+        }
+    })
+    .await;
+    let mut spec = connected(&backend, 1);
+    spec.services["shop"].pools["blue"].protocol = PoolProtocol::H2;
+    let proxy = Proxy::start(spec).await;
+    let first = send(&proxy, true, "/1").await;
+    until("it is in flight", || reached.load(Ordering::SeqCst) == 1).await;
+    let second = send(&proxy, false, "/2").await;
+    until("it is on its way", || proxy.open() == 2).await;
+    words.add_permits(2);
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(second.await.unwrap().status, 200);
+    assert_eq!(backend.connections.load(Ordering::SeqCst), 1);
 }

@@ -2,7 +2,7 @@
 
 use super::{Admin, effective};
 use crate::{
-    control::{Drain, OrderStatus, View},
+    control::{Drain, NameStatus, OrderStatus, View},
     live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
     routing::{PoolTable, ServiceTable},
     spec::Certificate,
@@ -45,6 +45,18 @@ pub(super) struct StatusView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     acme: Vec<OrderView>,
     services: Vec<ServiceView>,
+    /// What stands for the addresses that DNS has for it.
+    names: Vec<NameView>,
+}
+
+/// A name among the backends, such as `dns:shop.internal:80`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NameView {
+    name: String,
+    /// In use; all pools of the name have them.
+    addresses: Vec<String>,
+    /// Why the last lookup did not tell all addresses; those that were known stay. `null`: it did.
+    error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
@@ -153,6 +165,9 @@ pub(super) struct PoolView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct BackendView {
     address: String,
+    /// The name that it was found for in DNS; what is drained or removed is that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
     weight: u32,
     /// It may get requests.
     healthy: bool,
@@ -219,6 +234,7 @@ pub(super) fn status(admin: &Admin) -> StatusView {
         listeners: listeners.iter().map(ListenerView::of).collect(),
         acme: view.orders.iter().map(OrderView::of).collect(),
         services: services(admin),
+        names: view.names.iter().map(NameView::of).collect(),
     }
 }
 
@@ -314,6 +330,7 @@ impl PoolView {
                 let in_flight = live.in_flight();
                 BackendView {
                     address: backend.address.to_string(),
+                    source: backend.address.source().map(ToString::to_string),
                     weight: backend.weight.get(),
                     healthy: live.health.is_available(),
                     ejected: live.health.is_ejected(),
@@ -349,6 +366,16 @@ impl ConfigView {
             file: view.file.path.as_ref().map(|path| path.display().to_string()),
             loaded_at: view.file.loaded_at.map(|at| at.to_string()),
             error: view.file.error.clone(),
+        }
+    }
+}
+
+impl NameView {
+    fn of(status: &NameStatus) -> Self {
+        Self {
+            name: status.name.to_string(),
+            addresses: status.addresses.iter().map(ToString::to_string).collect(),
+            error: status.error.clone(),
         }
     }
 }

@@ -30,6 +30,15 @@ struct Status {
     #[serde(default)]
     acme: Vec<Order>,
     services: Vec<Service>,
+    #[serde(default)]
+    names: Vec<DnsName>,
+}
+
+#[derive(Deserialize)]
+struct DnsName {
+    name: String,
+    addresses: Vec<String>,
+    error: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -140,6 +149,12 @@ fn head(status: &Status) -> String {
     }
     if !status.needs_restart.is_empty() {
         let _ = writeln!(text, "waits for a restart: {}", status.needs_restart.join(", "));
+    }
+    for DnsName { name, addresses, error } in &status.names {
+        if let Some(error) = error {
+            let kept = addresses.len();
+            let _ = writeln!(text, "{name} is not resolved, {kept} addresses are kept: {error}");
+        }
     }
     for order in &status.acme {
         let Order { hosts, not_after, next, error } = order;
@@ -341,11 +356,15 @@ mod tests {
             "version": "1", "phase": "ready", "revision": 3, "services": [],
             "config": {"file": "a.yaml", "loaded_at": null, "error": "a.yaml:1:1: x\na.yaml:2:1: y"},
             "needs_restart": ["threads"], "listeners": [],
+            "names": [{"name": "dns:a:1", "addresses": ["10.0.0.1:1"], "error": "SERVFAIL"},
+                {"name": "dns:b:1", "addresses": [], "error": null}],
         }))
         .unwrap();
         let text = head(&status);
         assert!(text.contains("  a.yaml:2:1: y\n"), "{text}");
         assert!(text.contains("waits for a restart: threads"), "{text}");
+        assert!(text.contains("dns:a:1 is not resolved, 1 addresses are kept: SERVFAIL"), "{text}");
+        assert!(!text.contains("dns:b:1"), "{text}");
     }
 
     #[test]

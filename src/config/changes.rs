@@ -50,6 +50,7 @@ fn without_common(spec: &Spec, other: &Spec) -> Spec {
         listeners: spec.listeners.clone(),
         acme: spec.acme.clone(),
         admin: spec.admin.clone(),
+        resolver: spec.resolver.clone(),
         ..*spec
     }
 }

@@ -7,11 +7,13 @@ mod service;
 mod tls;
 
 use super::{
-    keys::ProxyProtocolKind,
+    keys::{FamiliesKind, ProxyProtocolKind},
     scalar::{format_duration, format_size},
     variables::escape,
 };
-use crate::spec::{Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Spec};
+use crate::spec::{
+    Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Resolver, Spec,
+};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -44,6 +46,12 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     let mut startup = Keys::new(detail);
     startup.duration("wait", spec.startup_wait, defaults.startup_wait);
     keys.section("startup", startup);
+    keys.section("resolver", resolver(&spec.resolver, detail));
+    if let Some(in_flight) = spec.limits.in_flight {
+        let mut limits = Keys::new(detail);
+        limits.set("in_flight", in_flight);
+        keys.section("limits", limits);
+    }
     keys.set("listeners", spec.listeners.iter().map(|l| listener(l, detail)).collect::<Vec<_>>());
     if let Some(acme) = &spec.acme {
         keys.set("acme", acme::acme(acme, detail));
@@ -58,6 +66,22 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     let routes = spec.routes.iter().map(|it| route::route(it, detail));
     keys.set("routes", routes.collect::<Vec<_>>());
     keys.into_value()
+}
+
+fn resolver(value: &Resolver, detail: Detail) -> Keys {
+    let default = Resolver::default();
+    let mut keys = Keys::new(detail);
+    keys.other("nameservers", &value.nameservers, &default.nameservers, |servers| {
+        servers.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+    });
+    keys.other("families", &value.families, &default.families, |it| FamiliesKind::word(it).into());
+    keys.duration("timeout", value.timeout, default.timeout);
+    keys.number("attempts", value.attempts, default.attempts);
+    keys.duration("min_ttl", value.min_ttl, default.min_ttl);
+    keys.duration("max_ttl", value.max_ttl, default.max_ttl);
+    keys.duration("hold", value.hold, default.hold);
+    keys.number("max_addresses", value.max_addresses, default.max_addresses);
+    keys
 }
 
 fn listener(listener: &Listener, detail: Detail) -> Value {
@@ -94,6 +118,9 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
         ProxyProtocolKind::word(it).into()
     });
     keys.other("forwarded", &listener.forwarded, &defaults.forwarded, |it| (*it).into());
+    keys.other("traceparent", &listener.starts_traces, &defaults.starts_traces, |starts| {
+        if *starts { "start" } else { "pass" }.into()
+    });
     keys.other("via", &listener.via, &defaults.via, |it| (*it).into());
     if let Some(tls) = &listener.tls {
         keys.set("tls", tls::listener_tls(tls, detail));

@@ -3,10 +3,10 @@
 use super::OrderStatus;
 use crate::{
     live::{InFlight, LiveBackend},
-    spec::{Backend, BackendAddress, Name, Pool, Spec, Weight},
+    spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
 };
 use jiff::Timestamp;
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A command with who wants it and under which conditions.
 #[derive(Debug)]
@@ -171,6 +171,26 @@ pub struct View {
     /// Of certificates.
     pub orders: Arc<[OrderStatus]>,
     pub publishes: Publishes,
+    pub names: Vec<NameStatus>,
+}
+
+/// A name that stands for backends, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct NameStatus {
+    pub name: DnsName,
+    pub addresses: Vec<SocketAddr>,
+    /// Why the last lookup did not tell all addresses.
+    pub error: Option<String>,
+    pub lookups: Lookups,
+}
+
+/// Lookups so far, by what they came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lookups {
+    pub found: u64,
+    /// There is no such name, or it has no addresses.
+    pub empty: u64,
+    pub failed: u64,
 }
 
 /// Publishes so far, by source.

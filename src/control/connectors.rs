@@ -3,7 +3,7 @@
 use crate::{
     live::{BackendTls, LiveBackend},
     net,
-    spec::{BackendAddress, Name, PoolProtocol, PoolTls, Spec},
+    spec::{BackendAddress, DnsName, Name, PoolProtocol, PoolTls, Spec},
 };
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -86,9 +86,21 @@ impl Connector {
             (Some(name), _) => Ok(name.clone()),
             (None, BackendAddress::Socket(address)) => Ok(ServerName::from(address.ip())),
             (None, BackendAddress::Host { host, .. }) => server_name(host),
+            (None, BackendAddress::Dns(name)) => named(name),
+            (None, BackendAddress::Found(found)) => named(&found.by),
             (None, BackendAddress::Unix(path)) => {
                 Err(format!("a socket (`unix:{path}`) has no name to prove; set `server_name`"))
             }
+        }
+    }
+}
+
+/// What the addresses of `name` must prove. Not the targets of SRV records: whoever forges those would be believed.
+fn named(name: &DnsName) -> Result<ServerName<'static>, String> {
+    match name {
+        DnsName::Host { host, .. } => server_name(host.strip_suffix('.').unwrap_or(host)),
+        DnsName::Service(_) => {
+            Err(format!("the addresses of `{name}` have no name to prove; set `server_name`"))
         }
     }
 }

@@ -97,6 +97,8 @@ fn delete_pool(spec: &mut Spec, service_name: &Name, name: &Name) -> Result<(), 
         "a pin names it; remove the pin first"
     } else if service.rescue.as_ref().is_some_and(|rescue| rescue.to == *name) {
         "`rescue` names it; change that first"
+    } else if service.mirror.as_ref().is_some_and(|mirror| mirror.to == *name) {
+        "`mirror` names it; change that first"
     } else if service.pools.len() == 1 {
         "it is the only one; create another first"
     } else if weight == service.total_weight() {

@@ -74,10 +74,11 @@ fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
         }
         Command::PutBackend { service, pool, address, .. }
         | Command::DeleteBackend { service, pool, address } => {
-            is_in(service, pool) && backend.address == *address
+            is_in(service, pool) && backend.address.is_of(address)
         }
         Command::Drain { service, pool, backend: one } => {
-            is_in(service, pool) && one.as_ref().is_none_or(|address| backend.address == *address)
+            is_in(service, pool)
+                && one.as_ref().is_none_or(|address| backend.address.is_of(address))
         }
         Command::Undrain { .. } => false,
     }

@@ -2,7 +2,7 @@
 //! changed since last time wins; what only the API changed stays. PURE.
 
 use crate::spec::{
-    Admin, Backend, Ejection, HealthCheck, Name, Pool, Retries, Service, ServiceLimits,
+    Admin, Backend, Ejection, HealthCheck, Name, Pool, Resolver, Retries, Service, ServiceLimits,
     ServiceTimeouts, Shutdown, Spec, Weight,
 };
 use indexmap::IndexMap;
@@ -86,6 +86,22 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             &ours.shutdown
         ),
         startup_wait: pick(Some(&base.startup_wait), &file.startup_wait, &ours.startup_wait),
+        resolver: by_field!(
+            Resolver {
+                nameservers,
+                families,
+                timeout,
+                attempts,
+                min_ttl,
+                max_ttl,
+                hold,
+                max_addresses
+            },
+            Some(&base.resolver),
+            &file.resolver,
+            &ours.resolver
+        ),
+        limits: pick(Some(&base.limits), &file.limits, &ours.limits),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
@@ -138,7 +154,14 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.timeouts
         ),
         limits: by_field!(
-            ServiceLimits { body_bytes, in_flight, queue, queue_timeout, backend_in_flight },
+            ServiceLimits {
+                body_bytes,
+                in_flight,
+                queue,
+                queue_timeout,
+                backend_in_flight,
+                backend_connections
+            },
             base.map(|b| &b.limits),
             &file.limits,
             &ours.limits
@@ -150,6 +173,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.retries
         ),
         rescue: pick(base.map(|b| &b.rescue), &file.rescue, &ours.rescue),
+        mirror: pick(base.map(|b| &b.mirror), &file.mirror, &ours.mirror),
         unhealthy_pool: pick(
             base.map(|b| &b.unhealthy_pool),
             &file.unhealthy_pool,

@@ -5,6 +5,7 @@
 //! - `issuance`: what whoever orders certificates says to it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
+//! - `discovery`: which addresses names stand for
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
@@ -14,6 +15,7 @@
 mod command;
 mod connectors;
 mod desired;
+mod discovery;
 mod drain;
 mod edit;
 mod ejector;
@@ -34,7 +36,8 @@ mod traffic;
 mod validate;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Publishes, Receipt, Source, View,
+    Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Lookups, NameStatus, Publishes,
+    Receipt, Source, View,
 };
 pub use handle::Handle;
 pub use issuance::{Issuance, OrderStatus};

@@ -2,7 +2,7 @@
 //! speaks of, carrying over all that stays.
 
 use crate::{
-    live::{Ejected, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
+    live::{Ejected, Gate, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
     spec::{Backend, BackendAddress, HealthCheck, Name, Pool, ProxyVersion, Service, Spec, Weight},
 };
 use std::{
@@ -17,6 +17,8 @@ pub(super) struct Parts {
     cores: usize,
     service_slots: Slots,
     backend_slots: Slots,
+    /// Of all services together.
+    whole: Arc<Gate>,
     services: Vec<LiveService>,
     placed: Vec<Placed>,
     /// Where those of each service and pool are.
@@ -90,6 +92,7 @@ impl Parts {
             cores,
             service_slots: Slots::default(),
             backend_slots: Slots::default(),
+            whole: Arc::default(),
             services: Vec::new(),
             placed: Vec::new(),
             places: HashMap::new(),
@@ -134,7 +137,7 @@ impl Parts {
             .collect();
         let known: HashMap<&Name, &LiveService> =
             self.services.iter().map(|service| (&service.name, service)).collect();
-        let mut plan = Plan { effective: spec.clone(), services: Vec::new(), placed: Vec::new() };
+        let mut plan = Plan { effective: counted(spec), services: Vec::new(), placed: Vec::new() };
         for (name, service) in &spec.services {
             let mut pools = Vec::with_capacity(service.pools.len());
             for (pool_name, pool) in &service.pools {
@@ -157,7 +160,10 @@ impl Parts {
             }
             let (slot, gate) = match known.get(name) {
                 Some(known) => (known.slot.clone(), known.gate.clone()),
-                None => (Arc::new(self.service_slots.take()), Arc::default()),
+                None => {
+                    let gate = Gate::below(self.whole.clone());
+                    (Arc::new(self.service_slots.take()), Arc::new(gate))
+                }
             };
             plan.services.push(LiveService { name: name.clone(), slot, gate, pools });
         }
@@ -166,6 +172,7 @@ impl Parts {
 
     /// The plan has been published. Returns the pools with series to show.
     pub(super) fn adopt(&mut self, plan: Plan) -> Vec<Arc<LivePool>> {
+        self.whole.set_limit(plan.effective.limits.in_flight);
         for known in self.pools.values_mut() {
             if matches!(known.presence, Presence::Current) {
                 known.presence = Presence::Leaving;
@@ -314,6 +321,17 @@ impl Parts {
     }
 }
 
+/// With a limit on the whole proxy the requests of each service are counted, be it against a limit that is none.
+fn counted(spec: &Arc<Spec>) -> Arc<Spec> {
+    let mut counted = spec.clone();
+    if spec.limits.in_flight.is_some() {
+        for service in Arc::make_mut(&mut counted).services.values_mut() {
+            service.limits.in_flight.get_or_insert(u32::MAX);
+        }
+    }
+    counted
+}
+
 /// A pool of the spec, and what its place in the table held before.
 struct Site<'a> {
     service_name: &'a Name,
@@ -334,11 +352,12 @@ impl Site<'_> {
         if !has_traffic || in_service().count() == 0 || in_service().any(Placed::serves) {
             return Vec::new();
         }
-        let addresses: HashSet<_> = wanted.iter().map(|p| &p.backend.address).collect();
+        // As texts: the same address may have been found for another name.
+        let addresses: HashSet<_> = wanted.iter().map(|p| p.backend.address.to_string()).collect();
         let stays = |p: &&Placed| {
             p.serves()
                 && p.lingers_until.is_none_or(|until| now < until)
-                && !addresses.contains(&p.backend.address)
+                && !addresses.contains(&p.backend.address.to_string())
         };
         let until = later(now, self.service.timeouts.drain);
         let linger = |p: &Placed| Placed {

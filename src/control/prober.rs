@@ -44,10 +44,10 @@ struct Watch {
     task: Option<Task>,
 }
 
-/// A task that ends with its watch.
-struct Task {
-    number: u64,
-    handle: JoinHandle<()>,
+/// A task that ends with whoever holds it.
+pub(super) struct Task {
+    pub(super) number: u64,
+    pub(super) handle: JoinHandle<()>,
 }
 
 impl Drop for Task {

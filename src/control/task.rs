@@ -5,6 +5,7 @@ use super::{
     Source, View,
     connectors::Connectors,
     desired::{Applied, Desired},
+    discovery::{Discovery, Finding},
     drain::{self, Drains},
     ejector::Ejector,
     handle::Message,
@@ -79,7 +80,8 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
     let connectors = Connectors::default().next(&desired.spec).map_err(StartError::Invalid)?;
     let now = Instant::now();
     let mut parts = Parts::new(cores);
-    let plan = parts.plan(&desired.spec, std::iter::empty(), now, 0);
+    let (discovery, findings) = Discovery::new();
+    let plan = parts.plan(&discovery.expand(&desired.spec), std::iter::empty(), now, 0);
     plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
     let first = snapshot(1, &plan, &desired.salts, &listeners, &issuance);
     let live = Live::new(cores, first);
@@ -95,6 +97,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         drains: Vec::new(),
         orders: Arc::default(),
         publishes,
+        names: Vec::new(),
     }));
     let (prober, reports) = Prober::new();
     let mut control = Control {
@@ -107,6 +110,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         connectors,
         parts,
         drains: Drains::default(),
+        discovery,
         prober,
         ejector: Ejector::default(),
         waiting: Vec::new(),
@@ -118,7 +122,8 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
     };
     let handle = Handle::new(sender, control.view.subscribe());
     control.watch();
-    let task = tokio::spawn(control.run(messages, reports));
+    control.show();
+    let task = tokio::spawn(control.run(messages, reports, findings));
     Ok(Started { live, handle, task })
 }
 
@@ -151,6 +156,7 @@ struct Control {
     connectors: Connectors,
     parts: Parts,
     drains: Drains,
+    discovery: Discovery,
     prober: Prober,
     ejector: Ejector,
     waiting: Vec<Waiting>,
@@ -197,6 +203,7 @@ impl Control {
         mut self,
         mut messages: mpsc::Receiver<Message>,
         mut reports: mpsc::Receiver<Report>,
+        mut findings: mpsc::Receiver<Finding>,
     ) {
         let live = self.live.clone();
         loop {
@@ -211,6 +218,7 @@ impl Control {
                     self.prober.judge(&report, self.live.clock.now_millis());
                     self.recheck = true;
                 }
+                Some(finding) = findings.recv() => self.learn(finding, &mut findings).await,
                 () = live.ejected.notified() => self.watch(),
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
@@ -235,6 +243,20 @@ impl Control {
                 self.show();
             }
         }
+    }
+
+    /// Publishes the addresses that names stand for now: what is desired stays as it is, and with it the revision.
+    async fn learn(&mut self, finding: Finding, more: &mut mpsc::Receiver<Finding>) {
+        let now = Instant::now();
+        let mut changed = self.discovery.judge(finding, now);
+        while let Ok(finding) = more.try_recv() {
+            changed |= self.discovery.judge(finding, now);
+        }
+        if changed {
+            self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
+            self.recheck = true;
+        }
+        self.show();
     }
 
     /// Everything that time or the data plane brings about.
@@ -455,7 +477,7 @@ impl Control {
     ) -> Swapped {
         let now = Instant::now();
         let plan = self.parts.plan(
-            &desired.spec,
+            &self.discovery.expand(&desired.spec),
             self.drains.backends(),
             now,
             self.live.clock.at(now).millis(),
@@ -495,6 +517,7 @@ impl Control {
 
     fn watch(&mut self) {
         let now = self.live.clock.now_millis();
+        self.discovery.follow(&self.desired.spec);
         self.prober.follow(self.parts.placed(), &self.desired.spec, now);
         self.ejector.follow(self.parts.placed());
     }
@@ -526,6 +549,7 @@ impl Control {
             drains: self.drains.list(),
             orders: self.issuance.orders.clone(),
             publishes: self.publishes,
+            names: self.discovery.status(),
         }));
     }
 }

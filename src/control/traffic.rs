@@ -79,7 +79,11 @@ pub(super) fn unserved(parts: &Parts, spec: &Spec) -> Vec<String> {
 pub(super) fn why_not(parts: &Parts, service: &Name, pool: &Name) -> String {
     let placed = parts.placed_in(service, pool).iter();
     let reasons: Vec<_> = placed.map(|p| format!("{} {}", p.backend.address, state(p))).collect();
-    if reasons.is_empty() { "it has no backends".to_owned() } else { reasons.join(", ") }
+    if reasons.is_empty() {
+        "it has no backends, or DNS has named none yet".to_owned()
+    } else {
+        reasons.join(", ")
+    }
 }
 
 fn state(placed: &Placed) -> &'static str {

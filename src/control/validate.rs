@@ -49,7 +49,8 @@ fn service_problems(name: &Name, service: &Service, problems: &mut Vec<String>) 
     }
     let pins = service.pins.iter().map(|pin| ("a pin", &pin.pool));
     let rescue = service.rescue.iter().map(|rescue| ("`rescue`", &rescue.to));
-    for (what, pool) in pins.chain(rescue) {
+    let mirror = service.mirror.iter().map(|mirror| ("`mirror`", &mirror.to));
+    for (what, pool) in pins.chain(rescue).chain(mirror) {
         if !service.pools.contains_key(pool) {
             problems.push(format!(
                 "{what} of service `{name}` names pool `{pool}`, which does not exist; {}",

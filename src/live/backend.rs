@@ -1,4 +1,4 @@
-use super::{Counter, Health, HealthState, LivePool, PerCore, Slot};
+use super::{Counter, Health, HealthState, LivePool, PerCore, Slot, connections::Connections};
 use crate::spec::{BackendAddress, PoolProtocol, ProxyVersion};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -22,14 +22,20 @@ pub struct LiveBackend {
     tls: Mutex<Option<Arc<BackendTls>>>,
     /// Goes up when `tls` changes.
     tls_epoch: AtomicU32,
-    /// It has left: idle connections are closed, none is kept.
-    closing: AtomicBool,
+    /// Why idle connections are closed and none is kept: [`CLOSING`], [`WANTED`].
+    keeps_none: AtomicU8,
+    pub(super) connections: Connections,
     leaves_from: AtomicU64,
     leaves_until: AtomicU64,
     /// The drain's deadline has passed: what is still in flight is cancelled.
     cut: AtomicBool,
     cells: PerCore<Cell>,
 }
+
+/// It has left.
+const CLOSING: u8 = 1;
+/// There may be no more connections, and somebody waits for one.
+const WANTED: u8 = 2;
 
 /// How connections to a backend are made that speak TLS.
 #[derive(Debug)]
@@ -113,7 +119,8 @@ impl LiveBackend {
             announces: AtomicU8::new(0),
             tls: Mutex::default(),
             tls_epoch: AtomicU32::new(0),
-            closing: AtomicBool::new(false),
+            keeps_none: AtomicU8::new(0),
+            connections: Connections::default(),
             leaves_from: AtomicU64::new(0),
             leaves_until: AtomicU64::new(0),
             cut: AtomicBool::new(false),
@@ -282,7 +289,19 @@ impl LiveBackend {
     }
 
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.keeps_none.load(Ordering::Acquire) & CLOSING != 0
+    }
+
+    /// No idle connection is to be kept.
+    pub fn keeps_none(&self) -> bool {
+        self.keeps_none.load(Ordering::Acquire) != 0
+    }
+
+    pub(super) fn set_wanted(&self, wanted: bool) {
+        match wanted {
+            true => self.keeps_none.fetch_or(WANTED, Ordering::AcqRel),
+            false => self.keeps_none.fetch_and(!WANTED, Ordering::AcqRel),
+        };
     }
 
     /// It drains from now on: idle connections are closed, and tunnels end one after the other. `from` and
@@ -290,12 +309,12 @@ impl LiveBackend {
     pub fn leave(&self, from: u64, until: u64) {
         self.leaves_from.store(from, Ordering::Relaxed);
         self.leaves_until.store(until, Ordering::Relaxed);
-        self.closing.store(true, Ordering::Release);
+        self.keeps_none.fetch_or(CLOSING, Ordering::AcqRel);
     }
 
     /// Idle connections are kept again (an undrain).
     pub fn stay(&self) {
-        self.closing.store(false, Ordering::Release);
+        self.keeps_none.fetch_and(!CLOSING, Ordering::AcqRel);
     }
 
     /// From when until when it drains, if it does.

@@ -14,6 +14,8 @@ use std::{
 
 #[derive(Debug, Default)]
 pub struct Gate {
+    /// Who is let in here takes a place there, too.
+    whole: Option<Arc<Gate>>,
     limit: AtomicU64,
     taken: AtomicU64,
     /// Entries of the queue, to be seen without locking it.
@@ -48,25 +50,50 @@ struct Wait {
 pub enum Entry {
     Open(Permit),
     Wait(Place),
-    /// As many as may are in flight, and as many as may wait.
-    Full,
+    Full(Full),
+}
+
+/// Why nobody is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// As many as may are in flight here; or as many as may wait, for who would.
+    Here,
+    /// As many as may are in flight in the whole proxy.
+    Everywhere,
 }
 
 impl Gate {
+    /// Of a service; `whole` is that of all together, whose queue nobody is in.
+    pub fn below(whole: Arc<Self>) -> Self {
+        Self { whole: Some(whole), ..Self::default() }
+    }
+
+    /// For the control plane: the limit of the gate of all services together.
+    pub fn set_limit(&self, limit: Option<u32>) {
+        self.limit.store(limit.map_or(u64::MAX, u64::from), SeqCst);
+    }
+
     /// Lets a request in, without a lock, if fewer than `limit` are in flight and nobody waits. Never more,
     /// whatever cores do at the same moment.
-    pub fn try_enter(self: &Arc<Self>, limit: u64) -> Option<Permit> {
+    ///
+    /// # Errors
+    /// Where there is no place.
+    pub fn try_enter(self: &Arc<Self>, limit: u64) -> Result<Permit, Full> {
         if self.limit.load(SeqCst) != limit {
             self.limit.store(limit, SeqCst);
         }
-        let is_free = self.waiting.load(SeqCst) == 0 && self.take();
-        is_free.then(|| Permit(self.clone()))
+        if self.waiting.load(SeqCst) > 0 || !self.has_room() {
+            return Err(Full::Here);
+        }
+        self.take().map(|()| Permit(self.clone()))
     }
 
-    /// The same; who is not let in waits, unless `queue` do already.
+    /// The same; who is not let in waits, unless `queue` do already, or there is no place in the whole proxy.
     pub fn enter(self: &Arc<Self>, limit: u64, queue: usize) -> Entry {
-        if let Some(permit) = self.try_enter(limit) {
-            return Entry::Open(permit);
+        match self.try_enter(limit) {
+            Ok(permit) => return Entry::Open(permit),
+            Err(Full::Everywhere) => return Entry::Full(Full::Everywhere),
+            Err(Full::Here) => {}
         }
         let mut waiters = lock(&self.queue);
         if waiters.len() < queue {
@@ -74,13 +101,21 @@ impl Gate {
             waiters.push_back(waiter.clone());
             self.waiting.store(waiters.len(), SeqCst);
             // A place may have become free before anybody could see that somebody waits.
-            self.grant(&mut waiters);
+            self.grant(&mut waiters, false);
+            let is_last = waiters.back().is_some_and(|last| Arc::ptr_eq(last, &waiter));
+            if self.has_room() && is_last {
+                waiters.pop_back();
+                self.waiting.store(waiters.len(), SeqCst);
+                // Nobody here will leave for it.
+                return Entry::Full(Full::Everywhere);
+            }
             return Entry::Wait(Place { gate: self.clone(), waiter });
         }
-        self.grant(&mut waiters);
-        match waiters.is_empty() && self.take() {
-            true => Entry::Open(Permit(self.clone())),
-            false => Entry::Full,
+        self.grant(&mut waiters, false);
+        let taken = if waiters.is_empty() { self.take() } else { Err(Full::Here) };
+        match taken {
+            Ok(()) => Entry::Open(Permit(self.clone())),
+            Err(full) => Entry::Full(full),
         }
     }
 
@@ -93,14 +128,37 @@ impl Gate {
         self.waiting.load(SeqCst)
     }
 
-    fn take(&self) -> bool {
-        let limit = self.limit.load(SeqCst);
-        self.taken.fetch_update(SeqCst, SeqCst, |taken| (taken < limit).then(|| taken + 1)).is_ok()
+    fn has_room(&self) -> bool {
+        self.taken() < self.limit.load(SeqCst)
     }
 
-    /// Gives free places to the first that wait.
-    fn grant(&self, waiters: &mut VecDeque<Arc<Waiter>>) {
-        while !waiters.is_empty() && self.take() {
+    /// A place here and in the whole.
+    fn take(&self) -> Result<(), Full> {
+        let Some(whole) = &self.whole else { return self.take_here() };
+        // In this order: nobody may find it full here who would not be told when it is not any more.
+        whole.take_here().map_err(|_| Full::Everywhere)?;
+        self.take_here().inspect_err(|_| whole.give_back())
+    }
+
+    fn take_here(&self) -> Result<(), Full> {
+        let limit = self.limit.load(SeqCst);
+        let more = |taken: u64| (taken < limit).then(|| taken + 1);
+        self.taken.fetch_update(SeqCst, SeqCst, more).map(drop).map_err(|_| Full::Here)
+    }
+
+    fn give_back(&self) {
+        self.taken.fetch_sub(1, SeqCst);
+    }
+
+    /// Gives free places to the first that wait. The first of those gets the place in the whole that is `at_hand`,
+    /// if one is. Returns whether it still is.
+    fn grant(&self, waiters: &mut VecDeque<Arc<Waiter>>, mut at_hand: bool) -> bool {
+        while !waiters.is_empty() {
+            let taken = if at_hand { self.take_here() } else { self.take() };
+            if taken.is_err() {
+                break;
+            }
+            at_hand = false;
             let Some(first) = waiters.pop_front() else { break };
             let mut wait = lock(&first.0);
             wait.granted = true;
@@ -109,12 +167,18 @@ impl Gate {
             }
         }
         self.waiting.store(waiters.len(), SeqCst);
+        at_hand
     }
 
     fn leave(&self) {
-        self.taken.fetch_sub(1, SeqCst);
+        self.give_back();
+        // Who waits here gets the place in the whole too, and nobody else.
+        let mut at_hand = self.whole.is_some();
         if self.waiting.load(SeqCst) > 0 {
-            self.grant(&mut lock(&self.queue));
+            at_hand = self.grant(&mut lock(&self.queue), at_hand);
+        }
+        if let (Some(whole), true) = (&self.whole, at_hand) {
+            whole.give_back();
         }
     }
 }
@@ -201,13 +265,13 @@ mod tests {
         let flag = Arc::new(Flag(AtomicUsize::new(0)));
         let waker = Waker::from(flag.clone());
         let permit = open(&gate, 1);
-        assert!(matches!(gate.enter(1, 0), Entry::Full));
+        assert!(matches!(gate.enter(1, 0), Entry::Full(Full::Here)));
         let (mut first, mut second) = (place(&gate), place(&gate));
-        assert!(matches!(gate.enter(1, 2), Entry::Full), "two wait already");
+        assert!(matches!(gate.enter(1, 2), Entry::Full(Full::Here)), "two wait already");
         assert!(poll(&mut first, &waker).is_none() && poll(&mut second, &waker).is_none());
         drop(permit);
         assert_eq!(flag.0.load(SeqCst), 1);
-        assert!(matches!(gate.enter(1, 0), Entry::Full), "the place is given away");
+        assert!(matches!(gate.enter(1, 0), Entry::Full(Full::Here)), "the place is given away");
         assert!(poll(&mut second, &waker).is_none());
         let permit = poll(&mut first, &waker).unwrap();
         drop(first);
@@ -246,8 +310,37 @@ mod tests {
     }
 
     #[test]
+    fn a_place_in_the_whole_goes_to_who_waits_where_it_is_left() {
+        let whole = Arc::new(Gate::default());
+        whole.set_limit(Some(2));
+        let [shop, cart] = [(); 2].map(|()| Arc::new(Gate::below(whole.clone())));
+        let any = u64::from(u32::MAX);
+        let in_shop = open(&shop, 1);
+        let in_cart = open(&cart, any);
+        assert!(matches!(shop.try_enter(1), Err(Full::Here)));
+        assert!(matches!(cart.try_enter(any), Err(Full::Everywhere)));
+        assert!(matches!(cart.enter(any, 9), Entry::Full(Full::Everywhere)), "nobody waits for it");
+        let mut waits = place(&shop);
+        drop(in_shop);
+        assert!(matches!(cart.try_enter(any), Err(Full::Everywhere)), "it is given away");
+        let in_shop = poll(&mut waits, Waker::noop()).unwrap();
+        assert_eq!((whole.taken(), shop.taken(), cart.taken()), (2, 1, 1));
+        drop(in_cart);
+        let _in_cart = open(&cart, any);
+        drop((in_shop, waits));
+        assert_eq!((whole.taken(), shop.taken(), cart.taken()), (1, 0, 1));
+        whole.set_limit(Some(1));
+        assert!(matches!(shop.enter(1, 9), Entry::Full(Full::Everywhere)));
+        whole.set_limit(None);
+        drop(open(&shop, 1));
+        assert_eq!((whole.taken(), shop.waiting()), (1, 0));
+    }
+
+    #[test]
     fn never_more_than_the_limit_and_nobody_is_forgotten() {
-        let gate = Arc::new(Gate::default());
+        let whole = Arc::new(Gate::default());
+        whole.set_limit(Some(2));
+        let gate = Arc::new(Gate::below(whole.clone()));
         let work = |gate: Arc<Gate>| {
             for _ in 0..2000 {
                 let permit = match gate.enter(2, 100) {
@@ -258,7 +351,7 @@ mod tests {
                             None => thread::yield_now(),
                         }
                     },
-                    Entry::Full => panic!("there is room for all"),
+                    Entry::Full(_) => panic!("there is room for all"),
                 };
                 assert!(gate.taken() <= 2);
                 drop(permit);
@@ -273,6 +366,6 @@ mod tests {
         for thread in threads {
             thread.join().unwrap();
         }
-        assert_eq!((gate.taken(), gate.waiting()), (0, 0));
+        assert_eq!((gate.taken(), gate.waiting(), whole.taken()), (0, 0, 0));
     }
 }

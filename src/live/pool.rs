@@ -1,4 +1,4 @@
-use super::{InFlight, LiveBackend, PoolStats};
+use super::{InFlight, LiveBackend, Mirrors, PoolStats};
 use crate::spec::Name;
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
@@ -13,6 +13,7 @@ pub struct LivePool {
     pub name: Name,
     pub version: Name,
     pub stats: PoolStats,
+    pub mirrors: Mirrors,
     ejections: AtomicU64,
     backends: Mutex<Vec<Weak<LiveBackend>>>,
 }
@@ -24,6 +25,7 @@ impl LivePool {
             name,
             version,
             stats: PoolStats::new(cores),
+            mirrors: Mirrors::default(),
             ejections: AtomicU64::new(0),
             backends: Mutex::new(Vec::new()),
         })

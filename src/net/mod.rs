@@ -2,10 +2,12 @@
 //! by probes alike, so that a probe goes the way a request would.
 
 pub mod proxy_protocol;
+mod resolver;
 mod socket;
 mod stream;
 mod tls;
 
+pub use resolver::{Answer, Unknown, resolve};
 pub use stream::{Stream, poll_read, poll_write, poll_write_vectored};
 pub use tls::{ALPN_ACME, ALPN_H2, challenge_config, client_config, server_config};
 
@@ -89,6 +91,10 @@ async fn connect(address: &BackendAddress, first: &[u8]) -> io::Result<TcpStream
         BackendAddress::Socket(address) => TcpStream::connect(address).await?,
         BackendAddress::Host { host, port } => TcpStream::connect((&**host, *port)).await?,
         BackendAddress::Unix(path) => unix(path).await?,
+        BackendAddress::Found(found) => TcpStream::connect(found.socket).await?,
+        BackendAddress::Dns(name) => {
+            return Err(io::Error::other(format!("{name} stands for addresses, and is none")));
+        }
     };
     if !matches!(address, BackendAddress::Unix(_)) {
         stream.set_nodelay(true)?;

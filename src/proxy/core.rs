@@ -4,6 +4,7 @@ use super::{
     flight::Flights,
     http1::Desk,
     http2::Heads,
+    mirror::Copies,
     retry::{Again, Budget},
     upstream::Upstream,
 };
@@ -37,6 +38,7 @@ pub(super) struct Core {
     pub(super) stalls: Stalls,
     /// Of requests by HTTP/2.
     pub(super) heads: Heads,
+    pub(super) copies: Copies,
 }
 
 /// Responses of a core that wait for their clients to take what there is.
@@ -124,6 +126,7 @@ impl Core {
             desk: Desk::default(),
             stalls: Stalls::default(),
             heads: Heads::default(),
+            copies: Copies::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
         })
     }

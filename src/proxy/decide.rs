@@ -14,7 +14,7 @@ use super::{
     withheld::Withheld,
 };
 use crate::{
-    live::{LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
+    live::{Full, LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
     routing::{
         Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,
         PoolTable, RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
@@ -22,6 +22,7 @@ use crate::{
     spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
 use http::HeaderValue;
+use rand::Rng;
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 /// Where a request goes. The ticket says that it is in flight there.
@@ -180,6 +181,25 @@ pub(super) fn has_rescuer(core: &Core, slot: usize) -> bool {
     })
 }
 
+/// The pool in this place of the service in `slot`, and a backend of it for a copy of a request, if one can take it.
+pub(super) fn mirror_backend(
+    core: &Core,
+    slot: usize,
+    pool: usize,
+) -> Option<(Arc<LivePool>, Option<Arc<LiveBackend>>)> {
+    core.live.published.read(|snapshot| {
+        let mut services = snapshot.table.services.iter().zip(&snapshot.services);
+        let (service, live) = services.find(|(_, live)| live.slot.index() == slot)?;
+        let entry = live.pools.get(pool)?;
+        let choice = Choice { service, live, core, now: core.now_millis() };
+        let backend = core.service(slot, &live.name, live.pools.len(), |state| {
+            let key = core.dice.borrow_mut().next_u64();
+            choice.backend(pool, &[], key, state).cloned()
+        });
+        Some((entry.pool.clone(), backend))
+    })
+}
+
 /// A backend that reads the path more laxly would take it for one that has another route or pin: the raw path
 /// is matched and sent, so one of the two would be got round.
 fn leads_elsewhere<L: Lines>(
@@ -265,11 +285,12 @@ impl<'a> Choice<'a> {
             Turn::Again(_) => Some(Reason::Overloaded),
             Turn::Late(reason) => Some(reason),
         };
-        if let Some(permit) = gate.try_enter(limit.into()) {
-            return Ok(Some(permit));
-        }
+        let full = match gate.try_enter(limit.into()) {
+            Ok(permit) => return Ok(Some(permit)),
+            Err(full) => full,
+        };
         let reason = late.unwrap_or(Reason::Overloaded);
-        if late.is_none() && limits.queue > 0 {
+        if late.is_none() && full == Full::Here && limits.queue > 0 {
             let waiting = Waiting {
                 gate: gate.clone(),
                 limit: limit.into(),

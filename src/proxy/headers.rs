@@ -6,6 +6,8 @@ use super::{
     framing::Framing,
     head::{self, Facts, Head, Version},
     secured::Secured,
+    tell::tell_more,
+    trace,
     withheld::Withheld,
 };
 use crate::{
@@ -57,9 +59,9 @@ pub(super) struct Client {
     /// The peer of the connection.
     pub(super) peer: IpAddr,
     /// The same, as `x-forwarded-for` says it.
-    text: Box<str>,
+    pub(super) text: Box<str>,
     /// What it speaks itself.
-    proto: &'static str,
+    pub(super) proto: &'static str,
     /// Who it is by the certificate that it showed.
     identity: Option<Box<str>>,
     /// The lines that a stranger's request gets, as they are written.
@@ -67,8 +69,12 @@ pub(super) struct Client {
     /// Its `X-Forwarded-*` are believed.
     pub(super) trusted: bool,
     /// Backends are told of it by `Forwarded` too.
-    forwarded: bool,
-    via: bool,
+    pub(super) forwarded: bool,
+    pub(super) via: bool,
+    /// Requests that belong to no trace begin one.
+    pub(super) traces: bool,
+    /// Backends are told of more than is told by default.
+    tells_more: bool,
 }
 
 impl Client {
@@ -85,9 +91,10 @@ impl Client {
         if let Some(identity) = &identity {
             block.push_str(&format!("x-forwarded-client-cert: {identity}\r\n"));
         }
-        let Listener { forwarded, via, .. } = *listener;
+        let Listener { forwarded, via, starts_traces: traces, .. } = *listener;
+        let tells_more = forwarded || via || traces;
         let (text, block) = (text.into(), block.into_bytes().into());
-        Self { peer, text, proto, identity, block, trusted, forwarded, via }
+        Self { peer, text, proto, identity, block, trusted, forwarded, via, traces, tells_more }
     }
 
     /// The user's address: of those that proxies tell the last one that is no trusted proxy itself, since what
@@ -133,7 +140,7 @@ fn address_of(hop: &[u8]) -> Option<IpAddr> {
 /// What the proxy says of its own in a request.
 pub(super) struct Added<'a> {
     pub(super) client: &'a Client,
-    /// For a request that has none; the same for all attempts.
+    /// For a request that has none, and for a trace that begins with it; the same for all attempts.
     pub(super) request_id: &'a [u8],
     /// `Host` for a request of HTTP/1.0 without one: HTTP/1.1 does not know such requests.
     pub(super) backend: &'a [u8],
@@ -193,10 +200,12 @@ pub(super) fn to_backend<L: Lines>(
         None => sink.line(b"host", host.unwrap_or(added.backend)),
     }
     let (mut has_proto, mut has_host) = (false, false);
+    let begins_trace = client.traces && !trace::is_part_of_one(head.lines);
     for (place, (known, name, value)) in head.lines.lines().enumerate() {
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             _ if facts.names_fields && is_named(head.lines, name) => {}
+            Known::Other if begins_trace && trace::tells(name) => {}
             Known::Other | Known::Authorization | Known::Cookie | Known::Date
                 if added.changes.remove(name) => {}
             Known::Other
@@ -296,16 +305,8 @@ fn add<L: Lines>(
     if !facts.has_request_id {
         sink.line(b"x-request-id", added.request_id);
     }
-    if client.forwarded {
-        forwarded(head.lines, client, host, sink);
-    }
-    if client.via {
-        let via: &[u8] = match head.version {
-            Version::Http10 => b"1.0 crossfade",
-            Version::Http11 => b"1.1 crossfade",
-            Version::Http2 => b"2.0 crossfade",
-        };
-        sink.line(b"via", via);
+    if client.tells_more {
+        tell_more(head, added, host, sink);
     }
     let upgrade = if facts.upgrades { head::upgrade(head) } else { None };
     // Both fields concern the connection, which must say so (RFC 9110 sections 7.8 and 10.1.4).
@@ -342,30 +343,6 @@ fn forwarded_for(lines: &impl Lines, client: &Client, sink: &mut impl Sink) {
     } else {
         sink.line(b"x-forwarded-for", peer);
     }
-}
-
-/// RFC 7239 section 4, behind what trusted proxies have told.
-fn forwarded(lines: &impl Lines, client: &Client, host: Option<&[u8]>, sink: &mut impl Sink) {
-    let mut elements: Vec<&[u8]> = Vec::new();
-    if client.trusted {
-        elements.extend(lines.values("forwarded"));
-    }
-    let mut element = match client.peer {
-        IpAddr::V4(_) => format!("for={}", client.text),
-        // Sections 4 and 6: colons and brackets are not of tokens.
-        IpAddr::V6(_) => format!("for=\"[{}]\"", client.text),
-    }
-    .into_bytes();
-    // A host that was judged has neither quotes nor backslashes.
-    if let Some(host) = host {
-        element.extend_from_slice(b";host=\"");
-        element.extend_from_slice(host);
-        element.push(b'"');
-    }
-    element.extend_from_slice(b";proto=");
-    element.extend_from_slice(client.proto.as_bytes());
-    elements.push(&element);
-    sink.line(b"forwarded", &elements.join(&b", "[..]));
 }
 
 /// What the proxy says of its own in a response, and what its route changes there.

@@ -1,7 +1,7 @@
 //! Waiting for a place among the requests in flight. Whoever has waited is decided anew, on the snapshot of
 //! that moment.
 
-use crate::live::{Entry, Gate, Permit, Reason};
+use crate::live::{Entry, Full, Gate, Permit, Reason};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -29,7 +29,8 @@ impl Waiting {
     pub(super) async fn turn(self) -> Turn {
         let place = match self.gate.enter(self.limit, self.queue) {
             Entry::Open(permit) => return Turn::Granted(permit),
-            Entry::Full => return Turn::Late(Reason::QueueFull),
+            Entry::Full(Full::Here) => return Turn::Late(Reason::QueueFull),
+            Entry::Full(Full::Everywhere) => return Turn::Late(Reason::Overloaded),
             Entry::Wait(place) => place,
         };
         match timeout(self.timeout, place).await {

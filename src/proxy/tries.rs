@@ -102,7 +102,7 @@ impl Tries {
             }
             // Nothing of the request has been sent.
             Miss::Failed {
-                reason: reason @ (Reason::ConnectFailed | Reason::TlsFailed),
+                reason: reason @ (Reason::ConnectFailed | Reason::TlsFailed | Reason::Overloaded),
                 whole,
             } => (reason, whole, policy.retries.on.connect),
             Miss::Failed { reason, whole } => (reason, whole && self.idempotent, false),

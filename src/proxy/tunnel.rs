@@ -5,7 +5,7 @@ use super::{
     flight::Ticket,
     websocket::{Frames, GOING_AWAY},
 };
-use crate::live::{Kind, Reason};
+use crate::live::{Held, Kind, Reason};
 use std::{
     future::poll_fn,
     io,
@@ -26,6 +26,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) struct Tunnel<C, B> {
     pub(super) client: C,
     pub(super) backend: B,
+    /// The place of that connection among the backend's.
+    pub(super) held: Option<Held>,
     pub(super) ticket: Ticket,
     /// What the client gets first: the head that says 101, where that has not been written.
     pub(super) head: Vec<u8>,
@@ -47,8 +49,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let Tunnel { mut client, mut backend, ticket, head, to_client, to_backend, idle, websocket } =
-        tunnel;
+    let Tunnel { mut client, mut backend, held: _held, ticket, .. } = tunnel;
+    let Tunnel { head, to_client, to_backend, idle, websocket, .. } = tunnel;
     let core = &connection.core;
     let clock = core.live.clock;
     let flight = ticket.flight.clone();

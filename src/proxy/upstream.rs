@@ -2,7 +2,7 @@
 
 use super::{core::Core, flight::Flight, http1::Conn, http2::Sessions};
 use crate::{
-    live::{LiveBackend, Moment, Reason},
+    live::{Held, LiveBackend, Moment, Reason},
     net::{self, DialError, Stream},
     routing::Policy,
 };
@@ -63,6 +63,16 @@ impl Idle {
         Some(waiting.pop()?.conn)
     }
 
+    /// False when there is none.
+    fn drop_oldest(&self) -> bool {
+        let mut waiting = self.0.borrow_mut();
+        let any = !waiting.is_empty();
+        if any {
+            waiting.remove(0);
+        }
+        any
+    }
+
     fn tidy(&self, now: Moment, epoch: u32) {
         let is_good = |waiting: &mut Waiting| waiting.until > now && waiting.conn.is_fit(epoch);
         self.0.borrow_mut().retain_mut(is_good);
@@ -92,8 +102,15 @@ impl Upstream {
             None => idle,
         };
         let mut waiting = self.http1.0.borrow_mut();
-        if !idle.is_zero() && !self.backend.is_closing() && waiting.len() < MAX_IDLE {
+        if !idle.is_zero() && !self.backend.keeps_none() && waiting.len() < MAX_IDLE {
             waiting.push(Waiting { conn, until: now + idle });
+        }
+    }
+
+    /// Somebody needs a connection, of which there may be no more: what idles longest is closed.
+    fn give_one_up(&self) {
+        if !self.http1.drop_oldest() {
+            self.http2.give_one_up();
         }
     }
 
@@ -106,19 +123,46 @@ impl Upstream {
             let epoch = self.backend.tls_epoch();
             self.http1.tidy(now, epoch);
             self.http2.tidy(now, epoch);
+            if self.backend.keeps_none() {
+                self.give_one_up();
+            }
         }
     }
 }
 
-/// Opens a connection for a request in flight, of the epoch that comes with it.
+/// A connection that was just opened.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    /// Of the backend's TLS, which it was opened with.
+    pub(super) epoch: u32,
+    pub(super) held: Held,
+}
+
+/// A place among the backend's connections, where there may not be any number of them.
 ///
 /// # Errors
-/// `ConnectFailed`, `TlsFailed`, or the flight's verdict.
+/// `Overloaded` when none has become free in the time that there is for a connection, or the flight's verdict.
+async fn place(core: &Core, flight: &Flight, policy: &Policy) -> Result<Held, Reason> {
+    let backend = &flight.upstream.backend;
+    let limit = policy.limits.backend_connections;
+    if let Some(held) = backend.try_hold(limit) {
+        return Ok(held);
+    }
+    let free = backend.hold(limit.unwrap_or(u32::MAX), || core.live.published.announce());
+    let free = tokio::time::timeout(policy.timeouts.connect, free);
+    unless_judged(flight, free).await?.map_err(|_| Reason::Overloaded)
+}
+
+/// Opens a connection for a request in flight.
+///
+/// # Errors
+/// `ConnectFailed`, `TlsFailed`, `Overloaded` when there may be no more, or the flight's verdict.
 pub(super) async fn connect(
     core: &Core,
     flight: &Flight,
     policy: &Policy,
-) -> Result<(Stream, u32), Reason> {
+) -> Result<Opened, Reason> {
+    let held = place(core, flight, policy).await?;
     let backend = &flight.upstream.backend;
     // Nobody closes it.
     let _place = unless_judged(flight, flight.upstream.dials.acquire()).await?;
@@ -132,7 +176,7 @@ pub(super) async fn connect(
             let taken = core.live.clock.now().since(began);
             backend.pool.stats.record_upstream_connect(core.index, taken);
             backend.connect_succeeded(core.index);
-            Ok((stream, epoch))
+            Ok(Opened { stream, epoch, held })
         }
         Err(error) => {
             tracing::debug!(backend = %backend.address, %error, "connect failed");
@@ -142,6 +186,23 @@ pub(super) async fn connect(
                 DialError::Tls(_) => Reason::TlsFailed,
             })
         }
+    }
+}
+
+/// Opens a connection for what is no request of a client's: nothing is counted, and nobody is waited for.
+///
+/// # Errors
+/// `ConnectFailed`, `TlsFailed`, or `Overloaded` when there may be no more.
+pub(super) async fn dial_apart(upstream: &Upstream, policy: &Policy) -> Result<Opened, Reason> {
+    let backend = &upstream.backend;
+    let held = backend.try_hold(policy.limits.backend_connections).ok_or(Reason::Overloaded)?;
+    let (tls, epoch) = backend.tls();
+    let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));
+    let dialling = net::dial(&backend.address, &upstream.first, tls, policy.timeouts.connect);
+    match dialling.await {
+        Ok(stream) => Ok(Opened { stream, epoch, held }),
+        Err(DialError::Connect(_)) => Err(Reason::ConnectFailed),
+        Err(DialError::Tls(_)) => Err(Reason::TlsFailed),
     }
 }
 

@@ -98,7 +98,13 @@ fn is_well_encoded(name: &[u8]) -> bool {
 /// Nothing, or a colon and the number that may follow it.
 fn is_port(port: &[u8]) -> bool {
     match port.strip_prefix(b":") {
-        Some(digits) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(mut digits) => {
+            let fits = digits.len() <= 5;
+            while let [b'0'..=b'9', rest @ ..] = digits {
+                digits = rest;
+            }
+            fits && digits.is_empty()
+        }
         None => port.is_empty(),
     }
 }

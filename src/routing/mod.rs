@@ -25,6 +25,6 @@ pub use request::{Fields, RequestView, folded_path};
 pub use split::{PoolSet, Sequence, Split};
 pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};
 pub use table::{
-    BackendTable, CompiledPin, CompiledRoute, Destination, Policy, PoolTable, RescuePolicy,
-    RoutingTable, ServiceTable, compile,
+    BackendTable, CompiledPin, CompiledRoute, Destination, MirrorPolicy, Policy, PoolTable,
+    RescuePolicy, RoutingTable, ServiceTable, compile,
 };

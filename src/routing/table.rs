@@ -75,6 +75,7 @@ pub struct Policy {
     pub limits: ServiceLimits,
     pub retries: Retries,
     pub rescue: Option<RescuePolicy>,
+    pub mirror: Option<MirrorPolicy>,
     pub ejection: Ejection,
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
@@ -95,6 +96,27 @@ pub struct RescuePolicy {
     /// Rescues as a share of the last 10 s of requests, in percent.
     pub budget_percent: u32,
     pub on: RescueOn,
+}
+
+/// Which requests another pool gets copies of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorPolicy {
+    /// An index into the service's pools.
+    pub to: usize,
+    /// In percent.
+    pub share_percent: u32,
+    /// The largest body of a copy.
+    pub body_bytes: u32,
+    /// Copies in flight, over all cores.
+    pub in_flight: u32,
+    methods: Vec<Name>,
+}
+
+impl MirrorPolicy {
+    /// Requests of this method are copied.
+    pub fn takes(&self, method: &str) -> bool {
+        self.methods.iter().any(|known| **known == *method)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -177,6 +199,14 @@ impl ServiceTable {
             budget_percent: rescue.budget_percent,
             on: rescue.on,
         });
+        let mirror = service.mirror.as_ref().map(|mirror| MirrorPolicy {
+            to: (service.pools.get_index_of(&mirror.to))
+                .expect("a valid spec has the pool that its mirror names"),
+            share_percent: mirror.share_percent,
+            body_bytes: mirror.body_bytes,
+            in_flight: mirror.in_flight,
+            methods: mirror.methods.clone(),
+        });
         Self {
             name: name.clone(),
             pools: service.pools.iter().map(|(name, pool)| PoolTable::new(name, pool)).collect(),
@@ -194,6 +224,7 @@ impl ServiceTable {
                 limits: service.limits,
                 retries: service.retries,
                 rescue,
+                mirror,
                 ejection: service.ejection,
                 unhealthy_pool: service.unhealthy_pool,
                 expose_version: service.expose_version,

@@ -1,3 +1,4 @@
+use super::{DnsName, Found};
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -17,6 +18,10 @@ pub enum BackendAddress {
     },
     /// The absolute path of a unix socket.
     Unix(Arc<str>),
+    /// Each address that is found for it is a backend; it is none itself.
+    Dns(DnsName),
+    /// One of those addresses. In no desired state.
+    Found(Arc<Found>),
 }
 
 impl BackendAddress {
@@ -26,6 +31,34 @@ impl BackendAddress {
             Self::Socket(_) | Self::Host { .. } => self.to_string(),
             // A path is no authority.
             Self::Unix(_) => "localhost".into(),
+            Self::Found(found) => format!("{}:{}", found.host, found.socket.port()),
+            Self::Dns(DnsName::Host { host, port }) => format!("{host}:{port}"),
+            Self::Dns(DnsName::Service(name)) => name.to_string(),
+        }
+    }
+
+    /// The name that it was found for in DNS.
+    pub fn source(&self) -> Option<&DnsName> {
+        match self {
+            Self::Found(found) => Some(&found.by),
+            _ => None,
+        }
+    }
+
+    /// It is what `entry` of a desired state stands for.
+    pub fn is_of(&self, entry: &Self) -> bool {
+        match (self.source(), entry) {
+            (Some(source), Self::Dns(name)) => source == name,
+            _ => self == entry,
+        }
+    }
+
+    /// Where it is connected to, if that is known beforehand.
+    pub fn socket(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(socket) => Some(*socket),
+            Self::Found(found) => Some(found.socket),
+            _ => None,
         }
     }
 }
@@ -57,6 +90,8 @@ impl fmt::Display for BackendAddress {
             Self::Socket(address) => address.fmt(f),
             Self::Host { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{path}"),
+            Self::Dns(name) => name.fmt(f),
+            Self::Found(found) => found.socket.fmt(f),
         }
     }
 }
@@ -68,12 +103,11 @@ impl FromStr for BackendAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return socket_path(path);
         }
-        for scheme in ["dns:", "srv:"] {
-            if text.starts_with(scheme) {
-                return Err(AddressError(format!(
-                    "`{scheme}` backends are not supported by this version; use HOST:PORT"
-                )));
-            }
+        if let Some(text) = text.strip_prefix("dns:") {
+            return DnsName::host(text).map(Self::Dns);
+        }
+        if let Some(name) = text.strip_prefix("srv:") {
+            return DnsName::service(name).map(Self::Dns);
         }
         if text.contains("://") {
             return Err(AddressError("an address has no scheme; use HOST:PORT".into()));
@@ -123,7 +157,7 @@ fn socket_path(path: &str) -> Result<BackendAddress, AddressError> {
 }
 
 /// RFC 1123 section 2.1, with the underscore that container networks use.
-fn is_host_name(host: &str) -> bool {
+pub(super) fn is_host_name(host: &str) -> bool {
     !host.is_empty()
         && host.len() <= 253
         // The last label of a name is never all digits (RFC 3696 section 2): 300.1.1.1 is a typo.
@@ -150,6 +184,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_address_that_was_found_is_of_its_name() {
+        let name: BackendAddress = "dns:shop.internal:80".parse().unwrap();
+        let other: BackendAddress = "dns:other.internal:80".parse().unwrap();
+        let BackendAddress::Dns(by) = name.clone() else { panic!("{name} is a name") };
+        let socket = "127.0.0.1:80".parse().unwrap();
+        let found = Found { socket, host: "shop.internal".into(), by };
+        let found = BackendAddress::Found(Arc::new(found));
+        assert_eq!(found.to_string(), "127.0.0.1:80");
+        assert_eq!(found.authority(), "shop.internal:80");
+        assert!(found.is_of(&name) && !found.is_of(&other) && name.is_of(&name));
+        assert!(!found.is_of(&BackendAddress::Socket(socket)));
+    }
+
+    #[test]
     fn backend_addresses() {
         for (good, authority) in [
             ("127.0.0.1:80", "127.0.0.1:80"),
@@ -157,6 +205,9 @@ mod tests {
             ("localhost:8080", "localhost:8080"),
             ("blue_1.internal:1", "blue_1.internal:1"),
             ("unix:/run/a b:1.sock", "localhost"),
+            ("dns:shop.internal:80", "shop.internal:80"),
+            ("dns:shop.internal.:80", "shop.internal.:80"),
+            ("srv:_http._tcp.shop.internal", "_http._tcp.shop.internal"),
         ] {
             let address = good.parse::<BackendAddress>().unwrap();
             assert_eq!((&*address.to_string(), &*address.authority()), (good, authority));
@@ -177,7 +228,13 @@ mod tests {
             ("unix:/run/", "absolute path"),
             ("unix:/a\n", "control characters"),
             ("unix:/a\0", "control characters"),
-            ("dns:a:1", "not supported"),
+            ("dns:a", "port is missing"),
+            ("dns:a:0", "not a port"),
+            ("dns:127.0.0.1:80", "not a name"),
+            ("dns:[::1]:80", "not a name"),
+            ("dns:a..:80", "not a name"),
+            ("srv:", "not a name"),
+            ("srv:_http._tcp.a:80", "not a name"),
             (":80", "not a host name"),
             ("", "port is missing"),
         ] {

@@ -32,8 +32,28 @@ const EXPORT_EDGES_NS: [u64; 17] = [
 
 /// The index of the first exported bucket whose bound is not below `ns`; 17 is `+Inf`.
 pub fn export_bucket(ns: u64) -> usize {
-    EXPORT_EDGES_NS.partition_point(|&edge| edge < ns)
+    let mut bucket = usize::from(FIRST_BUCKETS[(u64::BITS - ns.leading_zeros()) as usize]);
+    while EXPORT_EDGES_NS.get(bucket).is_some_and(|&edge| edge < ns) {
+        bucket += 1;
+    }
+    bucket
 }
+
+/// By the number of bits: the bucket of the least number that has so many. No octave has more than two edges.
+const FIRST_BUCKETS: [u8; 65] = {
+    let mut buckets = [0; 65];
+    let mut bits = 1;
+    while bits <= 64 {
+        let least = 1 << (bits - 1);
+        let mut bucket = 0;
+        while bucket < EXPORT_EDGES_NS.len() && EXPORT_EDGES_NS[bucket] < least {
+            bucket += 1;
+        }
+        buckets[bits] = bucket as u8;
+        bits += 1;
+    }
+    buckets
+};
 
 /// Buckets of the fine table: eight an octave, 100 µs to 96 s.
 pub const FINE_BUCKETS: usize = 160;
@@ -75,6 +95,17 @@ mod tests {
         assert_eq!(export_bucket(500_000), 0);
         assert_eq!(export_bucket(500_001), 1);
         assert_eq!(export_bucket(u64::MAX), 17);
+    }
+
+    #[test]
+    fn exported_buckets_agree_with_a_search() {
+        let search = |ns: u64| EXPORT_EDGES_NS.partition_point(|&edge| edge < ns);
+        let around = |n: u64| [n - 1, n, n + 1];
+        let edges = EXPORT_EDGES_NS.into_iter().flat_map(around);
+        let octaves = (1..64).flat_map(|bits| around(1 << bits));
+        for ns in edges.chain(octaves).chain([0, u64::MAX]) {
+            assert_eq!(export_bucket(ns), search(ns), "{ns}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod acme;
 mod address;
 mod buckets;
 mod certificate;
+mod discovery;
 mod matching;
 mod redirect;
 mod route;
@@ -19,11 +20,12 @@ pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket
 pub use certificate::{
     Authority, Certificate, CertificateError, CertificateNames, KeyPair, crypto_provider,
 };
+pub use discovery::{DnsName, Families, Found, Resolver};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
 pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
 pub use service::{
-    Backend, Balance, Ejection, HealthCheck, Pin, Pool, PoolProtocol, ProxyVersion, Rescue,
+    Backend, Balance, Ejection, HealthCheck, Mirror, Pin, Pool, PoolProtocol, ProxyVersion, Rescue,
     RescueOn, Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
     UnhealthyPool, Weight,
 };
@@ -50,6 +52,8 @@ pub struct Spec {
     pub shutdown: Shutdown,
     /// How long `/readyz` waits for a proven backend in every pool with traffic.
     pub startup_wait: Duration,
+    pub resolver: Resolver,
+    pub limits: Limits,
     pub listeners: Vec<Listener>,
     /// `None`: certificates come from files alone.
     pub acme: Option<Acme>,
@@ -69,6 +73,8 @@ impl Default for Spec {
             engine: Engine::default(),
             shutdown: Shutdown::default(),
             startup_wait: Duration::from_secs(10),
+            resolver: Resolver::default(),
+            limits: Limits::default(),
             listeners: Vec::new(),
             acme: None,
             admin: Admin::default(),
@@ -77,6 +83,13 @@ impl Default for Spec {
             routes: Vec::new(),
         }
     }
+}
+
+/// Limits of the whole proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in flight, over all services and cores; `None`: any number.
+    pub in_flight: Option<u32>,
 }
 
 /// What speaks HTTP/1 with clients and backends.
@@ -116,6 +129,8 @@ pub struct Listener {
     pub forwarded: bool,
     /// Requests say in `Via` that they came through a proxy (RFC 9110 section 7.6.3).
     pub via: bool,
+    /// Requests that belong to no trace begin one (W3C Trace Context).
+    pub starts_traces: bool,
     /// `None`: in the clear.
     pub tls: Option<ListenerTls>,
     /// Clients are sent to HTTPS.
@@ -133,6 +148,7 @@ impl Listener {
             proxy_protocol: ProxyProtocol::default(),
             forwarded: false,
             via: false,
+            starts_traces: false,
             tls: None,
             redirect_https: false,
         }

@@ -18,6 +18,8 @@ pub struct Service {
     pub retries: Retries,
     /// `None`: what fails on a pool has failed.
     pub rescue: Option<Rescue>,
+    /// `None`: no copies are made.
+    pub mirror: Option<Mirror>,
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
     pub expose_version: bool,
@@ -39,6 +41,7 @@ impl Service {
             limits: ServiceLimits::default(),
             retries: Retries::default(),
             rescue: None,
+            mirror: None,
             unhealthy_pool: UnhealthyPool::default(),
             expose_version: false,
         }
@@ -113,6 +116,11 @@ impl Weight {
 
     pub fn get(self) -> u32 {
         self.0
+    }
+
+    /// The product, [`Weight::MAX`] at most.
+    pub fn times(self, other: Self) -> Self {
+        Self(self.0.saturating_mul(other.0).min(Self::MAX))
     }
 }
 
@@ -272,6 +280,8 @@ pub struct ServiceLimits {
     pub queue_timeout: Duration,
     /// Requests in flight on each backend; `None`: any number.
     pub backend_in_flight: Option<u32>,
+    /// Open connections to each backend, over all cores; `None`: any number.
+    pub backend_connections: Option<u32>,
 }
 
 impl Default for ServiceLimits {
@@ -282,6 +292,7 @@ impl Default for ServiceLimits {
             queue: 1000,
             queue_timeout: Duration::from_secs(1),
             backend_in_flight: None,
+            backend_connections: None,
         }
     }
 }
@@ -342,6 +353,33 @@ pub struct RescueOn {
 impl Default for RescueOn {
     fn default() -> Self {
         Self { failure: true, server_error: true }
+    }
+}
+
+/// Sends copies of requests to another pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    pub to: Name,
+    /// Of the requests, in percent.
+    pub share_percent: u32,
+    /// Requests with larger bodies are not copied.
+    pub body_bytes: u32,
+    /// Requests of these are copied.
+    pub methods: Vec<Name>,
+    /// Copies in flight, over all cores.
+    pub in_flight: u32,
+}
+
+impl Mirror {
+    /// Copies of all requests that change nothing (RFC 9110 section 9.2.1).
+    pub fn new(to: Name) -> Self {
+        Self {
+            to,
+            share_percent: 100,
+            body_bytes: 64 << 10,
+            methods: ["GET", "HEAD", "OPTIONS"].map(Name::from).to_vec(),
+            in_flight: 100,
+        }
     }
 }
 

@@ -67,6 +67,10 @@ pub fn text(text: impl Into<Bytes>) -> Response<Body> {
     Response::new(full(text))
 }
 
+async fn any_port() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
 /// An HTTP/1.1 server on hyper.
 pub struct Backend {
     pub address: SocketAddr,
@@ -81,7 +85,16 @@ impl Backend {
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::answering(handler, |stream, handler| async move {
+        Self::start_on(any_port().await, handler).await
+    }
+
+    /// The same at an address of one's choice.
+    pub async fn start_on<F, A>(listener: TcpListener, handler: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::answering(listener, handler, |stream, handler| async move {
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service_fn(|it| answer(&handler, it)))
                 .with_upgrades()
@@ -96,7 +109,7 @@ impl Backend {
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::answering(handler, move |stream, handler| async move {
+        Self::answering(any_port().await, handler, move |stream, handler| async move {
             let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .max_concurrent_streams(streams)
                 .serve_connection(TokioIo::new(stream), service_fn(|it| answer(&handler, it)))
@@ -106,7 +119,7 @@ impl Backend {
     }
 
     /// Counts the requests that `serve` finds in a connection and lets `handler` answer them.
-    async fn answering<F, A, S, T>(handler: F, serve: S) -> Self
+    async fn answering<F, A, S, T>(listener: TcpListener, handler: F, serve: S) -> Self
     where
         F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
         A: Future<Output = Response<Body>> + Send + 'static,
@@ -119,7 +132,7 @@ impl Backend {
             counted.fetch_add(1, Ordering::SeqCst);
             Box::pin(handler(request))
         });
-        Self::raw_counted(requests, move |stream| serve(stream, handler.clone())).await
+        Self::raw_counted(listener, requests, move |stream| serve(stream, handler.clone())).await
     }
 
     /// Does with each request of HTTP/2 what `answer` does, on the library itself.
@@ -169,15 +182,14 @@ impl Backend {
         F: Fn(TcpStream) -> A + Send + 'static,
         A: Future<Output = ()> + Send + 'static,
     {
-        Self::raw_counted(Arc::default(), serve).await
+        Self::raw_counted(any_port().await, Arc::default(), serve).await
     }
 
-    async fn raw_counted<F, A>(requests: Arc<AtomicUsize>, serve: F) -> Self
+    async fn raw_counted<F, A>(listener: TcpListener, requests: Arc<AtomicUsize>, serve: F) -> Self
     where
         F: Fn(TcpStream) -> A + Send + 'static,
         A: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, mut stopped) = watch::channel(false);
         let connections = Arc::new(AtomicUsize::new(0));

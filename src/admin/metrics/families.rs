@@ -6,7 +6,7 @@ use crate::{
     control::{OrderStatus, View},
     live::{
         CLASSES, CODES, Fault, HandshakeFailure, HistogramTotals, LiveListener, LivePool, METHODS,
-        PoolTotals, Reason,
+        Mirrored, PoolTotals, Reason,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -29,12 +29,15 @@ pub(super) fn write(page: &mut Page, admin: &Admin) {
     queues(page, admin);
     weights(page, admin);
     health(page, admin);
+    upstream_connections(page, admin);
     ejections(page, admin, &pools);
     drains(page, &pools, &view);
     let listeners = admin.live.published.read(|snapshot| snapshot.listeners.clone());
     connections(page, &listeners);
     handshakes(page, &listeners);
     certificates(page, &listeners);
+    mirrors(page, &pools);
+    names(page, &view);
     orders(page, &view.orders);
     control(page, &view);
 }
@@ -186,6 +189,17 @@ fn health(page: &mut Page, admin: &Admin) {
     }
 }
 
+fn upstream_connections(page: &mut Page, admin: &Admin) {
+    let help = "Open connections to the backend, idle ones too.";
+    let mut family = page.family("crossfade_backend_connections", Type::Gauge, help);
+    for (entry, ..) in views::weights(admin) {
+        for backend in &entry.backends {
+            let address = backend.address.to_string();
+            family.sample(&and(&entry.pool, "backend", &address), backend.connections());
+        }
+    }
+}
+
 fn ejections(page: &mut Page, admin: &Admin, pools: &[Counted]) {
     let help = "1 while the backend is left out because it fails requests or connections, else 0.";
     let mut family = page.family("crossfade_backend_ejected", Type::Gauge, help);
@@ -268,6 +282,44 @@ fn certificates(page: &mut Page, listeners: &[LiveListener]) {
         for (name, expiry) in &soonest {
             family.sample(&[("listener", &address), ("name", name)], expiry);
         }
+    }
+}
+
+fn mirrors(page: &mut Page, pools: &[Counted]) {
+    let gets_some = |pool: &LivePool| {
+        let results = Mirrored::ALL.iter().any(|result| pool.mirrors.count(*result) > 0);
+        results || pool.mirrors.in_flight() > 0
+    };
+    let pools: Vec<_> = routed(pools).map(|it| &it.pool).filter(|pool| gets_some(pool)).collect();
+    let help = "Copies of requests for the pool, by what became of them; none of them is in other families.";
+    let mut family = page.family("crossfade_mirrored_total", Type::Counter, help);
+    for pool in &pools {
+        for result in Mirrored::ALL {
+            family.sample(&and(pool, "result", result.as_str()), pool.mirrors.count(result));
+        }
+    }
+    let help = "Copies of requests that are in flight.";
+    let mut family = page.family("crossfade_mirrored_in_flight", Type::Gauge, help);
+    for pool in &pools {
+        family.sample(&labels(pool), pool.mirrors.in_flight());
+    }
+}
+
+fn names(page: &mut Page, view: &View) {
+    let help = "Lookups of the names that stand for backends, by what they came to.";
+    let mut family = page.family("crossfade_dns_lookups_total", Type::Counter, help);
+    for status in &view.names {
+        let (name, lookups) = (status.name.to_string(), status.lookups);
+        let results =
+            [("found", lookups.found), ("empty", lookups.empty), ("failed", lookups.failed)];
+        for (result, count) in results {
+            family.sample(&[("name", &name), ("result", result)], count);
+        }
+    }
+    let help = "Addresses that a name stands for.";
+    let mut family = page.family("crossfade_dns_addresses", Type::Gauge, help);
+    for status in &view.names {
+        family.sample(&[("name", &status.name.to_string())], status.addresses.len());
     }
 }
 

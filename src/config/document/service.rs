@@ -2,8 +2,8 @@ use super::{Detail, Keys, matching, text, tls};
 use crate::{
     config::keys::{BalanceKind, PoolProtocolKind, ProxyVersionKind, UnhealthyPoolKind},
     spec::{
-        Backend, BackendAddress, Ejection, HealthCheck, Name, Pool, PoolProtocol, Rescue, Retries,
-        Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
+        Backend, BackendAddress, Ejection, HealthCheck, Mirror, Name, Pool, PoolProtocol, Rescue,
+        Retries, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
     },
 };
 use indexmap::IndexMap;
@@ -31,6 +31,9 @@ pub(super) fn service(service: &Service, detail: Detail) -> Value {
     keys.section("retries", retries(&service.retries, detail));
     if let Some(it) = &service.rescue {
         keys.set("rescue", rescue(it, detail));
+    }
+    if let Some(it) = &service.mirror {
+        keys.set("mirror", mirror(it, detail));
     }
     keys.other("unhealthy_pool", &service.unhealthy_pool, &defaults.unhealthy_pool, |it| {
         UnhealthyPoolKind::word(it).into()
@@ -144,6 +147,9 @@ fn limits(value: &ServiceLimits, detail: Detail) -> Keys {
     if let Some(in_flight) = value.backend_in_flight {
         keys.set("backend_in_flight", in_flight);
     }
+    if let Some(connections) = value.backend_connections {
+        keys.set("backend_connections", connections);
+    }
     keys
 }
 
@@ -158,6 +164,19 @@ fn retries(value: &Retries, detail: Detail) -> Keys {
     });
     keys.size("buffer", value.buffer.into(), default.buffer.into());
     keys
+}
+
+fn mirror(value: &Mirror, detail: Detail) -> Value {
+    let default = Mirror::new(value.to.clone());
+    let mut keys = Keys::new(detail);
+    keys.set("to", text(&value.to));
+    keys.percent("share", value.share_percent, default.share_percent);
+    keys.other("methods", &value.methods, &default.methods, |methods| {
+        methods.iter().map(|method| text(method)).collect::<Vec<_>>().into()
+    });
+    keys.size("body_bytes", value.body_bytes.into(), default.body_bytes.into());
+    keys.number("in_flight", value.in_flight, default.in_flight);
+    keys.into_value()
 }
 
 fn rescue(value: &Rescue, detail: Detail) -> Value {

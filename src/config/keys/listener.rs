@@ -24,6 +24,9 @@ section! {
              takes it, `require` closes connections without one. With TLS it comes before the handshake.";
         forwarded: Flag, Default("false"), example "true",
             "Backends are told of clients by `Forwarded` (RFC 7239) too, not only by `X-Forwarded-*`.";
+        traceparent: TraceparentKind, Default("pass"), example "start",
+            "`pass`: `traceparent` and `tracestate` are passed on unread. `start`: a request without a valid \
+             `traceparent` (W3C Trace Context) begins a trace, which is sampled.";
         via: Flag, Default("false"), example "true",
             "Requests say by `Via` that they came through a proxy (RFC 9110). Some servers do not compress \
              what they answer then.";
@@ -134,5 +137,18 @@ choice! {
     ClientAuthKind -> ClientAuth {
         "required" => ClientAuth::Required,
         "optional" => ClientAuth::Optional,
+    }
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::config) enum Traceparent {
+    Pass,
+    Start,
+}
+
+choice! {
+    TraceparentKind -> Traceparent {
+        "pass" => Traceparent::Pass,
+        "start" => Traceparent::Start,
     }
 }

@@ -12,15 +12,15 @@ mod top;
 
 pub(super) use listener::{
     ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Protocol,
-    ProxyProtocolKind, TlsVersionKind,
+    ProxyProtocolKind, TlsVersionKind, Traceparent,
 };
 pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{
-    BackendSection, BalanceKind, Conditions, Ejection, HealthCheck, Pin, Pool, PoolProtocolKind,
-    PoolTls, ProxyVersionKind, Rescue, RescueCause, Retries, RetryCause, Service, ServiceLimits,
-    ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
+    BackendSection, BalanceKind, Conditions, Ejection, HealthCheck, Mirror, Pin, Pool,
+    PoolProtocolKind, PoolTls, ProxyVersionKind, Rescue, RescueCause, Retries, RetryCause, Service,
+    ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
-pub(super) use top::{Acme, Admin, ChallengeKind, File};
+pub(super) use top::{Acme, Admin, ChallengeKind, FamiliesKind, File, Resolver};
 
 /// A raw identifier without its `r#`.
 const fn bare(identifier: &'static str) -> &'static str {

@@ -3,8 +3,8 @@ use crate::{
     config::{
         kinds::{
             AdminHost, Anything, BackendAddressKind, Bytes, CookieName, Count, FilePath, Flag,
-            HeaderName, Label, ListOf, MapOf, NameKind, Named, Network, Percent, Regex, SetOf,
-            Span, Target, Weighting, choice,
+            HeaderName, Label, ListOf, MapOf, Method, NameKind, Named, Network, Percent, Regex,
+            SetOf, Span, Target, Weighting, choice,
         },
         reader::{Field, Kind, Reader, ScalarKind},
         shape::Shape,
@@ -37,6 +37,8 @@ section! {
             "When a request is sent again.";
         rescue: Rescue, Absent("what failed has failed"), example "{ to: blue }",
             "Sends what failed on one pool to another one.";
+        mirror: Mirror, Absent("no copies are made"), example "{ to: blue, share: 10% }",
+            "Sends copies of requests to a pool, whose answers nobody gets.";
         unhealthy_pool: UnhealthyPoolKind, Default("redistribute"), example "fail",
             "What becomes of the share of a pool without a healthy backend: the others get it, or 503.";
         expose_version: Flag, Default("false"), example "true",
@@ -44,7 +46,6 @@ section! {
     }
     planned {
         "rollout": Anything, Inert, "The plan that moves the service to a new version.";
-        "mirror": Anything, Inert, "Sends copies of requests to a pool.";
     }
 }
 
@@ -93,7 +94,7 @@ section! {
     {
         address: BackendAddressKind, Required, example "127.0.0.1:9001",
             "HOST:PORT, or `unix:` and the absolute path of a socket. A name is resolved each time a connection \
-             is opened.";
+             is opened. `dns:HOST:PORT` and `srv:NAME` stand for the addresses that DNS has, each of them a backend.";
         weight: Weighting, Default("1"), example "2",
             "The backend's share, relative to the others of its pool.";
         drained: Flag, Default("false"), example "true",
@@ -294,6 +295,9 @@ section! {
         queue_timeout: Span<false>, Default("1s"), example "500ms", "The longest wait there.";
         backend_in_flight: Count<1, 10_000_000>, Absent("any number"), example "100",
             "Requests in flight on each backend, over all cores; one that has as many is passed over.";
+        backend_connections: Count<1, 1_000_000>, Absent("any number"), example "64",
+            "Open connections to each backend, over all cores, idle ones too. Who needs another one waits for it, \
+             as long as for a connection (`timeouts.connect`).";
     }
     planned {}
 }
@@ -323,6 +327,22 @@ section! {
         on: SetOf<RescueCauseKind, 1>, Default("[failure, server_error]"), example "[failure]",
             "`failure`: the pool has no backend, or its backend could not be connected to, closed the connection, \
              took too long or answered nonsense. `server_error`: it answered 500 to 599.";
+    }
+    planned {}
+}
+
+section! {
+    Mirror, "Sends copies of requests to a pool. Nobody waits for them, nobody gets their answers, and they are counted \
+        apart. They carry `x-crossfade-mirror: 1`.",
+    {
+        to: NameKind, Required, example "blue", "The pool that gets them.";
+        share: Percent, Default("100%"), example "10%", "Of the requests with these methods.";
+        methods: SetOf<Method, 1>, Default("[GET, HEAD, OPTIONS]"), example "[GET, POST]",
+            "Which requests are copied. What changes something is changed twice then, where both pools share it.";
+        body_bytes: Bytes<0, { 16 << 20 }>, Default("64KiB"), example "1MiB",
+            "Requests with larger bodies are not copied.";
+        in_flight: Count<1, 1_000_000>, Default("100"), example "1000",
+            "Copies at once, over all cores; others are dropped, and counted.";
     }
     planned {}
 }

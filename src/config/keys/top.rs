@@ -1,9 +1,9 @@
 use super::{Listener, Route, Service, section};
 use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
-    HostsOfOne, ListOf, MapOf, NameKind, SetOf, Span, choice,
+    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, SetOf, Span, choice,
 };
-use crate::spec::{AcmeChallenge, Engine};
+use crate::spec::{AcmeChallenge, Engine, Families};
 
 section! {
     File, "The whole file.",
@@ -17,6 +17,10 @@ section! {
             "What happens on SIGTERM.";
         startup: Startup, Absent("the defaults below"), example "{ wait: 1s }",
             "What happens at the start.";
+        resolver: Resolver, Absent("as the system does"), example "{ nameservers: [10.0.0.2] }",
+            "How names (`dns:`, `srv:`) are resolved that stand for backends.";
+        limits: Limits, Absent("no limits"), example "{ in_flight: 20000 }",
+            "How much the whole proxy takes on at once.";
         listeners: ListOf<Listener, 1>, Required, example "[{ address: 0.0.0.0:8080 }]",
             "The addresses that accept client connections.";
         acme: Acme, Absent("certificates come from files alone"),
@@ -89,6 +93,37 @@ section! {
 }
 
 section! {
+    Limits, "How much the whole proxy takes on at once. Listeners and services have limits of their own.",
+    {
+        in_flight: Count<1, 10_000_000>, Absent("any number"), example "20000",
+            "Requests in flight, over all services. What comes beyond it is answered 503 `overloaded` at once.";
+    }
+    planned {}
+}
+
+section! {
+    Resolver, "How names (`dns:`, `srv:`) are resolved that stand for backends.",
+    {
+        nameservers: SetOf<Nameserver, 0>, Absent("those of /etc/resolv.conf"), example "[10.0.0.2, 10.0.0.3:5353]",
+            "Whom to ask: IP or IP:PORT. With it neither /etc/hosts nor search domains are used.";
+        families: FamiliesKind, Default("both"), example "ipv4",
+            "Which addresses are asked for: `ipv4`, `ipv6` or `both`.";
+        timeout: Span<false>, Default("2s"), example "500ms",
+            "The longest wait for an answer to one question.";
+        attempts: Count<1, 10>, Default("2"), example "3",
+            "How often a question is asked before the lookup has failed.";
+        min_ttl: Span<false>, Default("1s"), example "5s",
+            "An answer is good for this long at least, whatever its time to live.";
+        max_ttl: Span<false>, Default("5m"), example "30s", "And for this long at most.";
+        hold: Span<true>, Default("30s"), example "5m",
+            "How long the last addresses of a name are kept once DNS says that it has none. Those of a lookup that              failed are kept as long as it does.";
+        max_addresses: Count<1, 10000>, Default("256"), example "1000",
+            "Of one name; others are left out, and logged.";
+    }
+    planned {}
+}
+
+section! {
     Metrics, "How metrics are kept.",
     {
         linger: Span<true>, Default("1m"), example "5m",
@@ -124,6 +159,14 @@ section! {
 }
 
 choice! { EngineKind -> Engine { "native" => Engine::Native, "hyper" => Engine::Hyper } }
+
+choice! {
+    FamiliesKind -> Families {
+        "both" => Families::Both,
+        "ipv4" => Families::V4,
+        "ipv6" => Families::V6,
+    }
+}
 
 choice! {
     ChallengeKind -> AcmeChallenge {

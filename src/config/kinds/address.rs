@@ -60,7 +60,7 @@ impl ScalarKind for BackendAddressKind {
     type Value = BackendAddress;
     const FORM: Shape = Shape::Text {
         what: "the address of a backend",
-        hint: "use HOST:PORT, such as `127.0.0.1:9001`, `shop.internal:80` or `[::1]:80`, or `unix:/PATH`",
+        hint: "use HOST:PORT, such as `127.0.0.1:9001`, `shop.internal:80` or `[::1]:80`, or `unix:/PATH`, `dns:HOST:PORT` or `srv:NAME`",
     };
 
     fn parse(scalar: &Scalar<'_>) -> Result<BackendAddress, Wrong> {
@@ -70,6 +70,25 @@ impl ScalarKind for BackendAddressKind {
             let fix = quoted.strip_prefix('`').and_then(|it| it.strip_suffix('`'));
             Wrong::because(message, fix.unwrap_or(&quoted))
         })
+    }
+}
+
+/// Whom to ask for names: port 53, if none is given.
+pub(in crate::config) struct Nameserver;
+
+impl ScalarKind for Nameserver {
+    type Value = SocketAddr;
+    const FORM: Shape = Shape::Text {
+        what: "the address of a name server",
+        hint: "use IP or IP:PORT, such as `10.0.0.2`, `10.0.0.2:5353` or `[::1]:53`",
+    };
+
+    fn parse(scalar: &Scalar<'_>) -> Result<SocketAddr, Wrong> {
+        if let Ok(address) = scalar.text.parse::<IpAddr>() {
+            return Ok(SocketAddr::new(address, 53));
+        }
+        let address = scalar.text.parse::<SocketAddr>().ok();
+        address.filter(|address| address.port() != 0).ok_or(Wrong::Kind)
     }
 }
 

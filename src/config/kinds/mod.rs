@@ -9,7 +9,9 @@ mod several;
 mod text;
 
 pub(super) use acme::{Contact, DirectoryUrl, HostsOfOne};
-pub(super) use address::{AdminAddressKind, AdminHost, BackendAddressKind, ListenAddress, Network};
+pub(super) use address::{
+    AdminAddressKind, AdminHost, BackendAddressKind, ListenAddress, Nameserver, Network,
+};
 pub(super) use matching::{
     CookieName, HeaderName, Host, Method, ParameterName, Regex, UrlPath, ValuePattern,
 };

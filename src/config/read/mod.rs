@@ -10,12 +10,13 @@ use super::{
     keys::{self, File},
     problem::quote,
     reader::{At, Field, Kind, Reader},
+    scalar::format_duration,
     suggest,
     tree::{NodeId, Tree},
 };
 use crate::spec::{
-    Admin, AdminAddress, LONGEST_SOCKET_PATH, Listener, ListenerLimits, ListenerTimeouts, Match,
-    Name, Protocols, ProxyProtocol, Route, Shutdown, Spec,
+    Admin, AdminAddress, LONGEST_SOCKET_PATH, Limits, Listener, ListenerLimits, ListenerTimeouts,
+    Match, Name, Protocols, ProxyProtocol, Resolver, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{
@@ -57,6 +58,8 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
             .value()
             .and_then(|keys| keys.wait.value())
             .unwrap_or(defaults.startup_wait),
+        resolver: resolver(reader, file.resolver),
+        limits: Limits { in_flight: file.limits.value().and_then(|keys| keys.in_flight.value()) },
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         acme,
         admin,
@@ -68,6 +71,28 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
         services,
         routes,
     })
+}
+
+fn resolver(reader: &mut Reader<'_>, field: Field<keys::Resolver>) -> Resolver {
+    let defaults = Resolver::default();
+    let Some(keys) = field.value() else { return defaults };
+    let place = keys.max_ttl.node().or(keys.min_ttl.node());
+    let resolver = Resolver {
+        nameservers: keys.nameservers.or(defaults.nameservers),
+        families: keys.families.or(defaults.families),
+        timeout: keys.timeout.or(defaults.timeout),
+        attempts: keys.attempts.or(defaults.attempts),
+        min_ttl: keys.min_ttl.or(defaults.min_ttl),
+        max_ttl: keys.max_ttl.or(defaults.max_ttl),
+        hold: keys.hold.or(defaults.hold),
+        max_addresses: keys.max_addresses.or(defaults.max_addresses),
+    };
+    if let Some(place) = place.filter(|_| resolver.min_ttl > resolver.max_ttl) {
+        let (least, most) = (format_duration(resolver.min_ttl), format_duration(resolver.max_ttl));
+        let message = format!("`min_ttl` is {least}, which is more than `max_ttl`, {most}");
+        reader.problem(place, message, "make `max_ttl` as long at least");
+    }
+    resolver
 }
 
 fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> Vec<At<Listener>> {
@@ -108,6 +133,7 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
         }
         listener.forwarded = value.forwarded.or(false);
         listener.via = value.via.or(false);
+        listener.starts_traces = value.traceparent.value() == Some(keys::Traceparent::Start);
         let speaks_tls = value.tls.node().is_some();
         listener.tls = value.tls.good().and_then(|at| tls::listener_tls(reader, at));
         if let Field::Good(At { value: true, node }) = value.redirect_https {

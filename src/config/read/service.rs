@@ -9,8 +9,9 @@ use super::{
     check_reference, matching, small, tls,
 };
 use crate::spec::{
-    Backend, BackendAddress, Ejection, HealthCheck, Match, Name, Pin, Pool, PoolProtocol, Rescue,
-    RescueOn, Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey, Weight,
+    Backend, BackendAddress, Ejection, HealthCheck, Match, Mirror, Name, Pin, Pool, PoolProtocol,
+    Rescue, RescueOn, Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
+    Weight,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, time::Duration};
@@ -33,6 +34,7 @@ pub(super) fn service(
     service.limits = limits(keys.limits);
     service.retries = retries(keys.retries);
     service.rescue = keys.rescue.value().and_then(|keys| rescue(reader, keys, pool_names.as_ref()));
+    service.mirror = keys.mirror.value().and_then(|keys| mirror(reader, keys, pool_names.as_ref()));
     service.unhealthy_pool = keys.unhealthy_pool.or(service.unhealthy_pool);
     service.expose_version = keys.expose_version.or(false);
     Some(service)
@@ -270,6 +272,7 @@ fn limits(field: Field<keys::ServiceLimits>) -> ServiceLimits {
         queue: keys.queue.or(defaults.queue),
         queue_timeout: keys.queue_timeout.or(defaults.queue_timeout),
         backend_in_flight: keys.backend_in_flight.value(),
+        backend_connections: keys.backend_connections.value(),
     })
 }
 
@@ -283,6 +286,23 @@ fn retries(field: Field<keys::Retries>) -> Retries {
             reset: causes.contains(&RetryCause::Reset),
         }),
         buffer: small(keys.buffer, defaults.buffer),
+    })
+}
+
+fn mirror(
+    reader: &mut Reader<'_>,
+    keys: keys::Mirror,
+    pools: Option<&IndexSet<&str>>,
+) -> Option<Mirror> {
+    let Field::Good(to) = keys.to else { return None };
+    check_reference(reader, &to, pools, "pool");
+    let defaults = Mirror::new(to.value);
+    Some(Mirror {
+        share_percent: keys.share.or(defaults.share_percent),
+        body_bytes: small(keys.body_bytes, defaults.body_bytes),
+        methods: keys.methods.or(defaults.methods),
+        in_flight: keys.in_flight.or(defaults.in_flight),
+        to: defaults.to,
     })
 }
 

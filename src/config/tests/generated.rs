@@ -35,6 +35,9 @@ fn backend_address() -> impl Strategy<Value = BackendAddress> {
         any::<SocketAddr>().prop_map(|it| it.to_string()),
         ("[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?", 1u16..)
             .prop_map(|(host, port)| format!("{host}:{port}")),
+        ("dns:[a-z][a-z0-9]{0,5}(\\.[a-z]{1,3})?\\.?", 1u16..)
+            .prop_map(|(host, port)| format!("{host}:{port}")),
+        "srv:_[a-z]{1,3}\\._tcp\\.[a-z]{1,3}".prop_map(|it| it),
         "/[a-z .$\\{\\}:é-]{0,9}[a-z]".prop_map(|path| format!("unix:{path}")),
     ]
     .prop_filter_map("not an address", |text| text.parse().ok())
@@ -277,15 +280,38 @@ fn retries() -> impl Strategy<Value = Retries> {
     )
 }
 
+fn resolver() -> impl Strategy<Value = Resolver> {
+    let families = prop::sample::select(vec![Families::Both, Families::V4, Families::V6]);
+    let server = any::<SocketAddr>().prop_filter("no scope", |it| match it {
+        SocketAddr::V6(it) => it.port() != 0 && it.scope_id() == 0 && it.flowinfo() == 0,
+        SocketAddr::V4(it) => it.port() != 0,
+    });
+    let times = (duration(1), duration(1), duration(1), duration(0));
+    (vec(server, 0..3), families, 1u32..=10, 1u32..=10_000, times).prop_map(
+        |(nameservers, families, attempts, max_addresses, (timeout, one, other, hold))| Resolver {
+            nameservers: unique(nameservers),
+            families,
+            timeout,
+            attempts,
+            min_ttl: one.min(other),
+            max_ttl: one.max(other),
+            hold,
+            max_addresses,
+        },
+    )
+}
+
 fn limits() -> impl Strategy<Value = ServiceLimits> {
     let in_flight = || option::of(1u32..=10_000_000);
-    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), in_flight()).prop_map(
-        |(body_bytes, in_flight, queue, queue_timeout, backend_in_flight)| ServiceLimits {
+    let of_backends = (in_flight(), option::of(1u32..=1_000_000));
+    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), of_backends).prop_map(
+        |(body_bytes, in_flight, queue, queue_timeout, of_backends)| ServiceLimits {
             body_bytes,
             in_flight,
             queue,
             queue_timeout,
-            backend_in_flight,
+            backend_in_flight: of_backends.0,
+            backend_connections: of_backends.1,
         },
     )
 }
@@ -294,6 +320,17 @@ fn rescue() -> impl Strategy<Value = (prop::sample::Index, u32, RescueOn)> {
     let on = prop::sample::select(vec![(true, true), (true, false), (false, true)])
         .prop_map(|(failure, server_error)| RescueOn { failure, server_error });
     (any::<prop::sample::Index>(), 0u32..=100, on)
+}
+
+fn mirror() -> impl Strategy<Value = (prop::sample::Index, Mirror)> {
+    let methods = vec("[A-Z]{1,4}|M-SEARCH|purge", 1..3);
+    let numbers = (0u32..=100, 0u32..=16 << 20, 1u32..=1_000_000);
+    (any::<prop::sample::Index>(), methods, numbers).prop_map(|(at, methods, numbers)| {
+        let (share_percent, body_bytes, in_flight) = numbers;
+        let methods = unique(methods).into_iter().map(Arc::from).collect();
+        let mirror = Mirror::new("later".into());
+        (at, Mirror { share_percent, body_bytes, methods, in_flight, ..mirror })
+    })
 }
 
 fn ejection() -> impl Strategy<Value = Ejection> {
@@ -333,12 +370,12 @@ fn service() -> impl Strategy<Value = Service> {
         option::of(timeouts()),
         limits(),
         option::of(retries()),
-        option::of(rescue()),
+        (option::of(rescue()), option::of(mirror())),
         any::<bool>(),
         any::<bool>(),
     );
     (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
-        let (ejection, timeouts, limits, retries, rescue, fail, expose_version) = more;
+        let (ejection, timeouts, limits, retries, (rescue, mirror), fail, expose_version) = more;
         let pins = (pins.into_iter())
             .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
         let pins = pins
@@ -363,6 +400,10 @@ fn service() -> impl Strategy<Value = Service> {
             limits,
             retries: retries.unwrap_or_default(),
             rescue,
+            mirror: mirror.map(|(at, mirror)| Mirror {
+                to: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
+                ..mirror
+            }),
             unhealthy_pool: if fail { UnhealthyPool::Fail } else { UnhealthyPool::Redistribute },
             expose_version,
             ..Service::new(pools)
@@ -459,14 +500,20 @@ fn listener() -> impl Strategy<Value = Listener> {
         option::of(timeouts),
         option::of(limits),
         trust,
-        any::<(bool, bool, bool)>(),
+        any::<(bool, bool, bool, bool)>(),
         option::of(listener_tls()),
     );
     (any::<SocketAddr>(), protocols, some).prop_map(
         |(
             address,
             (h1, h2),
-            (timeouts, limits, (trusted_proxies, proxy_protocol), (forwarded, via, redirect), tls),
+            (
+                timeouts,
+                limits,
+                (trusted_proxies, proxy_protocol),
+                (forwarded, via, starts_traces, redirect),
+                tls,
+            ),
         )| Listener {
             redirect_https: redirect && tls.is_none(),
             address: plain(address),
@@ -477,6 +524,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             proxy_protocol,
             forwarded,
             via,
+            starts_traces,
             tls,
         },
     )
@@ -504,10 +552,17 @@ fn spec() -> impl Strategy<Value = Spec> {
     let routes = vec((name(), matches(), action(), any::<prop::sample::Index>()), 1..4);
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
-    let settings = (threads, duration(0), duration(0), duration(0), duration(0));
+    let settings = (
+        threads,
+        duration(0),
+        duration(0),
+        (duration(0), resolver(), option::of(1u32..=10_000_000)),
+        duration(0),
+    );
     (services, (listeners, acme()), routes, admin(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
-            let ((threads, engine), delay, drain, startup_wait, metrics_linger) = settings;
+            let ((threads, engine), delay, drain, startup, metrics_linger) = settings;
+            let (startup_wait, resolver, in_flight) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
                 .map(|(name, matches, mut action, at)| {
@@ -526,6 +581,8 @@ fn spec() -> impl Strategy<Value = Spec> {
                 engine,
                 shutdown: Shutdown { delay, drain },
                 startup_wait,
+                resolver,
+                limits: Limits { in_flight },
                 acme: in_agreement(&listeners, acme),
                 listeners,
                 admin,

@@ -278,14 +278,28 @@ fn a_proxy_header_needs_somebody_who_may_send_it() {
 }
 
 #[test]
-fn backends_that_this_version_cannot_reach_are_refused() {
-    for address in ["dns:a:80", "srv:_a"] {
-        let text = format!(
+fn how_names_are_resolved() {
+    let read = |resolver: &str| {
+        read_text(&format!(
             "listeners: [{{ address: 127.0.0.1:1 }}]\n\
-             services: {{ s: {{ pools: {{ p: {{ backends: ['{address}'] }} }} }} }}"
-        );
-        let said = lines(&read_text(&text).errors);
-        assert!(said.contains("not supported by this version"), "{said}");
+             services: {{ s: {{ pools: {{ p: {{ backends: ['dns:a:80', 'srv:_a'] }} }} }} }}\n\
+             resolver: {{ {resolver} }}"
+        ))
+    };
+    let good = read("nameservers: [10.0.0.2, '[::1]:5353'], min_ttl: 5s, families: ipv6");
+    assert_eq!(lines(&good.errors), "");
+    let resolver = good.spec.unwrap().resolver;
+    let servers = ["10.0.0.2:53", "[::1]:5353"].map(|server| server.parse().unwrap());
+    assert_eq!(resolver.nameservers, servers);
+    assert_eq!((resolver.families, resolver.min_ttl.as_secs()), (Families::V6, 5));
+    for (wrong, says) in [
+        ("nameservers: [dns.internal]", "is not the address of a name server"),
+        ("nameservers: ['10.0.0.2:0']", "is not the address of a name server"),
+        ("min_ttl: 10s, max_ttl: 5s", "`min_ttl` is 10s, which is more than `max_ttl`, 5s"),
+        ("min_ttl: 10m", "more than `max_ttl`, 5m"),
+    ] {
+        let said = lines(&read(wrong).errors);
+        assert!(said.contains(says), "{wrong}: {said}");
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     work::{Download, Stage},
 };
 use crate::{
-    live::{Moment, Reason},
+    live::{Held, Moment, Reason},
     net::{self, Stream},
     proxy::{
         core::Core,
@@ -27,7 +27,7 @@ use crate::{
     spec::ListenerLimits,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -68,6 +68,18 @@ impl Asking {
         out.extend_from_slice(b"\r\n");
         let upgrade = if facts.upgrades { head::upgrade(head).map(<[u8]>::to_vec) } else { None };
         Self { head: out, length, body, is_head: head.method == "HEAD", upgrade }
+    }
+
+    /// A message whose fields are as they go.
+    pub(in crate::proxy) fn as_it_is(head: &Parts, body: Bytes) -> Self {
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(format!("{} {} HTTP/1.1\r\n", head.method, head.uri).as_bytes());
+        for (name, value) in &head.headers {
+            Wire(&mut out).line(name.as_str().as_bytes(), value.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        let (is_head, length) = (head.method == Method::HEAD, Length::Exact(body.len() as u64));
+        Self { head: out, length, body: UpstreamBody::whole(body), is_head, upgrade: None }
     }
 }
 
@@ -168,8 +180,9 @@ impl Sent {
     }
 
     /// The backend has switched protocols: its connection, and what it has said behind its answer.
-    pub(in crate::proxy) fn switch(self) -> Option<(Stream, Vec<u8>)> {
-        Some((self.line.conn.take()?.stream, self.behind))
+    pub(in crate::proxy) fn switch(self) -> Option<(Stream, Held, Vec<u8>)> {
+        let Conn { stream, held, .. } = self.line.conn.take()?;
+        Some((stream, held, self.behind))
     }
 }
 

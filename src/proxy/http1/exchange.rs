@@ -10,7 +10,7 @@ use super::{
     work::{Download, Incoming, Outbox, Outgoing, Upload, Work},
 };
 use crate::{
-    live::{Fault, Moment, Reason, method_index, millis},
+    live::{Fault, Held, Moment, Reason, method_index, millis},
     net::Stream,
     proxy::{
         connection::ClientConnection,
@@ -22,6 +22,7 @@ use crate::{
         framing::Length,
         head::{Facts, Head},
         headers::{Added, Changes, Sink, add_to_backend, to_backend},
+        mirror::Original,
         queue::{Turn, Waiting},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
@@ -52,6 +53,7 @@ pub(super) enum After {
 /// The backend has switched: what goes on as a tunnel.
 pub(super) struct Switched {
     backend: Stream,
+    held: Held,
     ticket: Ticket,
     /// The head that says 101.
     head: Vec<u8>,
@@ -65,8 +67,9 @@ pub(super) struct Switched {
 
 impl Switched {
     pub(super) fn with(self, client: Stream) -> Tunnel<Stream, Stream> {
-        let Self { backend, ticket, head, to_client, to_backend, idle, websocket } = self;
-        Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket }
+        let Self { backend, held, ticket, head, to_client, to_backend, idle, websocket } = self;
+        let held = Some(held);
+        Tunnel { client, backend, held, ticket, head, to_client, to_backend, idle, websocket }
     }
 }
 
@@ -242,7 +245,14 @@ impl Session {
         let trailers = !facts.names_fields && !changes.edit_fields();
         upload.begin(length, trailers, assignment.policy.retries.buffer as usize);
         let tries = Tries::new(head.method);
-        let request_id = if facts.has_request_id { [0; 32] } else { core.random_hex() };
+        let has_ids = facts.has_request_id && !connection.client.traces;
+        let request_id = if has_ids { [0; 32] } else { core.random_hex() };
+        if let Some(mirror) = &assignment.policy.mirror {
+            let (head, facts, request_id) = (&head, &facts, &request_id);
+            let assignment = &assignment;
+            let original = Original { connection, head, facts, request_id, assignment };
+            upload.copying = original.mirror(mirror, has_body).map(Box::new);
+        }
         let exchange = exchange.insert(Exchange {
             recorder,
             facts,
@@ -428,6 +438,7 @@ fn switched(
 ) -> Box<Switched> {
     Box::new(Switched {
         backend: backend.stream,
+        held: backend.held,
         head: download.out.rest().to_vec(),
         to_client: std::mem::take(&mut download.partial),
         to_backend: ahead.rest().to_vec(),
@@ -467,7 +478,7 @@ impl Exchange {
     #[inline]
     fn take_idle(&self) -> Option<Conn> {
         let delicate = self.has_body() || !self.tries.idempotent;
-        Conn::take_idle(&self.assignment.ticket.flight, self.decided, delicate)
+        Conn::take_idle(&self.assignment.ticket.flight.upstream, self.decided, delicate)
     }
 
     fn connect(&self, core: &Rc<Core>) -> Stage {
@@ -525,6 +536,7 @@ pub(super) fn write_head(
             if facts.passes
                 && scan.minor > 0
                 && head.authority.is_none()
+                && !added.client.traces
                 && added.changes.are_none() =>
         {
             out.extend_from_slice(all);

@@ -101,7 +101,10 @@ impl Session {
             Length::Exact(bytes) => Some(bytes),
             Length::Chunked | Length::UntilClose => None,
         };
+        let copying = upload.copying.take();
         upload.begin_as_data(length);
+        // The pieces are taken here.
+        upload.copying = copying;
         let feed = Feed::new(declared);
         if upload.incoming == Incoming::Ended {
             feed.end(None);
@@ -115,6 +118,7 @@ impl Session {
             request_id: HeaderValue::from_bytes(&request_id)
                 .unwrap_or_else(|_| HeaderValue::from_static("0")),
             began_millis: began.millis(),
+            copying: None,
         };
         let answer = answer_decided(
             self.connection.clone(),

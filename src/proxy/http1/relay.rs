@@ -146,7 +146,7 @@ impl Relay<'_> {
             self.attempt.registered = true;
             self.flight().register(cx);
         }
-        if !self.is_uploaded() {
+        if !self.is_uploaded() && !self.sends_head(cx) {
             self.advance_upload(cx)?;
         }
         self.advance_download(cx)?;
@@ -205,6 +205,17 @@ impl Relay<'_> {
             && !self.backend.stream.is_unsettled()
     }
 
+    /// Sends a request that has no body, as most have none; false when that did not do it.
+    fn sends_head(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(head) = self.upload.head_alone() else { return false };
+        if let Poll::Ready(Ok(n)) = net::poll_write(&mut self.backend.stream, cx, head) {
+            self.upload.wrote(n, self.idempotent);
+        }
+        self.is_uploaded()
+    }
+
+    // Apart, so that it costs requests without a body nothing.
+    #[inline(never)]
     fn advance_upload(&mut self, cx: &mut Context<'_>) -> Step<()> {
         let mut moved = false;
         for _ in 0..MOST_READS {

@@ -47,6 +47,7 @@ impl ResponseScan {
 }
 
 /// Reads on in a response's head; its length once it is complete. What is not complete is kept.
+#[inline(always)]
 pub(super) fn scan(
     download: &mut Download,
     bytes: &[u8],
@@ -91,6 +92,8 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    // Messages are read by it too, and a call would cost the others more than the copy.
+    #[inline(always)]
     pub(super) fn of(lines: &'a Scanned<'_>) -> Self {
         let mut facts = Self::default();
         // Not by `lines()`: most fields are of no interest here, and need not be cut out.

@@ -5,7 +5,10 @@ use super::{
     exchange::Exchange,
     scan::{RequestScan, ResponseScan},
 };
-use crate::proxy::framing::Length;
+use crate::proxy::{
+    framing::Length,
+    mirror::{Copying, copy_end, copy_piece},
+};
 
 /// Buffers that have grown beyond this are not kept.
 const LARGEST_KEPT: usize = 32 << 10;
@@ -142,6 +145,8 @@ pub(super) struct Upload {
     pub(super) written: bool,
     /// The backend takes no more.
     pub(super) broken: bool,
+    /// Of the request, for another pool.
+    pub(super) copying: Option<Box<Copying>>,
 }
 
 impl Upload {
@@ -151,6 +156,7 @@ impl Upload {
         self.body.clear();
         self.chunked.clear();
         self.incoming = Incoming::Ended;
+        self.copying = None;
     }
 
     /// A new request, whose body may bring `trailers`; at most `keep` bytes of it are kept so that they can be
@@ -210,6 +216,13 @@ impl Upload {
         (&self.head[self.head_at..], self.body.rest())
     }
 
+    /// The rest of the head, if there is some and nothing comes after it.
+    #[inline]
+    pub(super) fn head_alone(&self) -> Option<&[u8]> {
+        let is_alone = self.incoming == Incoming::Ended && self.body.is_empty() && !self.broken;
+        self.head.get(self.head_at..).filter(|head| is_alone && !head.is_empty())
+    }
+
     /// `n` bytes of the output are written. `replay`: the request may be sent again although they are.
     pub(super) fn wrote(&mut self, n: usize, replay: bool) {
         self.written |= n > 0;
@@ -231,6 +244,7 @@ impl Upload {
     pub(super) fn take(&mut self, bytes: &mut [u8]) -> Result<usize, Malformed> {
         let (data, read) = decode(&mut self.incoming, &mut self.chunked, bytes)?;
         self.read += data as u64;
+        self.copy(&bytes[..data]);
         if self.is_chunked {
             let out = &mut self.body.bytes;
             if data > 0 {
@@ -247,6 +261,16 @@ impl Upload {
         Ok(read)
     }
 
+    /// Hands data that was taken over to the copy of the request.
+    fn copy(&mut self, data: &[u8]) {
+        if self.copying.is_some() {
+            copy_piece(&mut self.copying, data);
+            if self.incoming == Incoming::Ended {
+                copy_end(&mut self.copying);
+            }
+        }
+    }
+
     /// The same for all that is in `ahead`, without a copy where that is possible.
     pub(super) fn take_ahead(&mut self, ahead: &mut Ahead) -> Result<(), Malformed> {
         if let Incoming::Exact(left) = self.incoming
@@ -259,6 +283,10 @@ impl Upload {
             self.read += data;
             self.incoming =
                 if data == left { Incoming::Ended } else { Incoming::Exact(left - data) };
+            if self.copying.is_some() {
+                copy_piece(&mut self.copying, &self.body.bytes);
+                self.copy(&[]);
+            }
             return Ok(());
         }
         let read = self.take(ahead.rest_mut())?;
@@ -390,6 +418,7 @@ impl Download {
     /// The body goes on with what is in `scratch` from `start` to `end`; there is room before and behind it.
     /// Returns what of `scratch` goes to the client as it is, after the outbox (and before what is added to
     /// that from now on).
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         scratch: &mut [u8],

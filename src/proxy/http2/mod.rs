@@ -28,5 +28,5 @@ pub(in crate::proxy) use duplex::Duplex;
 pub(in crate::proxy) use heads::Heads;
 pub(in crate::proxy) use server::{PREFACE, Serving};
 pub(in crate::proxy) use stream::Interim;
-pub(in crate::proxy) use upstream::Sessions;
+pub(in crate::proxy) use upstream::{Lease, Sessions};
 pub(in crate::proxy) use wire::Watch;

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     live::{Clock, LiveBackend, Moment, Reason},
     net::Stream,
+    proxy::upstream::Opened,
 };
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
@@ -40,8 +41,9 @@ pub(in crate::proxy) struct Sessions {
     open: RefCell<Vec<Rc<Session>>>,
     /// Somebody opens one.
     opening: Cell<bool>,
-    /// Attempts to open one that have failed so far.
+    /// Attempts to open one that have failed so far, and why the last one did.
     failures: Cell<u64>,
+    failed: Cell<Option<Reason>>,
     /// Something of this has changed, or a request has ended.
     changed: Rc<Notify>,
 }
@@ -84,7 +86,8 @@ impl Sessions {
         clock: Clock,
         mut fresh: bool,
         (patience, idle): (Duration, Duration),
-        dial: impl AsyncFnOnce() -> Result<(Stream, u32), Reason>,
+        most: Option<u32>,
+        dial: impl AsyncFnOnce() -> Result<Opened, Reason>,
     ) -> Result<Lease, Reason> {
         let failures = self.failures.get();
         loop {
@@ -93,12 +96,14 @@ impl Sessions {
             if let Some(session) = self.roomy(backend.tls_epoch()).filter(|_| !fresh) {
                 return Ok(self.occupy(session, clock, idle));
             }
-            let is_full = self.open.borrow().len() >= MOST_SESSIONS;
+            let sessions = self.open.borrow().len();
+            // A place on one of those comes sooner than another connection.
+            let is_full = sessions >= MOST_SESSIONS || sessions > 0 && backend.has_all(most);
             if self.opening.get() || is_full {
                 fresh = false;
                 changed.await;
                 if self.failures.get() != failures {
-                    return Err(Reason::ConnectFailed);
+                    return Err(self.failed.get().unwrap_or(Reason::ConnectFailed));
                 }
                 continue;
             }
@@ -108,7 +113,7 @@ impl Sessions {
                 greet(dial().await?, clock, self.changed.clone(), patience).await
             });
             let opened = opened.await;
-            let session = opened.inspect_err(|_| opening.fail())?;
+            let session = opened.inspect_err(|reason| opening.fail(*reason))?;
             self.open.borrow_mut().push(session.clone());
             return Ok(self.occupy(session, clock, idle));
         }
@@ -138,6 +143,14 @@ impl Sessions {
         self.changed.notify_waiters();
     }
 
+    /// Closes one without a request.
+    pub(in crate::proxy) fn give_one_up(&self) {
+        let mut open = self.open.borrow_mut();
+        if let Some(idle) = open.iter().position(|session| session.requests.get() == 0) {
+            open.remove(idle);
+        }
+    }
+
     /// Requests in flight go on; then the connections end.
     pub(in crate::proxy) fn close(&self) {
         self.open.borrow_mut().clear();
@@ -155,7 +168,8 @@ impl<'a> Opening<'a> {
     }
 
     /// Those who wait for it need not try the same.
-    fn fail(&self) {
+    fn fail(&self, reason: Reason) {
+        self.0.failed.set(Some(reason));
         self.0.failures.set(self.0.failures.get() + 1);
     }
 }
@@ -226,7 +240,7 @@ impl Drop for Lease {
 /// # Errors
 /// `ConnectFailed` when it does not within `patience`.
 async fn greet(
-    (stream, epoch): (Stream, u32),
+    Opened { stream, epoch, held }: Opened,
     clock: Clock,
     changed: Rc<Notify>,
     patience: Duration,
@@ -255,7 +269,11 @@ async fn greet(
             idle_until: Cell::default(),
         });
         let begun = Rc::new(Notify::new());
-        spawn_local(drive(connection, Rc::downgrade(&session), watch, begun.clone(), changed));
+        let driving = drive(connection, Rc::downgrade(&session), watch, begun.clone(), changed);
+        spawn_local(async move {
+            driving.await;
+            drop(held);
+        });
         begun.notified().await;
         session.is_usable().then_some(session)
     };

@@ -7,6 +7,7 @@ use super::{
         fields::Known,
         flight::{Flight, Ticket},
         grpc, http1, http2,
+        mirror::{Copying, copy_end, copy_piece},
     },
     activity::Activity,
     feed::Feed,
@@ -53,7 +54,10 @@ pub(in crate::proxy) enum ArrivingBody {
 impl ArrivingBody {
     /// An error says that the other side has left, or broken a rule of its protocol (`BadResponse`, where that is
     /// known).
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
             Self::None => Poll::Ready(None),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
@@ -102,6 +106,8 @@ pub(super) struct Upload {
     ended: bool,
     /// The attempt that may read; an older one's body is told that it is over.
     reader: u32,
+    /// Of the request, for another pool.
+    copying: Option<Box<Copying>>,
     /// The client waits for 100 before it sends any of it.
     awaits_continue: bool,
 }
@@ -132,6 +138,7 @@ impl Upload {
         trailers: bool,
         keep_at_most: usize,
         limit: u64,
+        copying: Option<Box<Copying>>,
     ) -> Self {
         Self {
             incoming,
@@ -145,6 +152,7 @@ impl Upload {
             limit,
             ended: false,
             reader: 0,
+            copying,
             awaits_continue: false,
         }
     }
@@ -229,7 +237,15 @@ pub(super) struct UploadTimeouts {
 /// The body of one attempt.
 pub(in crate::proxy) enum UpstreamBody {
     Empty,
+    /// All of it, in one piece.
+    Whole(Option<Bytes>),
     Upload(UploadReader),
+}
+
+impl UpstreamBody {
+    pub(in crate::proxy) fn whole(body: Bytes) -> Self {
+        if body.is_empty() { Self::Empty } else { Self::Whole(Some(body)) }
+    }
 }
 
 pub(in crate::proxy) struct UploadReader {
@@ -302,6 +318,7 @@ impl UploadReader {
         Poll::Ready(match frame {
             None => {
                 upload.ended = true;
+                copy_end(&mut upload.copying);
                 None
             }
             Some(Err(reason)) => Some(Err(self.stop(reason))),
@@ -317,6 +334,12 @@ impl UploadReader {
                 }
                 upload.keep(&frame);
                 upload.ended = upload.incoming.is_end_stream();
+                if let Some(data) = frame.data_ref() {
+                    copy_piece(&mut upload.copying, data);
+                }
+                if upload.ended {
+                    copy_end(&mut upload.copying);
+                }
                 Some(Ok(frame))
             }
         })
@@ -336,7 +359,11 @@ impl Body for UpstreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Upload(reader) = &mut *self else { return Poll::Ready(None) };
+        let reader = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(body) => return Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Upload(reader) => reader,
+        };
         let frame = ready!(reader.read(cx));
         if !matches!(frame, Some(Err(_))) {
             reader.await_backend();
@@ -347,6 +374,7 @@ impl Body for UpstreamBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Whole(body) => body.is_none(),
             Self::Upload(reader) => reader.is_end(),
         }
     }
@@ -354,6 +382,9 @@ impl Body for UpstreamBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(body) => {
+                SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64))
+            }
             Self::Upload(reader) => {
                 let upload = reader.upload.borrow();
                 if upload.read_bytes == 0 { upload.incoming.size_hint() } else { SizeHint::new() }

@@ -10,6 +10,7 @@ use super::{
         head::{Facts, Head, Version},
         headers::Changes,
         http2::Interim,
+        mirror::{Copying, Original},
         queue::Turn,
         record::{Answerer, Recorder},
         tries::Tries,
@@ -155,7 +156,13 @@ async fn forward(
         return Err(Reason::BadRequest.into());
     }
     let request_id = core.random_id();
-    let decided = Decided { facts, assignment, tries, request_id, began_millis: now };
+    let copying = assignment.policy.mirror.as_ref().and_then(|mirror| {
+        let request_id = request_id.as_bytes();
+        let assignment = &assignment;
+        let original = Original { connection, head: &head, facts: &facts, request_id, assignment };
+        original.mirror(mirror, !incoming.is_end_stream()).map(Box::new)
+    });
+    let decided = Decided { facts, assignment, tries, request_id, began_millis: now, copying };
     let upgrade = facts.upgrades.then_some(client);
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
@@ -168,6 +175,8 @@ pub(in crate::proxy) struct Decided {
     /// For a request that has none.
     pub(in crate::proxy) request_id: HeaderValue,
     pub(in crate::proxy) began_millis: u64,
+    /// Takes the body too.
+    pub(in crate::proxy) copying: Option<Box<Copying>>,
 }
 
 /// Answers a request that another engine has read and decided; the record is that of the response.
@@ -199,7 +208,7 @@ async fn send(
     upgrade: Option<ClientEnd>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
-    let Decided { facts, assignment, tries, request_id, began_millis } = decided;
+    let Decided { facts, assignment, tries, request_id, began_millis, copying } = decided;
     let connection = &served.connection;
     let mut sending = Sending {
         connection,
@@ -210,7 +219,7 @@ async fn send(
         request_id,
         began_millis,
         client_waits: grpc::timeout(&parts.headers),
-        upload: upload(incoming, &facts, &assignment)?,
+        upload: upload(incoming, &facts, &assignment, copying)?,
         interim,
         body_timeout: connection.listener.spec.timeouts.body,
     };
@@ -240,6 +249,7 @@ fn upload(
     incoming: ArrivingBody,
     facts: &Facts,
     assignment: &Assignment,
+    copying: Option<Box<Copying>>,
 ) -> Result<Option<Rc<RefCell<Upload>>>, Failure> {
     if incoming.is_end_stream() {
         return Ok(None);
@@ -253,6 +263,6 @@ fn upload(
     // must not come in by them.
     let trailers = !facts.names_fields && !changes.edit_fields();
     let keep = policy.retries.buffer as usize;
-    let upload = Upload::new(incoming, trailers, keep, policy.limits.body_bytes);
+    let upload = Upload::new(incoming, trailers, keep, policy.limits.body_bytes, copying);
     Ok(Some(Rc::new(RefCell::new(upload))))
 }

@@ -4,6 +4,7 @@
 mod activity;
 mod answer;
 mod body;
+mod copy;
 mod feed;
 mod handler;
 mod sending;
@@ -13,6 +14,7 @@ mod switch;
 mod tunnel;
 
 pub(super) use body::{ArrivingBody, ReplyBody, UpstreamBody, trailing};
+pub(super) use copy::Course;
 pub(super) use feed::Feed;
 pub(super) use handler::{Decided, answer_decided, handle, refuse, turned_away};
 pub(super) use serve::{Served, serve, serve_h2};

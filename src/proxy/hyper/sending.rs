@@ -146,7 +146,7 @@ impl Sending<'_> {
         let core = &self.connection.core;
         let idle = match fresh {
             true => None,
-            false => Conn::take_idle(flight, core.live.clock.now(), self.is_delicate()),
+            false => Conn::take_idle(&flight.upstream, core.live.clock.now(), self.is_delicate()),
         };
         match idle {
             Some(conn) => Ok(conn),
@@ -222,9 +222,10 @@ impl Sending<'_> {
         // Until there is room on a connection.
         flight.arm(clock, timeouts.response, Reason::Overloaded);
         let times = (timeouts.connect, timeouts.upstream_idle);
+        let most = assignment.policy.limits.backend_connections;
         let dial = || connect(core, flight, &assignment.policy);
         let lease =
-            flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, dial);
+            flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, most, dial);
         let lease = match unless_judged(flight, lease).await {
             Ok(Ok(lease)) => lease,
             Err(reason) | Ok(Err(reason)) => return Err(self.failed(reason)),

@@ -79,11 +79,11 @@ impl Switch<'_> {
                 // Whoever has asked must look at the proof.
                 let asked_by_proxy = matches!(self.client, ClientEnd::Http2(_));
                 let is_proven = headers.get(header::SEC_WEBSOCKET_ACCEPT) == proof.as_ref();
-                let (stream, said) = sent.switch()?;
+                let (stream, held, said) = sent.switch()?;
                 (is_proven || !asked_by_proxy).then_some((
                     protocol,
                     headers,
-                    BackendEnd::Http1(stream, said),
+                    BackendEnd::Http1(stream, held, said),
                 ))
             }
             Link::Http2(mut sent) => {

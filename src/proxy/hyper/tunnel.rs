@@ -8,7 +8,7 @@ use super::super::{
     upstream::unless_judged,
 };
 use crate::{
-    live::{Kind, Reason},
+    live::{Held, Kind, Reason},
     net::Stream,
 };
 use hyper::upgrade::OnUpgrade;
@@ -36,8 +36,8 @@ pub(in crate::proxy) struct Agreed {
 }
 
 pub(super) enum BackendEnd {
-    /// With what it has said behind its answer.
-    Http1(Stream, Vec<u8>),
+    /// With its place among the backend's connections, and what it has said behind its answer.
+    Http1(Stream, Held, Vec<u8>),
     /// With its place on the connection.
     Http2(Duplex, Sent),
 }
@@ -54,17 +54,36 @@ pub(in crate::proxy) async fn run<C>(
     ticket.turn(Kind::Tunnel);
     ticket.flight.arm(connection.core.live.clock, idle, Reason::IdleTimeout);
     let Ok(Some(client)) = unless_judged(&ticket.flight, client).await else { return };
+    let (head, to_backend) = Default::default();
     match backend {
-        BackendEnd::Http1(backend, to_client) => {
-            let (head, to_backend) = Default::default();
-            let tunnel =
-                Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket };
+        BackendEnd::Http1(backend, held, to_client) => {
+            let held = Some(held);
+            let tunnel = Tunnel {
+                client,
+                backend,
+                held,
+                ticket,
+                head,
+                to_client,
+                to_backend,
+                idle,
+                websocket,
+            };
             tunnel::run(connection, tunnel).await;
         }
         BackendEnd::Http2(backend, _sent) => {
-            let (head, to_client, to_backend) = Default::default();
-            let tunnel =
-                Tunnel { client, backend, ticket, head, to_client, to_backend, idle, websocket };
+            let (held, to_client) = Default::default();
+            let tunnel = Tunnel {
+                client,
+                backend,
+                held,
+                ticket,
+                head,
+                to_client,
+                to_backend,
+                idle,
+                websocket,
+            };
             tunnel::run(connection, tunnel).await;
         }
     }
