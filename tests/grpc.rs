@@ -70,6 +70,25 @@ async fn named() -> Backend {
 }
 
 #[tokio::test]
+async fn a_call_ends_when_its_client_waits_no_longer() {
+    let backend = Backend::bare_http2(|request, respond| async move {
+        assert_eq!(request.headers()["grpc-timeout"], "300m", "the server is told");
+        std::future::pending::<()>().await;
+        drop(respond);
+    })
+    .await;
+    let proxy = Proxy::start(h2_spec(backend.spec_address())).await;
+    let mut client = client(&proxy).await;
+    let mut call = call("/call/0");
+    call.headers_mut().insert("grpc-timeout", "300m".parse().unwrap());
+    let (response, _) = client.send_request(call, true).unwrap();
+    let response = tokio::time::timeout(support::PATIENCE, response).await.unwrap().unwrap();
+    assert_eq!(response.headers()["grpc-status"], "4", "DEADLINE_EXCEEDED");
+    assert_eq!(response.headers()["x-crossfade-error"], "request_deadline");
+    until("nothing is in flight", || proxy.open() == 0).await;
+}
+
+#[tokio::test]
 async fn a_calls_status_is_its_outcome() {
     let backend = named().await;
     let proxy = Proxy::start(h2_spec(backend.spec_address())).await;

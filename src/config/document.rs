@@ -108,6 +108,7 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     limits.number("connections", value.connections, default.connections);
     limits.number("http2_streams", value.http2_streams, default.http2_streams);
     limits.number("http2_resets", value.http2_resets, default.http2_resets);
+    limits.size("http2_heads", value.http2_heads.into(), default.http2_heads.into());
     keys.section("limits", limits);
 
     keys.other("trusted_proxies", &listener.trusted_proxies, &Vec::new(), |networks| {

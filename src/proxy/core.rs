@@ -3,6 +3,7 @@
 use super::{
     flight::Flights,
     http1::Desk,
+    http2::Heads,
     mirror::Copies,
     retry::{Again, Budget},
     upstream::Upstream,
@@ -34,7 +35,32 @@ pub(super) struct Core {
     services: RefCell<Vec<ServiceState>>,
     pub(super) dice: RefCell<SmallRng>,
     pub(super) desk: Desk,
+    pub(super) stalls: Stalls,
+    /// Of requests by HTTP/2.
+    pub(super) heads: Heads,
     pub(super) copies: Copies,
+}
+
+/// Responses of a core that wait for their clients to take what there is.
+#[derive(Clone, Default)]
+pub(super) struct Stalls(Rc<Cell<u32>>);
+
+impl Stalls {
+    /// With more of them less is read ahead for each.
+    const MANY: u32 = 32;
+
+    pub(super) fn begin(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    pub(super) fn end(&self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+
+    /// What is to be read at once of a response: `most`, unless many wait.
+    pub(super) fn piece(&self, most: usize) -> usize {
+        if self.0.get() > Self::MANY { most.min(4 << 10) } else { most }
+    }
 }
 
 /// What a core remembers of a service between two requests.
@@ -98,6 +124,8 @@ impl Core {
             private: RefCell::default(),
             services: RefCell::default(),
             desk: Desk::default(),
+            stalls: Stalls::default(),
+            heads: Heads::default(),
             copies: Copies::default(),
             dice: RefCell::new(SmallRng::from_rng(&mut rand::rng())),
         })
@@ -229,6 +257,12 @@ impl Core {
     /// The process ends: whatever is still in flight is cancelled.
     pub(super) fn cut_all(&self) {
         self.flights.cut_all(Reason::Draining);
+    }
+
+    /// 128 random bits.
+    pub(super) fn nonce(&self) -> u128 {
+        let mut dice = self.dice.borrow_mut();
+        u128::from(dice.next_u64()) << 64 | u128::from(dice.next_u64())
     }
 
     /// 128 random bits, as 32 hexadecimal digits.

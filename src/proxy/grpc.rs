@@ -7,6 +7,7 @@ use super::{
 };
 use crate::live::Reason;
 use http::{HeaderMap, header};
+use std::time::Duration;
 
 const STATUS: &str = "grpc-status";
 
@@ -16,6 +17,23 @@ pub(super) fn is_call(fields: &HeaderMap) -> bool {
     let rest = kind.strip_prefix(b"application/grpc");
     // `application/grpc-web` is something else, which HTTP/1 carries too.
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// How long the client waits for the whole of its call: up to eight digits and a unit.
+pub(super) fn timeout(fields: &HeaderMap) -> Option<Duration> {
+    let value = fields.get("grpc-timeout").filter(|_| is_call(fields))?.to_str().ok()?;
+    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let is_number = matches!(digits.len(), 1..=8) && digits.bytes().all(|it| it.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| is_number)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
 }
 
 /// The call has failed by the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE,
@@ -64,6 +82,26 @@ mod tests {
             assert!(!is_call(&fields_of("content-type", kind)), "{kind}");
         }
         assert!(!is_call(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn timeouts_are_a_number_and_a_unit() {
+        let of = |kind, value| {
+            let mut fields = fields_of("content-type", kind);
+            fields.line(b"grpc-timeout", str::as_bytes(value));
+            timeout(&fields).map(|timeout| timeout.as_micros())
+        };
+        let call = "application/grpc";
+        for (value, micros) in [("2H", 7_200_000_000), ("3M", 180_000_000), ("1S", 1_000_000)] {
+            assert_eq!(of(call, value), Some(micros));
+        }
+        for (value, micros) in [("0m", 0), ("99999999m", 99_999_999_000), ("5u", 5), ("2000n", 2)] {
+            assert_eq!(of(call, value), Some(micros));
+        }
+        for wrong in ["", "S", "1", "1s", "+1S", " 1S", "123456789S", "1Sm", "-1S", "1\u{e9}"] {
+            assert_eq!(of(call, wrong), None, "{wrong:?}");
+        }
+        assert_eq!(of("application/json", "1S"), None);
     }
 
     #[test]

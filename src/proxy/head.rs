@@ -134,7 +134,8 @@ impl Facts {
         if is_tricky(head.path) {
             return Err(Reason::BadRequest);
         }
-        facts.upgrades = asks_upgrade && head.version == Version::Http11 && upgrade(head).is_some();
+        // HTTP/2 has no such fields: there they say what CONNECT asked for.
+        facts.upgrades = asks_upgrade && head.version >= Version::Http11 && upgrade(head).is_some();
         Ok((facts, host))
     }
 

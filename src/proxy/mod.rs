@@ -33,5 +33,7 @@ mod worker;
 #[cfg(fuzzing)]
 pub use http1::fuzzing;
 #[cfg(fuzzing)]
+pub use http2::fuzzing as fuzzing_http2;
+#[cfg(fuzzing)]
 pub use websocket::Follower;
 pub use worker::spawn;

@@ -27,7 +27,7 @@ pub(super) struct Tunnel<C, B> {
     pub(super) client: C,
     pub(super) backend: B,
     /// The place of that connection among the backend's.
-    pub(super) held: Held,
+    pub(super) held: Option<Held>,
     pub(super) ticket: Ticket,
     /// What the client gets first: the head that says 101, where that has not been written.
     pub(super) head: Vec<u8>,

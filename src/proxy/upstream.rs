@@ -16,12 +16,17 @@ use std::{
     task::Poll,
     time::Duration,
 };
+use tokio::sync::Semaphore;
 
 /// Idle connections that a core keeps to one backend.
 const MAX_IDLE: usize = 1024;
 
 /// Idle connections closer than this to the end that the backend announced are not used any more.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(500);
+
+/// Connections that a core opens to one backend at a time. Many more at once would find its queue full, and the
+/// backend would look as if nobody were there.
+const MOST_DIALLING: usize = 64;
 
 pub(super) struct Upstream {
     pub(super) backend: Arc<LiveBackend>,
@@ -33,6 +38,8 @@ pub(super) struct Upstream {
     first: Box<[u8]>,
     pub(super) http1: Idle,
     pub(super) http2: Sessions,
+    /// Places to open another connection.
+    dials: Semaphore,
 }
 
 /// Connections that wait for the next request, the most recently used last.
@@ -83,7 +90,8 @@ impl Upstream {
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
         let authority = backend.address.authority().into();
         let (http1, http2) = Default::default();
-        Rc::new(Self { backend, version, authority, first, http1, http2 })
+        let dials = Semaphore::new(MOST_DIALLING);
+        Rc::new(Self { backend, version, authority, first, http1, http2, dials })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
@@ -156,6 +164,8 @@ pub(super) async fn connect(
 ) -> Result<Opened, Reason> {
     let held = place(core, flight, policy).await?;
     let backend = &flight.upstream.backend;
+    // Nobody closes it.
+    let _place = unless_judged(flight, flight.upstream.dials.acquire()).await?;
     let began = core.live.clock.now();
     let (tls, epoch) = backend.tls();
     let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));

@@ -1,8 +1,41 @@
 //! Where the frames of a WebSocket end (RFC 6455 section 5.2), so that the proxy can say goodbye between two of
-//! them. Only the heads of frames are looked at, never what they carry.
+//! them. Only the heads of frames are looked at, never what they carry. And the handshake, where the two sides of
+//! the proxy have different ones.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use http::HeaderValue;
 
 /// A Close frame with status 1001, "going away" (RFC 6455 sections 5.5.1 and 7.4.1), as servers send it.
 pub(super) const GOING_AWAY: &[u8] = &[0x88, 2, 0x03, 0xe9];
+
+/// What a server's proof is made with (RFC 6455 section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// `Sec-WebSocket-Key` of a client whose nonce is `nonce` (RFC 6455 section 4.1).
+pub(super) fn key(nonce: u128) -> HeaderValue {
+    in_base64(&nonce.to_be_bytes())
+}
+
+/// `Sec-WebSocket-Accept` of a server that was asked with `key` (RFC 6455 section 4.2.2).
+pub(super) fn accept(key: &[u8]) -> HeaderValue {
+    let proof = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID].concat());
+    in_base64(proof.as_ref())
+}
+
+/// RFC 4648 section 4.
+fn in_base64(bytes: &[u8]) -> HeaderValue {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let at = |n: usize| u32::from(three.get(n).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            let value = bits >> (18 - 6 * digit) & 63;
+            text.push(if digit <= three.len() { DIGITS[value as usize] } else { b'=' });
+        }
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
 
 /// The most that stands before a payload: two bytes, a long length, a mask.
 const LONGEST_HEAD: usize = 14;
@@ -162,6 +195,17 @@ mod tests {
             let next = ends.find(|end| *end > cut).unwrap_or(bytes.len());
             prop_assert_eq!(cut + follower.follow(&bytes[cut..], true), next);
             prop_assert!(follower.is_between());
+        }
+    }
+
+    /// The example of RFC 6455 section 1.3, and the ends of RFC 4648 section 10.
+    #[test]
+    fn a_server_proves_that_it_has_read_the_key() {
+        let nonce = u128::from_be_bytes(*b"the sample nonce");
+        assert_eq!(key(nonce), "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        for (bytes, text) in [(&b""[..], ""), (b"f", "Zg=="), (b"fo", "Zm8="), (b"foo", "Zm9v")] {
+            assert_eq!(in_base64(bytes), text);
         }
     }
 

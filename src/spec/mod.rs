@@ -210,6 +210,8 @@ pub struct ListenerLimits {
     pub http2_streams: u32,
     /// Streams that an HTTP/2 connection may see reset beyond those that were answered.
     pub http2_resets: u32,
+    /// Bytes that the heads of HTTP/2 requests in flight take, on each core.
+    pub http2_heads: u32,
 }
 
 impl Default for ListenerLimits {
@@ -220,6 +222,7 @@ impl Default for ListenerLimits {
             connections: 20_000,
             http2_streams: 100,
             http2_resets: 200,
+            http2_heads: 3 << 20,
         }
     }
 }

@@ -7,7 +7,10 @@ use super::{
     peer::Peer,
     support::{self, Backend, Proxy, full, pool, text, until},
 };
-use crossfade::spec::{BackendAddress, Spec};
+use crossfade::{
+    live::{Fault, Reason},
+    spec::{BackendAddress, Spec},
+};
 use std::{future::pending, time::Duration};
 
 /// A backend that answers at `/x`, never at `/stall`, and at length at `/large`.
@@ -161,6 +164,37 @@ async fn a_client_that_cancels_now_and_then_goes_on() {
     assert_eq!(peer.goaway, None);
 }
 
+/// Heads are kept while their requests wait; who has many large ones gets no more of them, and others do.
+#[tokio::test]
+async fn large_heads_that_wait_are_limited() {
+    let backend = backend().await;
+    let proxy = proxy(&backend, |spec| spec.listeners[0].limits.http2_heads = 128 << 10).await;
+    let mut peer = Peer::connect(proxy.address).await;
+    let large = || Block::get("/stall").field("a", "x".repeat(15 << 10));
+    for n in 0..20 {
+        peer.send(ask(2 * n + 1, large())).await;
+    }
+    let refused = |peer: &Peer| {
+        let streams = peer.streams.values();
+        streams.filter(|stream| stream.reset == Some(REFUSED_STREAM)).count()
+    };
+    peer.until("some are refused", |peer| refused(peer) == 12).await.unwrap();
+    until("the others wait", || proxy.open() == 8).await;
+    let totals = proxy.live.unrouted.stats.totals();
+    assert_eq!(totals.failures[Fault::Proxy as usize][Reason::Overloaded as usize], 12);
+    let mut other = Peer::connect(proxy.address).await;
+    other.send(ask(1, large())).await;
+    until("another client may have its share", || proxy.open() == 9).await;
+    is_served(&proxy).await;
+    for n in 0..8 {
+        peer.send(reset(2 * n + 1, 8)).await;
+    }
+    until("they are let go", || proxy.open() == 1).await;
+    peer.send(ask(41, large())).await;
+    until("there is room again", || proxy.open() == 2).await;
+    assert_eq!((refused(&peer), peer.goaway), (12, None));
+}
+
 /// A client that opens no window, and a proxy that soon loses patience with it.
 async fn unread() -> (Backend, Proxy, Peer) {
     let backend = backend().await;
@@ -229,6 +263,30 @@ async fn a_client_that_takes_no_bytes_at_all_is_closed() {
     let bound = proxy.live.published.read(|snapshot| snapshot.listeners[0].bound.clone());
     until("requests are in flight", || backend.count() == 10).await;
     until("it is closed", || bound.connections() == (0, 0) && proxy.open() == 0).await;
+}
+
+/// A client that waits in silence is asked whether it is there, and let go if it does not say so.
+#[tokio::test]
+async fn a_client_that_is_gone_without_a_word_is_found() {
+    let backend = backend().await;
+    let proxy = proxy(&backend, |spec| {
+        let timeouts = &mut spec.listeners[0].timeouts;
+        timeouts.keep_alive = Duration::from_millis(200);
+        timeouts.headers = Duration::from_millis(400);
+    })
+    .await;
+    let mut there = Peer::connect(proxy.address).await;
+    there.send(ask(1, Block::get("/stall"))).await;
+    let mut gone = Peer::connect(proxy.address).await;
+    gone.answers_pings = false;
+    gone.send(ask(1, Block::get("/stall"))).await;
+    let (found, goes_on) = tokio::join!(
+        gone.until("it is asked, and let go", |peer| peer.pings > 0 && peer.closed),
+        there.until("the other one is asked again", |peer| peer.pings > 5),
+    );
+    found.and(goes_on).unwrap();
+    assert!(gone.pings > 0 && gone.closed && !there.closed);
+    until("its request is let go", || proxy.open() == 1).await;
 }
 
 #[tokio::test]

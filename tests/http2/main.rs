@@ -18,6 +18,7 @@
 #[allow(dead_code)]
 #[path = "../requests/backend.rs"]
 mod backend;
+mod backends;
 mod bodies;
 mod case;
 mod fields;
@@ -32,6 +33,7 @@ mod stage;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod websockets;
 #[allow(dead_code)]
 #[path = "../requests/wire.rs"]
 mod wire;

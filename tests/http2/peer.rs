@@ -46,7 +46,12 @@ pub struct Peer {
     /// The code of the last GOAWAY that was not the polite one.
     pub goaway: Option<u32>,
     pub pongs: Vec<Vec<u8>>,
+    /// Those that came, and whether they are answered.
+    pub pings: u32,
+    pub answers_pings: bool,
     pub settings_acked: u32,
+    /// What the other side has set.
+    pub settings: Vec<(u16, u32)>,
     /// The other side has closed.
     pub closed: bool,
     /// Window updates are sent for what comes.
@@ -65,7 +70,10 @@ impl Peer {
             streams: BTreeMap::new(),
             goaway: None,
             pongs: Vec::new(),
+            pings: 0,
+            answers_pings: true,
             settings_acked: 0,
+            settings: Vec::new(),
             closed: false,
             reads_on: true,
         }
@@ -151,7 +159,7 @@ impl Peer {
         if frame.kind == frame::SETTINGS && !frame.has(frame::ACK) {
             self.send(frame::frame(frame::SETTINGS, frame::ACK, 0, b"")).await;
         }
-        if frame.kind == frame::PING && !frame.has(frame::ACK) {
+        if frame.kind == frame::PING && !frame.has(frame::ACK) && self.answers_pings {
             self.send(frame::frame(frame::PING, frame::ACK, 0, &frame.payload)).await;
         }
         if frame.kind == frame::DATA && self.reads_on && !frame.payload.is_empty() {
@@ -201,6 +209,12 @@ impl Peer {
             }
             frame::GOAWAY if frame.code() != frame::NO_ERROR => self.goaway = Some(frame.code()),
             frame::SETTINGS if frame.has(frame::ACK) => self.settings_acked += 1,
+            frame::SETTINGS => self.settings.extend(frame.payload.chunks_exact(6).map(|setting| {
+                let id = u16::from_be_bytes([setting[0], setting[1]]);
+                let value = [setting[2], setting[3], setting[4], setting[5]];
+                (id, u32::from_be_bytes(value))
+            })),
+            frame::PING if !frame.has(frame::ACK) => self.pings += 1,
             frame::PING if frame.has(frame::ACK) => self.pongs.push(frame.payload.clone()),
             _ => {}
         }

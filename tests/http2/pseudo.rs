@@ -114,8 +114,20 @@ fn methods() -> Vec<Case> {
             .refuses(501, "not_supported"),
     );
     cases.push(
-        case("CONNECT with a protocol", "RFC 8441: nobody offered it")
-            .sends(&[ask(1, instead(":method", "CONNECT").field(":protocol", "websocket"))])
+        case("CONNECT for an unknown protocol", "RFC 8441 section 4; RFC 9220 section 3: 501")
+            .sends(&[ask(1, instead(":method", "CONNECT").field(":protocol", "connect-udp"))])
+            .refuses(501, "not_supported"),
+    );
+    cases.push(
+        case("CONNECT for a WebSocket without a path", "RFC 8441 section 4")
+            .sends(&[ask(
+                1,
+                Block::new()
+                    .field(":method", "CONNECT")
+                    .field(":protocol", "websocket")
+                    .field(":scheme", "http")
+                    .field(":authority", "a"),
+            )])
             .malformed(),
     );
     cases.push(

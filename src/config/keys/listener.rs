@@ -103,6 +103,8 @@ section! {
             "Concurrent requests of one HTTP/2 connection.";
         http2_resets: Count<1, 1_000_000>, Default("200"), example "1000",
             "Requests of one HTTP/2 connection that may be reset, by either side, beyond those that were answered; a tenth of that more each second.";
+        http2_heads: Bytes<{ 64 << 10 }, { 1 << 30 }>, Default("3MiB"), example "8MiB",
+            "What the heads of HTTP/2 requests in flight take, on each thread; a connection with more than 64 KiB of it gets no more requests (REFUSED_STREAM) as long as it is full.";
     }
     planned {}
 }

@@ -170,6 +170,7 @@ fn listener_limits(field: Field<keys::ListenerLimits>) -> ListenerLimits {
         connections: keys.connections.or(defaults.connections),
         http2_streams: keys.http2_streams.or(defaults.http2_streams),
         http2_resets: keys.http2_resets.or(defaults.http2_resets),
+        http2_heads: small(keys.http2_heads, defaults.http2_heads),
     }
 }
 

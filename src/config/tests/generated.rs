@@ -478,14 +478,17 @@ fn listener() -> impl Strategy<Value = Listener> {
             handshake,
         },
     );
-    let http2 = (1u32..=1_000_000, 1u32..=1_000_000);
+    let http2 = (1u32..=1_000_000, 1u32..=1_000_000, 64u32 << 10..=1 << 30);
     let limits = (8u32 << 10..=1 << 20, 1u32..=1000, 1u32..=10_000_000, http2).prop_map(
-        |(header_bytes, header_count, connections, (http2_streams, http2_resets))| ListenerLimits {
-            header_bytes,
-            header_count,
-            connections,
-            http2_streams,
-            http2_resets,
+        |(header_bytes, header_count, connections, (http2_streams, http2_resets, http2_heads))| {
+            ListenerLimits {
+                header_bytes,
+                header_count,
+                connections,
+                http2_streams,
+                http2_resets,
+                http2_heads,
+            }
         },
     );
     let headers = vec![ProxyProtocol::Off, ProxyProtocol::Accept, ProxyProtocol::Require];

@@ -276,8 +276,10 @@ impl Inflow<'_> {
     ) -> Poll<Result<Answer, Unanswered>> {
         let core = self.line.core.clone();
         let mut scratch = core.desk.scratch.borrow_mut();
+        // With the head comes some of the body, which waits if the client does not take it.
+        let most = core.stalls.piece(READ);
         loop {
-            let read = match ready!(self.line.poll_read(cx, &mut scratch[..READ])) {
+            let read = match ready!(self.line.poll_read(cx, &mut scratch[..most])) {
                 Ok(read) if read > 0 => read,
                 _ => return Poll::Ready(Err(self.ended())),
             };

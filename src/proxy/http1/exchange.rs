@@ -68,6 +68,7 @@ pub(super) struct Switched {
 impl Switched {
     pub(super) fn with(self, client: Stream) -> Tunnel<Stream, Stream> {
         let Self { backend, held, ticket, head, to_client, to_backend, idle, websocket } = self;
+        let held = Some(held);
         Tunnel { client, backend, held, ticket, head, to_client, to_backend, idle, websocket }
     }
 }

@@ -10,7 +10,7 @@ use crate::{live::Reason, proxy::hyper::UpstreamBody};
 use bytes::Bytes;
 use h2::{Reason as Code, SendStream, client::ResponseFuture};
 use http::{
-    Request, Response, StatusCode, Uri, Version, header,
+    Method, Request, Response, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -24,6 +24,18 @@ const MOST_INTERIM: usize = 16;
 pub(in crate::proxy) struct Sent {
     _lease: Lease,
     _upload: Option<Uploading>,
+    /// The way to the backend, if what was asked for is a tunnel.
+    tunnel: Option<SendStream<Bytes>>,
+}
+
+impl Sent {
+    pub(in crate::proxy) fn has_tunnel(&self) -> bool {
+        self.tunnel.is_some()
+    }
+
+    pub(in crate::proxy) fn take_tunnel(&mut self) -> Option<SendStream<Bytes>> {
+        self.tunnel.take()
+    }
 }
 
 /// What sends the body; without this it would go on after its response has ended.
@@ -77,10 +89,14 @@ pub(in crate::proxy) async fn send(
     let mut sender = lease.session.sender.clone();
     poll_fn(|cx| sender.poll_ready(cx)).await.map_err(unsent)?;
     let (head, body) = request.into_parts();
-    let is_end = body.is_end_stream();
+    let is_tunnel = head.method == Method::CONNECT;
+    let is_end = body.is_end_stream() && !is_tunnel;
     let request = Request::from_parts(head, ());
     let (response, stream) = sender.send_request(request, is_end).map_err(unsent)?;
-    let upload = (!is_end).then(|| Uploading(spawn_local(upload(stream, body))));
+    let (upload, tunnel) = match is_tunnel {
+        true => (None, Some(stream)),
+        false => ((!is_end).then(|| Uploading(spawn_local(upload(stream, body)))), None),
+    };
     let response = answer(response, interim).await?;
     let (head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -88,7 +104,7 @@ pub(in crate::proxy) async fn send(
         return Err(Unanswered::Failed(Reason::BadResponse));
     }
     let body = Received::new(body, &head.headers);
-    let sent = Sent { _lease: lease, _upload: upload };
+    let sent = Sent { _lease: lease, _upload: upload, tunnel };
     Ok((sent, Response::from_parts(head, body)))
 }
 
@@ -129,7 +145,7 @@ fn unanswered(error: &h2::Error) -> Unanswered {
 }
 
 async fn upload(stream: SendStream<Bytes>, body: UpstreamBody) {
-    let mut outflow = Outflow::new(stream, body);
+    let mut outflow = Outflow::new(stream, body, None);
     // A verdict takes all of the request with it.
     let sent = poll_fn(|cx| outflow.poll(cx, |_, _| Poll::Pending)).await;
     if let Err(Stop::Broken(_)) = sent {

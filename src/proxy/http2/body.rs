@@ -1,7 +1,8 @@
 //! A body that comes in on a stream of HTTP/2.
 
+use super::duplex::Duplex;
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -22,6 +23,13 @@ impl Received {
         let length = headers.get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         Self { stream, length, data_ended: false }
+    }
+}
+
+impl Received {
+    /// A tunnel's, whose other direction is `send`.
+    pub(in crate::proxy) fn with(self, send: SendStream<Bytes>) -> Duplex {
+        Duplex::new(send, self.stream)
     }
 }
 

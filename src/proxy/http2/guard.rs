@@ -10,6 +10,7 @@ mod frames;
 #[cfg(test)]
 mod tests;
 
+use super::backlog::Backlog;
 use frames::{Event, Frames, Header, kind};
 use h2::Reason;
 
@@ -48,6 +49,7 @@ pub(super) struct Guard {
     chatter: Budget,
     resets: Budget,
     verdict: Option<Reason>,
+    backlog: Backlog,
 }
 
 impl Guard {
@@ -70,6 +72,7 @@ impl Guard {
             chatter: Budget::full(CHATTER, now),
             resets: Budget::full(resets, now),
             verdict: None,
+            backlog: Backlog::default(),
         }
     }
 
@@ -91,6 +94,11 @@ impl Guard {
     /// How often the peer was heard of.
     pub(super) fn heard(&self) -> u64 {
         self.heard
+    }
+
+    /// What was handed over and is not written.
+    pub(super) fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Since when the peer owes the rest of something that it has begun to say.
@@ -145,6 +153,11 @@ impl Guard {
     }
 
     fn note_sent(&mut self, header: &Header) {
+        match header.kind {
+            kind::DATA => self.backlog.written(header.stream, header.len),
+            kind::RST_STREAM => self.backlog.reset(header.stream),
+            _ => {}
+        }
         if matches!(header.kind, kind::DATA | kind::HEADERS) {
             self.chatter.earn(2);
             if header.has(frames::END_STREAM) {
@@ -183,6 +196,9 @@ impl Guard {
             return Err(Reason::ENHANCE_YOUR_CALM);
         }
         self.leaves |= header.kind == kind::GOAWAY;
+        if header.kind == kind::RST_STREAM {
+            self.backlog.reset(header.stream);
+        }
         if matches!(header.kind, kind::HEADERS | kind::CONTINUATION) {
             let goes_on = !header.has(frames::END_HEADERS);
             self.block = goes_on.then_some(header.stream);

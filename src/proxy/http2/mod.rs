@@ -3,11 +3,18 @@
 //! `guard.rs` reads the frames of a connection below the library, both ways, and says when enough is enough;
 //! `wire.rs` puts it between library and socket. `server.rs` serves a client's connection, `stream.rs` a request
 //! of it, by way of `hyper/handler.rs`, which sees messages and no bytes. `upstream.rs` keeps the connections to a
-//! backend, `asking.rs` sends a request on one. `body.rs` and `outflow.rs` are the bodies of both sides.
+//! backend, `asking.rs` sends a request on one. `body.rs` and `outflow.rs` are the bodies of both sides,
+//! `connect.rs` and `duplex.rs` the tunnels.
 
 mod asking;
+mod backlog;
 mod body;
+mod connect;
+mod duplex;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guard;
+mod heads;
 mod outflow;
 mod server;
 mod stream;
@@ -16,6 +23,9 @@ mod wire;
 
 pub(in crate::proxy) use asking::{Sent, Unanswered, send, translate};
 pub(in crate::proxy) use body::Received;
+pub(in crate::proxy) use connect::as_connect;
+pub(in crate::proxy) use duplex::Duplex;
+pub(in crate::proxy) use heads::Heads;
 pub(in crate::proxy) use server::{PREFACE, Serving};
 pub(in crate::proxy) use stream::Interim;
 pub(in crate::proxy) use upstream::{Lease, Sessions};

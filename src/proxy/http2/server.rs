@@ -2,13 +2,20 @@
 
 use super::{
     guard::Side,
+    heads::Heads,
     stream,
     wire::{Guarded, Watch},
 };
-use crate::proxy::hyper::{ClientStream, Served};
+use crate::{
+    live::Reason,
+    proxy::hyper::{ClientStream, Served, turned_away},
+};
 use bytes::Bytes;
-use h2::server::{Builder, Connection, Handshake};
-use http::HeaderMap;
+use h2::{
+    Ping, PingPong, Reason as Code, RecvStream,
+    server::{Builder, Connection, Handshake, SendResponse},
+};
+use http::{HeaderMap, Request};
 use std::{
     future::Future,
     pin::Pin,
@@ -24,6 +31,9 @@ pub(in crate::proxy) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 512 << 10;
 
+/// What a field takes in memory beyond its size (RFC 9113 section 6.5.2), twice there: as it came and as it goes on.
+const FIELD: usize = 128;
+
 /// What of a response waits in the library for its turn, on one stream.
 const MOST_WAITING: usize = 64 << 10;
 
@@ -37,6 +47,9 @@ pub(in crate::proxy) struct Serving {
     leaves: bool,
     /// The client has been told why nothing more is taken.
     condemned: bool,
+    /// Of its requests in flight.
+    heads: Heads,
+    ping: Option<PingPong>,
 }
 
 enum Stage {
@@ -54,12 +67,21 @@ impl Serving {
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(limits.http2_streams)
+            .enable_connect_protocol()
             // What is larger is refused by the proxy, which says why; what is much larger by the library.
             .max_header_list_size(limits.header_bytes.saturating_mul(2))
             .max_send_buffer_size(MOST_WAITING)
             .handshake(Guarded::new(stream, watch.clone(), clock));
         let (served, stage) = (served.clone(), Stage::Greeting(greeting));
-        Self { served, watch, stage, leaves: false, condemned: false }
+        Self {
+            served,
+            watch,
+            stage,
+            leaves: false,
+            condemned: false,
+            heads: Heads::default(),
+            ping: None,
+        }
     }
 
     /// The client is asked to connect elsewhere: what it has asked is still answered (section 6.8).
@@ -71,11 +93,28 @@ impl Serving {
     }
 }
 
+impl Serving {
+    /// A client that waits for an answer may have gone without a word.
+    fn ask_whether_it_is_there(&mut self, cx: &mut Context<'_>) {
+        let Some(ping) = &mut self.ping else { return };
+        let now = self.served.connection.core.now_millis();
+        let silence = self.served.connection.listener.spec.timeouts.keep_alive;
+        // What comes is noted below the library.
+        while let Poll::Ready(Ok(_)) = ping.poll_pong(cx) {}
+        let is_to_be_asked = self.served.is_active() && self.watch.is_to_be_asked(now, silence);
+        if is_to_be_asked && ping.send_ping(Ping::opaque()).is_ok() {
+            self.watch.note_asked(now);
+        }
+    }
+}
+
 impl Future for Serving {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        this.watch.caught_up();
+        this.ask_whether_it_is_there(cx);
         loop {
             let connection = match &mut this.stage {
                 Stage::Greeting(greeting) => match ready!(Pin::new(greeting).poll(cx)) {
@@ -83,6 +122,7 @@ impl Future for Serving {
                         if this.leaves {
                             connection.graceful_shutdown();
                         }
+                        this.ping = connection.ping_pong();
                         this.stage = Stage::Open(connection);
                         continue;
                     }
@@ -95,14 +135,8 @@ impl Future for Serving {
                 Stage::Open(connection) => connection,
             };
             match connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((mut request, respond)))) => {
-                    let limits = &this.served.connection.listener.spec.limits;
-                    let fault = stream::fault(&request, limits);
-                    if fault.is_some() {
-                        // Many of them may come at once, each larger in memory than on the wire.
-                        *request.headers_mut() = HeaderMap::new();
-                    }
-                    spawn_local(stream::serve(this.served.clone(), request, fault, respond));
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    begin(&this.served, &this.heads, request, respond);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, "HTTP/2 connection ended");
@@ -117,6 +151,34 @@ impl Future for Serving {
                     this.condemned = true;
                 }
             }
+        }
+    }
+}
+
+/// Serves a request, unless the heads of others take too much already.
+fn begin(
+    served: &Rc<Served>,
+    heads: &Heads,
+    mut request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let limits = &served.connection.listener.spec.limits;
+    let size = stream::head_size(&request);
+    let fault = stream::fault(&request, size, limits);
+    if fault.is_some() {
+        // Many of them may come at once, each larger in memory than on the wire.
+        *request.headers_mut() = HeaderMap::new();
+    }
+    let core = &served.connection.core;
+    let bytes = if fault.is_some() { 0 } else { size + FIELD * request.headers().len() };
+    match core.heads.hold(heads, bytes, limits.http2_heads as usize) {
+        Some(held) => {
+            spawn_local(stream::serve(served.clone(), (request, held), fault, respond));
+        }
+        None => {
+            turned_away(served, request.method(), Reason::Overloaded);
+            // It may be sent again at once (RFC 9113 section 8.7).
+            respond.send_reset(Code::REFUSED_STREAM);
         }
     }
 }

@@ -2,21 +2,29 @@
 
 use super::{
     body::Received,
-    outflow::{Outflow, Stop},
+    connect,
+    heads::Held,
+    outflow::{Brake, Outflow, Stop},
 };
 use crate::{
     live::Reason,
     proxy::{
         headers::{Marks, to_client},
-        hyper::{ArrivingBody, ReplyBody, Served, handle, refuse},
+        hyper::{Agreed, ArrivingBody, Place, ReplyBody, Served, handle, refuse, run_tunnel},
     },
     spec::ListenerLimits,
 };
 use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, server::SendResponse};
+use h2::{Reason as Code, RecvStream, ext::Protocol, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
+use std::{
+    cell::RefCell,
+    future::{poll_fn, ready},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
 
 /// Takes interim responses (RFC 9110 section 15.2) to a client.
 #[derive(Clone)]
@@ -44,20 +52,35 @@ impl Interim {
 /// Answers a request, unless the client takes it back: then all that was done for it is let go at once.
 pub(super) async fn serve(
     served: Rc<Served>,
-    request: Request<RecvStream>,
+    (request, held): (Request<RecvStream>, Held),
     fault: Option<Reason>,
     respond: SendResponse<Bytes>,
 ) {
     let respond = Rc::new(RefCell::new(respond));
+    let core = &served.connection.core;
     let is_head = request.method() == Method::HEAD;
+    let tunnel = Opening::default();
     let answer = async {
+        let _held = held;
         if let Some(reason) = fault {
             return refuse(&served, request.method(), reason);
         }
+        let mut request = request;
+        let asks_for_tunnel = match connect::as_upgrade(&mut request, || core.nonce()) {
+            Ok(asks) => asks,
+            Err(reason) => return refuse(&served, request.method(), reason),
+        };
         let (head, body) = request.into_parts();
-        let body = ArrivingBody::Http2(Received::new(body, &head.headers));
-        let request = Request::from_parts(head, body);
-        handle(served.clone(), request, Some(Interim::Http2(respond.clone()))).await
+        let body = Received::new(body, &head.headers);
+        let interim = Some(Interim::Http2(respond.clone()));
+        let (body, place) = match asks_for_tunnel {
+            false => (ArrivingBody::Http2(body), None),
+            true => {
+                tunnel.client.replace(Some(body));
+                (ArrivingBody::None, Some(tunnel.place.clone()))
+            }
+        };
+        handle(served.clone(), Request::from_parts(head, body), interim, place).await
     };
     let mut answer = pin!(answer);
     let answered = poll_fn(|cx| {
@@ -67,17 +90,51 @@ pub(super) async fn serve(
         answer.as_mut().poll(cx).map(Some)
     });
     if let Some(mut response) = answered.await {
-        let core = &served.connection.core;
         let mut line = Vec::with_capacity(40);
         core.desk.add_date(core.now_millis(), &mut line);
         date(response.headers_mut(), &line);
-        deliver(&respond, response, is_head).await;
+        match tunnel.place.take() {
+            Some(agreed) => tunnel.open(&served, &respond, response, agreed).await,
+            None => deliver(&served, &respond, response, is_head).await,
+        }
+    }
+}
+
+/// The client's part of a tunnel that is asked for.
+#[derive(Default)]
+struct Opening {
+    place: Place,
+    client: RefCell<Option<Received>>,
+}
+
+impl Opening {
+    /// Says that it is open, and keeps it so.
+    async fn open(
+        &self,
+        served: &Rc<Served>,
+        respond: &RefCell<SendResponse<Bytes>>,
+        response: Response<ReplyBody>,
+        agreed: Agreed,
+    ) {
+        let sent = respond.borrow_mut().send_response(response.map(drop), false);
+        let (Ok(send), Some(received)) = (sent, self.client.take()) else { return };
+        let _active = served.active();
+        let client = ready(Some(received.with(send)));
+        // Boxed: every stream would have to have room for it.
+        Box::pin(run_tunnel(served.connection.clone(), agreed, client)).await;
     }
 }
 
 /// What is wrong with a request whatever it is for, beyond what the library refuses.
-pub(super) fn fault<B>(request: &Request<B>, limits: &ListenerLimits) -> Option<Reason> {
-    if is_oversized(request, limits) {
+pub(super) fn fault<B>(
+    request: &Request<B>,
+    size: usize,
+    limits: &ListenerLimits,
+) -> Option<Reason> {
+    let is_oversized = size > limits.header_bytes as usize
+        // A cookie's crumbs one by one.
+        || request.headers().len() > limits.header_count as usize;
+    if is_oversized {
         Some(Reason::HeadersTooLarge)
     } else if is_malformed(request) {
         Some(Reason::BadRequest)
@@ -96,7 +153,7 @@ fn is_malformed<B>(request: &Request<B>) -> bool {
     if request.headers().values().any(has_blank_end) {
         return true;
     }
-    if request.method() == Method::CONNECT {
+    if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
         return false;
     }
     let uri = request.uri();
@@ -111,8 +168,8 @@ fn is_malformed<B>(request: &Request<B>) -> bool {
         || !has_authority
 }
 
-/// Whether its fields are more or larger than allowed, a cookie's crumbs one by one.
-fn is_oversized<B>(request: &Request<B>, limits: &ListenerLimits) -> bool {
+/// The size of its fields.
+pub(super) fn head_size<B>(request: &Request<B>) -> usize {
     let fields = request.headers();
     // RFC 9113 section 6.5.2: 32 bytes for each beside its name and value.
     let size = |name: usize, value: usize| name + value + 32;
@@ -121,7 +178,7 @@ fn is_oversized<B>(request: &Request<B>, limits: &ListenerLimits) -> bool {
     let pseudo = size(7, request.method().as_str().len()) + size(5, target) + size(10, authority);
     let regular: usize =
         fields.iter().map(|(name, value)| size(name.as_str().len(), value.len())).sum();
-    fields.len() > limits.header_count as usize || pseudo + regular > limits.header_bytes as usize
+    pseudo + regular
 }
 
 /// RFC 9110 section 6.6.1, where the backend has said nothing.
@@ -135,6 +192,7 @@ fn date(headers: &mut HeaderMap, line: &[u8]) {
 }
 
 async fn deliver(
+    served: &Served,
     respond: &RefCell<SendResponse<Bytes>>,
     response: Response<ReplyBody>,
     is_head: bool,
@@ -149,7 +207,9 @@ async fn deliver(
     // A client that is gone has no use for the rest.
     let Ok(stream) = sent else { return };
     if !is_end {
-        let mut outflow = Outflow::new(stream, body);
+        let stalls = served.connection.core.stalls.clone();
+        let brake = served.watch().map(|watch| Brake::new(watch.clone(), stalls));
+        let mut outflow = Outflow::new(stream, body, brake);
         let ended = poll_fn(|cx| outflow.poll(cx, ReplyBody::poll_verdict)).await;
         if let Err(Stop::Broken(error)) = ended {
             // The client must see that the rest is missing.

@@ -87,9 +87,8 @@ impl Sessions {
         mut fresh: bool,
         (patience, idle): (Duration, Duration),
         most: Option<u32>,
-        dial: impl Future<Output = Result<Opened, Reason>>,
+        dial: impl AsyncFnOnce() -> Result<Opened, Reason>,
     ) -> Result<Lease, Reason> {
-        let mut dial = pin!(dial);
         let failures = self.failures.get();
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -109,10 +108,11 @@ impl Sessions {
                 continue;
             }
             let opening = Opening::begin(self);
-            let opened = match dial.as_mut().await {
-                Ok(opened) => greet(opened, clock, self.changed.clone(), patience).await,
-                Err(reason) => Err(reason),
-            };
+            // Boxed, as every request would have to have room for it.
+            let opened = Box::pin(async {
+                greet(dial().await?, clock, self.changed.clone(), patience).await
+            });
+            let opened = opened.await;
             let session = opened.inspect_err(|reason| opening.fail(*reason))?;
             self.open.borrow_mut().push(session.clone());
             return Ok(self.occupy(session, clock, idle));
@@ -139,6 +139,8 @@ impl Sessions {
             let is_fit = session.epoch == epoch && session.is_usable();
             is_fit && (session.requests.get() > 0 || session.idle_until.get() > now)
         });
+        // Who waits for room on one that is gone may open another.
+        self.changed.notify_waiters();
     }
 
     /// Closes one without a request.
@@ -152,6 +154,7 @@ impl Sessions {
     /// Requests in flight go on; then the connections end.
     pub(in crate::proxy) fn close(&self) {
         self.open.borrow_mut().clear();
+        self.changed.notify_waiters();
     }
 }
 
@@ -195,6 +198,11 @@ impl Lease {
     /// What its connection is spoken of as.
     pub(in crate::proxy) fn scheme(&self) -> Scheme {
         self.session.scheme.clone()
+    }
+
+    /// The backend has said that it takes WebSockets (RFC 8441 section 3).
+    pub(in crate::proxy) fn takes_websockets(&self) -> bool {
+        self.session.sender.is_extended_connect_protocol_enabled()
     }
 
     /// What has been heard of the connection so far.
@@ -282,6 +290,7 @@ async fn drive(
 ) {
     let mut has_begun = false;
     poll_fn(|cx| {
+        watch.caught_up();
         let polled = Pin::new(&mut connection).poll(cx);
         if !has_begun && watch.has_begun() {
             has_begun = true;

@@ -1,7 +1,7 @@
 //! The socket of an HTTP/2 connection, with a guard on it.
 
 use super::guard::{Guard, Side};
-use crate::live::Clock;
+use crate::live::{Clock, millis};
 use h2::Reason;
 use std::{
     cell::{Cell, RefCell},
@@ -23,6 +23,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What it may say meanwhile.
 const MOST_LINGERING: usize = 4 << 20;
 
+/// What the library may read at once: it takes all that there is, and makes requests of it, before it hands over the
+/// first of them.
+const MOST_AHEAD: usize = 64 << 10;
+
 /// What is known of a connection below the library, for who drives it.
 #[derive(Clone)]
 pub(in crate::proxy) struct Watch(Rc<Watched>);
@@ -31,12 +35,24 @@ struct Watched {
     guard: RefCell<Guard>,
     /// Since when the peer has taken nothing of what it is offered.
     blocked_since: Cell<Option<u64>>,
+    /// When the peer was last heard of, and since when it has been asked whether it is there.
+    heard_at: Cell<u64>,
+    asked_at: Cell<Option<u64>>,
+    /// Bytes that were read since it was last looked at what they ask for.
+    read: Cell<usize>,
 }
 
 impl Watch {
     pub(super) fn new(side: Side, resets: u32, clock: Clock) -> Self {
-        let guard = RefCell::new(Guard::new(side, resets, clock.now_millis()));
-        Self(Rc::new(Watched { guard, blocked_since: Cell::new(None) }))
+        let now = clock.now_millis();
+        let guard = RefCell::new(Guard::new(side, resets, now));
+        Self(Rc::new(Watched {
+            guard,
+            blocked_since: Cell::new(None),
+            read: Cell::new(0),
+            heard_at: Cell::new(now),
+            asked_at: Cell::new(None),
+        }))
     }
 
     /// Why the connection must end, once that is so. Nothing more is read of it then.
@@ -62,6 +78,36 @@ impl Watch {
     /// Since when the peer owes the rest of something that it has begun to say.
     pub(in crate::proxy) fn owes_since(&self) -> Option<u64> {
         self.0.guard.borrow().owes_since()
+    }
+
+    /// Whether it is time to ask the peer, of which nothing was heard for so long, if it is there.
+    pub(super) fn is_to_be_asked(&self, now: u64, silence: Duration) -> bool {
+        let silent = now.saturating_sub(self.0.heard_at.get());
+        self.asked_since().is_none() && silent >= millis(silence)
+    }
+
+    pub(super) fn note_asked(&self, now: u64) {
+        self.0.asked_at.set(Some(now));
+    }
+
+    /// Since when nothing has been heard of a peer that was asked.
+    pub(in crate::proxy) fn asked_since(&self) -> Option<u64> {
+        self.0.asked_at.get()
+    }
+
+    /// What was asked for has been taken from the library.
+    pub(super) fn caught_up(&self) {
+        self.0.read.set(0);
+    }
+
+    /// Ready when more of a body may be handed to the library.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.guard.borrow().backlog().poll_room(cx)
+    }
+
+    /// So much of a stream's body was.
+    pub(super) fn handed_over(&self, stream: u32, bytes: usize) {
+        self.0.guard.borrow().backlog().add(stream, bytes);
     }
 
     /// Since when the peer has taken nothing of what it is offered.
@@ -135,10 +181,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         if self.watch.verdict().is_some() {
             return Poll::Pending;
         }
+        if self.watch.0.read.get() > MOST_AHEAD {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let now = self.clock.now_millis();
         let read = &buf.filled()[before..];
+        self.watch.0.read.set(self.watch.0.read.get() + read.len());
+        self.watch.0.heard_at.set(now);
+        self.watch.0.asked_at.set(None);
         if read.is_empty() {
             return Poll::Ready(Ok(()));
         }

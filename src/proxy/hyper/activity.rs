@@ -32,7 +32,7 @@ impl Activity {
 }
 
 /// A request of the connection, until it is answered whole.
-pub(super) struct Active {
+pub(in crate::proxy) struct Active {
     activity: Rc<Activity>,
     clock: Clock,
 }

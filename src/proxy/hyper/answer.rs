@@ -7,18 +7,17 @@ use super::{
         fields::connection_options,
         framing::Framing,
         grpc,
-        head::is_websocket,
         headers::{self, Declared, Marks},
     },
     body::{Exchange, Passing, ReplyBody, StreamBody},
     handler::Record,
-    sending::{Answered, Link},
+    sending::Answered,
     serve::Served,
-    tunnel,
+    switch::{Switch, bad_response},
+    tunnel::ClientEnd,
 };
 use crate::live::{Fault, Kind, Reason};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
+use http::{HeaderMap, Method, Response, StatusCode, header, request::Parts};
 use std::rc::Rc;
 
 /// A backend's answer.
@@ -50,7 +49,7 @@ impl Answer {
     }
 }
 
-pub(super) struct CallFailed(bool);
+pub(super) struct CallFailed(pub(super) bool);
 
 /// Turns a backend's response into the client's.
 ///
@@ -60,36 +59,23 @@ pub(super) fn answer(
     served: &Rc<Served>,
     asked: &Parts,
     answered: Answered,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<ClientEnd>,
 ) -> Result<Answer, Failure> {
     let Answered { assignment, link, response } = answered;
     let connection = &served.connection;
     let core = &connection.core;
-    let Assignment { ticket, policy, issued, .. } = assignment;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // What it switches to was asked for.
-        let switched = match (link, response.headers().get(header::UPGRADE), upgrade) {
-            (Link::Http1(sent), Some(protocol), Some(client)) => {
-                sent.switch().map(|backend| (backend, protocol.clone(), client))
-            }
-            _ => None,
-        };
-        let Some(((backend, held, to_client), protocol, client)) = switched else {
-            let upstream = &ticket.flight.upstream;
-            core.attempt_failed(&upstream.backend, &policy.ejection);
-            return Err(Failure::of_attempt(core, upstream, Reason::BadResponse));
-        };
-        let mut headers = HeaderMap::new();
-        headers::to_client(response.headers(), None, &Marks::default(), &mut headers);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol.clone());
-        let websocket = is_websocket(protocol.as_bytes());
-        let connection = connection.clone();
-        let ends = tunnel::Ends { client, backend, held, to_client, connection, websocket };
-        tokio::task::spawn_local(tunnel::run(ends, ticket, policy.timeouts.tunnel_idle));
-        let response = with_head(StatusCode::SWITCHING_PROTOCOLS, headers, None);
-        return Ok(Answer::Whole(response, CallFailed(false)));
+    let status = response.status();
+    if link.has_switched(status)
+        && let Some(client) = upgrade
+    {
+        return Switch { asked, client }.agree(connection, assignment, link, response);
     }
+    // To a client of HTTP/2 success would mean that there is a tunnel (RFC 9110 section 9.3.6).
+    let means_tunnel = matches!(upgrade, Some(ClientEnd::Http2(_))) && status.is_success();
+    if link.has_switched(status) || means_tunnel {
+        return Err(bad_response(connection, &assignment));
+    }
+    let Assignment { ticket, policy, issued, .. } = assignment;
     let (head, incoming) = response.into_parts();
     let mut headers = HeaderMap::with_capacity(head.headers.len() + 1);
     let marks = Marks {
@@ -121,7 +107,7 @@ pub(super) fn answer(
         trailers: !names_fields(&head.headers),
         clock: core.live.clock,
         timeout: policy.timeouts.body,
-        awaits_backend: true,
+        awaits_backend: false,
         upstream_idle: policy.timeouts.upstream_idle,
         size,
     };
@@ -145,7 +131,7 @@ fn length(headers: &HeaderMap) -> Option<Declared> {
     Declared::of(&framing)
 }
 
-fn with_head(
+pub(super) fn with_head(
     status: StatusCode,
     headers: HeaderMap,
     stream: Option<StreamBody>,

@@ -42,6 +42,8 @@ impl std::error::Error for BodyError {}
 
 /// A body that comes in, whichever library reads it.
 pub(in crate::proxy) enum ArrivingBody {
+    /// There is none.
+    None,
     Hyper(Incoming),
     Http1(http1::Received),
     Http2(http2::Received),
@@ -57,6 +59,7 @@ impl ArrivingBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Reason>>> {
         match self {
+            Self::None => Poll::Ready(None),
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(|_| Reason::ClientClosed),
@@ -66,6 +69,7 @@ impl ArrivingBody {
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
+            Self::None => true,
             Self::Hyper(body) => body.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
@@ -75,6 +79,7 @@ impl ArrivingBody {
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
+            Self::None => SizeHint::with_exact(0),
             Self::Hyper(body) => body.size_hint(),
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),

@@ -94,7 +94,7 @@ impl Course {
         let Self { core, upstream, policy, .. } = self;
         let times = (policy.timeouts.connect, policy.timeouts.upstream_idle);
         let most = policy.limits.backend_connections;
-        let dial = dial_apart(upstream, policy);
+        let dial = || dial_apart(upstream, policy);
         upstream.http2.lease(&upstream.backend, core.live.clock, false, times, most, dial).await
     }
 }

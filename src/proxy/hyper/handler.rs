@@ -20,21 +20,23 @@ use super::{
     body::{ArrivingBody, ReplyBody, Upload},
     sending::Sending,
     serve::Served,
+    tunnel::{ClientEnd, Place},
 };
 use crate::live::{Reason, method_index};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use hyper::upgrade::OnUpgrade;
 use std::{cell::RefCell, rc::Rc};
 
 /// What is to be recorded of a request, and the request of the connection that it was.
 pub(super) type Record = (Recorder, Active);
 
-/// Answers a request, whatever happens, and sees to it that it is recorded once.
+/// Answers a request, whatever happens, and sees to it that it is recorded once. A tunnel that is agreed on is left
+/// at its `place`; without one hyper has the client's end of it.
 pub(in crate::proxy) async fn handle(
     served: Rc<Served>,
     request: Request<ArrivingBody>,
     interim: Option<Interim>,
+    place: Option<Place>,
 ) -> Response<ReplyBody> {
     served.head_read();
     let connection = &served.connection;
@@ -44,7 +46,7 @@ pub(in crate::proxy) async fn handle(
     let is_call = grpc::is_call(request.headers());
     let active = Active::begin(&served.activity, core.live.clock);
     let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
-    let mut response = match forward(&served, request, interim, &mut recorder).await {
+    let mut response = match forward(&served, request, interim, place, &mut recorder).await {
         Ok(answer) => answer.into_response((recorder, active)),
         Err(Reply::Failure(failure)) if is_call => refuse_call(failure, recorder),
         Err(reply) => respond(&reply, recorder, is_h1),
@@ -69,6 +71,16 @@ pub(in crate::proxy) fn refuse(
     let core = &served.connection.core;
     let method = method_index(method.as_str().as_bytes());
     respond(&reason.into(), Recorder::new(core.clone(), method, core.live.clock.now()), false)
+}
+
+/// Counts a request that is not even answered.
+pub(in crate::proxy) fn turned_away(served: &Served, method: &Method, reason: Reason) {
+    served.head_read();
+    let core = &served.connection.core;
+    let method = method_index(method.as_str().as_bytes());
+    let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
+    recorder.reply(&reason.into());
+    recorder.finish();
 }
 
 /// Trailers alone: whoever makes calls looks for their status, and takes HTTP's for the transport's.
@@ -117,11 +129,15 @@ async fn forward(
     served: &Rc<Served>,
     mut request: Request<ArrivingBody>,
     interim: Option<Interim>,
+    place: Option<Place>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Reply> {
     let connection = &served.connection;
     let core = &connection.core;
-    let on_upgrade = hyper::upgrade::on(&mut request);
+    let client = match place {
+        Some(place) => ClientEnd::Http2(place),
+        None => ClientEnd::Hyper(hyper::upgrade::on(&mut request)),
+    };
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
     let (facts, host) = Facts::of(&head)?;
@@ -147,7 +163,7 @@ async fn forward(
         original.mirror(mirror, !incoming.is_end_stream()).map(Box::new)
     });
     let decided = Decided { facts, assignment, tries, request_id, began_millis: now, copying };
-    let upgrade = facts.upgrades.then_some(on_upgrade);
+    let upgrade = facts.upgrades.then_some(client);
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
 
@@ -189,7 +205,7 @@ async fn send(
     (parts, incoming): (&Parts, ArrivingBody),
     decided: Decided,
     interim: Option<Interim>,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<ClientEnd>,
     recorder: &mut Recorder,
 ) -> Result<Answer, Failure> {
     let Decided { facts, assignment, tries, request_id, began_millis, copying } = decided;
@@ -202,6 +218,7 @@ async fn send(
         facts: &facts,
         request_id,
         began_millis,
+        client_waits: grpc::timeout(&parts.headers),
         upload: upload(incoming, &facts, &assignment, copying)?,
         interim,
         body_timeout: connection.listener.spec.timeouts.body,

@@ -10,11 +10,13 @@ mod handler;
 mod sending;
 mod serve;
 mod stream;
+mod switch;
 mod tunnel;
 
 pub(super) use body::{ArrivingBody, ReplyBody, UpstreamBody, trailing};
 pub(super) use copy::Course;
 pub(super) use feed::Feed;
-pub(super) use handler::{Decided, answer_decided, handle, refuse};
+pub(super) use handler::{Decided, answer_decided, handle, refuse, turned_away};
 pub(super) use serve::{Served, serve, serve_h2};
 pub(super) use stream::ClientStream;
+pub(super) use tunnel::{Agreed, Place, run as run_tunnel};

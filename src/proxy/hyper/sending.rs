@@ -7,7 +7,7 @@ use super::{
         failure::Failure,
         flight::Flight,
         framing::Length,
-        head::{Facts, Head},
+        head::{self, Facts, Head, Version},
         headers::{Added, Changes, to_backend},
         http1::{self, Asking, Conn},
         http2::{self, Interim, Unanswered},
@@ -35,6 +35,8 @@ pub(super) struct Sending<'a> {
     /// For a request that has none.
     pub(super) request_id: HeaderValue,
     pub(super) began_millis: u64,
+    /// How long the client waits for all of it, if it says so.
+    pub(super) client_waits: Option<Duration>,
     pub(super) upload: Option<Rc<RefCell<Upload>>>,
     /// Takes the responses that announce others; without it they stay behind.
     pub(super) interim: Option<Interim>,
@@ -67,6 +69,16 @@ impl Link {
     }
 }
 
+impl Link {
+    /// What comes is no answer any more, but what was asked to be switched to.
+    pub(super) fn has_switched(&self, status: StatusCode) -> bool {
+        match self {
+            Self::Http1(_) => status == StatusCode::SWITCHING_PROTOCOLS,
+            Self::Http2(sent) => sent.has_tunnel() && status.is_success(),
+        }
+    }
+}
+
 /// How one attempt ended.
 type Attempt = Result<(Link, Response<ArrivingBody>), Miss>;
 
@@ -83,8 +95,8 @@ impl Sending<'_> {
         let mut fresh = false;
         loop {
             let flight = assignment.ticket.flight.clone();
-            let limit = assignment.policy.timeouts.request;
-            if !limit.is_zero() {
+            let limit = Some(assignment.policy.timeouts.request).filter(|limit| !limit.is_zero());
+            if let Some(limit) = limit.into_iter().chain(self.client_waits).min() {
                 flight.limit(self.began_millis.saturating_add(millis(limit)));
             }
             let attempt = match flight.upstream.backend.protocol {
@@ -92,7 +104,8 @@ impl Sending<'_> {
                     Ok(conn) => self.attempt(&assignment, &flight, conn).await,
                     Err(reason) => Err(self.failed(reason)),
                 },
-                PoolProtocol::H2 => self.attempt_http2(&assignment, &flight, fresh).await,
+                // Boxed, as those to the other kind would have to have room for it.
+                PoolProtocol::H2 => Box::pin(self.attempt_http2(&assignment, &flight, fresh)).await,
             };
             let missed = match attempt {
                 Ok((link, response)) => {
@@ -137,7 +150,8 @@ impl Sending<'_> {
         };
         match idle {
             Some(conn) => Ok(conn),
-            None => Conn::open(core, flight, &assignment.policy).await,
+            // Boxed, as every request would have to have room for it.
+            None => Box::pin(Conn::open(core, flight, &assignment.policy)).await,
         }
     }
 
@@ -209,7 +223,7 @@ impl Sending<'_> {
         flight.arm(clock, timeouts.response, Reason::Overloaded);
         let times = (timeouts.connect, timeouts.upstream_idle);
         let most = assignment.policy.limits.backend_connections;
-        let dial = connect(core, flight, &assignment.policy);
+        let dial = || connect(core, flight, &assignment.policy);
         let lease =
             flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, most, dial);
         let lease = match unless_judged(flight, lease).await {
@@ -220,6 +234,11 @@ impl Sending<'_> {
             Ok(request) => request,
             Err(reason) => return Err(self.failed(reason)),
         };
+        if self.facts.upgrades && lease.takes_websockets() && self.asks_for_websocket() {
+            http2::as_connect(&mut request);
+        } else if self.is_connect() {
+            return Err(self.failed(Reason::NotSupported));
+        }
         http2::translate(&mut request, lease.scheme(), &flight.upstream.authority);
         flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
         let sent = clock.now();
@@ -238,6 +257,15 @@ impl Sending<'_> {
             }
             Ok(Err(failed)) => Err(self.unanswered(flight, failed, reused)),
         }
+    }
+
+    fn asks_for_websocket(&self) -> bool {
+        head::upgrade(self.head).is_some_and(head::is_websocket)
+    }
+
+    /// A client of HTTP/2 asks to switch, and has no use for the answer to anything else.
+    fn is_connect(&self) -> bool {
+        self.facts.upgrades && self.head.version == Version::Http2
     }
 
     /// The backend has answered; a miss if the client had better get another one's answer.

@@ -5,7 +5,7 @@ use super::{
         connection::{ClientConnection, QUIET_BEFORE_CLOSE},
         http2::{PREFACE, Serving, Watch},
     },
-    activity::Activity,
+    activity::{Active, Activity},
     body::ArrivingBody,
     handler,
     stream::ClientStream,
@@ -99,7 +99,8 @@ async fn run_h1(served: &Rc<Served>, stream: ClientStream) {
     let service = service_fn({
         let served = served.clone();
         move |request: Request<Incoming>| {
-            let answer = handler::handle(served.clone(), request.map(ArrivingBody::Hyper), None);
+            let answer =
+                handler::handle(served.clone(), request.map(ArrivingBody::Hyper), None, None);
             async { Ok::<_, Infallible>(answer.await) }
         }
     });
@@ -220,6 +221,7 @@ impl Served {
             };
             if is_over(watch.owes_since(), timeouts.headers)
                 || is_over(watch.blocked_since(), timeouts.body)
+                || is_over(watch.asked_since(), timeouts.headers)
             {
                 return Overdue::Now;
             }
@@ -262,6 +264,21 @@ impl Served {
             readable = stream.readable() => readable.is_ok(),
             () = left => false,
         }
+    }
+
+    /// Of a connection that speaks HTTP/2.
+    pub(in crate::proxy) fn watch(&self) -> Option<&Watch> {
+        self.watch.get()
+    }
+
+    /// Something of the connection's goes on, beside its requests, as long as this is held.
+    pub(in crate::proxy) fn active(&self) -> Active {
+        Active::begin(&self.activity, self.connection.core.live.clock)
+    }
+
+    /// Somebody waits for an answer.
+    pub(in crate::proxy) fn is_active(&self) -> bool {
+        self.activity.active() > 0
     }
 
     /// A request head has been read.

@@ -1,8 +1,9 @@
-//! After 101 the client's connection is taken back from hyper.
+//! After 101, or what HTTP/2 says instead, both ends are taken over by a tunnel.
 
 use super::super::{
     connection::ClientConnection,
     flight::Ticket,
+    http2::{Duplex, Sent},
     tunnel::{self, Tunnel},
     upstream::unless_judged,
 };
@@ -11,31 +12,79 @@ use crate::{
     net::Stream,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use std::{rc::Rc, time::Duration};
+use std::{cell::RefCell, future::Future, rc::Rc, time::Duration};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-/// What a tunnel connects.
-pub(super) struct Ends {
-    pub(super) client: OnUpgrade,
-    pub(super) backend: Stream,
-    /// Its place among the backend's connections.
-    pub(super) held: Held,
-    /// What the backend has said behind its answer.
-    pub(super) to_client: Vec<u8>,
-    /// Counts as open as long as the tunnel is.
-    pub(super) connection: Rc<ClientConnection>,
+/// Where the client's end comes from once its backend has agreed.
+pub(super) enum ClientEnd {
+    /// hyper hands it over behind the answer.
+    Hyper(OnUpgrade),
+    /// Who answers on the stream that was asked on.
+    Http2(Place),
+}
+
+/// Where a tunnel is left for who has the client's end of it.
+pub(in crate::proxy) type Place = Rc<RefCell<Option<Agreed>>>;
+
+/// What is to be connected with a client.
+pub(in crate::proxy) struct Agreed {
+    pub(super) backend: BackendEnd,
+    pub(super) ticket: Ticket,
+    /// The longest silence.
+    pub(super) idle: Duration,
     pub(super) websocket: bool,
 }
 
-/// Runs the tunnel once hyper has let go of the client.
-pub(super) async fn run(ends: Ends, ticket: Ticket, idle: Duration) {
-    let Ends { client, backend, held, to_client, connection, websocket } = ends;
+pub(super) enum BackendEnd {
+    /// With its place among the backend's connections, and what it has said behind its answer.
+    Http1(Stream, Held, Vec<u8>),
+    /// With its place on the connection.
+    Http2(Duplex, Sent),
+}
+
+/// Runs the tunnel once `client` is there. The connection counts as open as long as the tunnel is.
+pub(in crate::proxy) async fn run<C>(
+    connection: Rc<ClientConnection>,
+    agreed: Agreed,
+    client: impl Future<Output = Option<C>>,
+) where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let Agreed { backend, ticket, idle, websocket } = agreed;
     ticket.turn(Kind::Tunnel);
     ticket.flight.arm(connection.core.live.clock, idle, Reason::IdleTimeout);
-    let Ok(Ok(client)) = unless_judged(&ticket.flight, client).await else { return };
-    let client = TokioIo::new(client);
+    let Ok(Some(client)) = unless_judged(&ticket.flight, client).await else { return };
     let (head, to_backend) = Default::default();
-    let tunnel =
-        Tunnel { client, backend, held, ticket, head, to_client, to_backend, idle, websocket };
-    tunnel::run(connection, tunnel).await;
+    match backend {
+        BackendEnd::Http1(backend, held, to_client) => {
+            let held = Some(held);
+            let tunnel = Tunnel {
+                client,
+                backend,
+                held,
+                ticket,
+                head,
+                to_client,
+                to_backend,
+                idle,
+                websocket,
+            };
+            tunnel::run(connection, tunnel).await;
+        }
+        BackendEnd::Http2(backend, _sent) => {
+            let (held, to_client) = Default::default();
+            let tunnel = Tunnel {
+                client,
+                backend,
+                held,
+                ticket,
+                head,
+                to_client,
+                to_backend,
+                idle,
+                websocket,
+            };
+            tunnel::run(connection, tunnel).await;
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! when the engine treats them in a way that two readers of HTTP could take differently.
 
 mod engine;
+mod frames;
 mod hyper_reader;
 #[cfg(feature = "libfuzzer")]
 pub mod mutate;
@@ -11,6 +12,7 @@ mod request;
 mod response;
 mod websocket;
 
+pub use frames::check as frames;
 pub use proxy_header::check as proxy_header;
 pub use request::check as request;
 pub use response::check as response;

@@ -30,6 +30,11 @@ fn chunked_bodies() {
 }
 
 #[test]
+fn frames() {
+    replay("frames", crossfade_fuzz::frames);
+}
+
+#[test]
 fn scans() {
     replay("scan", crossfade_fuzz::scan);
 }
