@@ -58,10 +58,15 @@ impl Outflow {
             }
             self.has_begun = true;
             while !self.out.is_empty() {
-                match ready!(self.line.poll_write(cx, self.out.rest())) {
-                    Ok(written) if written > 0 => self.out.advance(written),
+                match self.line.poll_write(cx, self.out.rest()) {
+                    Poll::Ready(Ok(written)) if written > 0 => self.out.advance(written),
                     // It may have answered before it closed.
-                    _ => return Poll::Ready(()),
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => {
+                        // Though more was asked of the client meanwhile.
+                        self.body.await_backend();
+                        return Poll::Pending;
+                    }
                 }
             }
             if ready!(self.line.poll_settled(cx)).is_err() {

@@ -243,6 +243,15 @@ pub(in crate::proxy) enum UpstreamBody {
 }
 
 impl UpstreamBody {
+    /// The backend does not take what it was offered, so that it is not the client who is waited for.
+    pub(in crate::proxy) fn await_backend(&mut self) {
+        if let Self::Upload(reader) = self
+            && reader.awaits_client
+        {
+            reader.await_backend();
+        }
+    }
+
     pub(in crate::proxy) fn whole(body: Bytes) -> Self {
         if body.is_empty() { Self::Empty } else { Self::Whole(Some(body)) }
     }
