@@ -82,6 +82,12 @@ impl Known {
         }
     }
 
+    /// Names of this kind are not told apart by every byte: whether one is a token is not known.
+    #[inline]
+    pub(super) fn may_be_any(self) -> bool {
+        matches!(self, Self::Other | Self::XForwardedOther | Self::ForwardedAlias)
+    }
+
     /// May stand behind a body (RFC 9110 section 6.5.1): nothing that frames, routes or says who asks.
     pub(super) fn may_trail(self) -> bool {
         matches!(self, Self::Other | Self::Date)

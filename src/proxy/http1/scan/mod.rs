@@ -418,7 +418,7 @@ impl<'a> Cursor<'a> {
             }
             let (name, bytes) = self.before(b':')?;
             let known = Known::of(bytes);
-            if known == Known::Other && !is_token(bytes) {
+            if known.may_be_any() && !is_token(bytes) {
                 return Err(MALFORMED);
             }
             let value = self.value(&mut progress.odd)?;
