@@ -16,10 +16,12 @@
 //! | [`routing`] | pure: which service, which pool, which backend | spec |
 //! | [`live`] | the only state that cores share: the snapshot, tickets, health, counters | spec, routing |
 //! | [`net`] | binding and dialling sockets, TLS on them | spec |
+//! | [`system`] | what a service manager or a container expects of a process | spec, net |
 //! | [`config`] | the file: one table of keys feeds reader, schema and reference | spec |
 //! | [`proxy`] | the data plane, one thread a core | spec, routing, live, net |
 //! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, live, net |
 //! | [`acme`] | certificates that are ordered and renewed, by telling the control task | spec, live, net, control |
+//! | [`upgrade`] | another process takes over sockets and desired state | spec, config, live, net, control |
 //! | [`admin`] | people and programs look in and steer, over HTTP | all but proxy and acme |
 //! | [`process`] | control task and workers, put together | all but admin and cli |
 //! | [`cli`] | the command line, one file a verb | everything |
@@ -79,3 +81,5 @@ pub mod process;
 pub mod proxy;
 pub mod routing;
 pub mod spec;
+pub mod system;
+pub mod upgrade;

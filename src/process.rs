@@ -2,13 +2,14 @@
 
 use crate::{
     acme,
-    control::{self, FileStatus, Handle, StartError},
-    live::{Live, Phase},
+    control::{self, FileStatus, Handle, Inheritance, StartError, Started},
+    live::{Counter, Live, Phase},
     proxy,
     spec::Spec,
 };
 use std::{
     fmt, io,
+    net::SocketAddr,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -45,28 +46,65 @@ impl std::error::Error for ProcessError {}
 /// How often threads are looked at, which cannot be awaited.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// One that has its listeners and looks at its backends, but accepts nothing yet.
+pub struct Prepared(Started);
+
+impl Prepared {
+    /// Binds the listeners, but for those that are handed over. The control task runs on the caller's runtime.
+    ///
+    /// # Errors
+    /// When the spec cannot be put in force, above all because a listener cannot be bound.
+    pub async fn new(
+        spec: Spec,
+        file: FileStatus,
+        inheritance: Inheritance,
+    ) -> Result<Self, ProcessError> {
+        let cores = match spec.threads {
+            Some(threads) => threads.get(),
+            None => thread::available_parallelism().map_or(1, usize::from),
+        };
+        let started = control::start_from(spec, cores, file, inheritance).await;
+        started.map(Self).map_err(ProcessError::Start)
+    }
+
+    /// Returns when the backends have been looked at.
+    pub async fn is_ready(&self) {
+        let mut phases = self.0.live.lifecycle.subscribe();
+        // Its sender is held here.
+        let _ = phases.wait_for(|phase| *phase >= Phase::Ready).await;
+    }
+
+    /// Where the listeners listen.
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        let published = &self.0.live.published;
+        published.read(|snapshot| snapshot.listeners.iter().map(|it| it.bound.address).collect())
+    }
+
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub async fn serve(self) -> Result<Process, ProcessError> {
+        let Started { live, handle, task } = self.0;
+        // Before anybody is accepted: what was issued before is shown from the first handshake on.
+        let acme = acme::start(live.clone(), handle.clone()).await;
+        let workers = (0..live.cores).map(|core| proxy::spawn(live.clone(), core));
+        let workers = workers.collect::<io::Result<_>>().map_err(ProcessError::Thread)?;
+        Ok(Process { live, handle, control: task, acme, workers })
+    }
+}
+
 impl Process {
     /// Binds the listeners and starts the workers. The control task runs on the caller's runtime.
     ///
     /// # Errors
     /// When the spec cannot be put in force, above all because a listener cannot be bound.
     pub async fn start(spec: Spec, file: FileStatus) -> Result<Self, ProcessError> {
-        let cores = match spec.threads {
-            Some(threads) => threads.get(),
-            None => thread::available_parallelism().map_or(1, usize::from),
-        };
-        let started = control::start(spec, cores, file).await.map_err(ProcessError::Start)?;
-        // Before anybody is accepted: what was issued before is shown from the first handshake on.
-        let acme = acme::start(started.live.clone(), started.handle.clone()).await;
-        let spawn = |core| proxy::spawn(started.live.clone(), core);
-        let workers = (0..cores).map(spawn).collect::<io::Result<_>>();
-        Ok(Self {
-            workers: workers.map_err(ProcessError::Thread)?,
-            live: started.live,
-            handle: started.handle,
-            control: started.task,
-            acme,
-        })
+        Prepared::new(spec, file, Inheritance::default()).await?.serve().await
     }
 
     /// Returns when a part has ended that should not have: nobody steers or a core serves no more.
@@ -87,11 +125,21 @@ impl Process {
         }
     }
 
+    /// Whether control task and workers do their work: waits for each of them to show it.
+    pub fn pulse(&self) -> Pulse {
+        Pulse { live: self.live.clone(), handle: self.handle.clone(), beats: Vec::new() }
+    }
+
     /// Stops accepting and returns when everything in flight is served, or `deadline` has passed and the
     /// rest was cancelled. True when nothing had to be.
     pub async fn drain(&self, deadline: Duration) -> bool {
-        let ends = self.live.clock.now() + deadline;
-        self.live.lifecycle.drain(ends.millis());
+        self.drain_with(deadline, Duration::ZERO).await
+    }
+
+    /// `tunnels`: for so long they are left alone.
+    async fn drain_with(&self, deadline: Duration, tunnels: Duration) -> bool {
+        let now = self.live.clock.now();
+        self.live.lifecycle.drain((now + tunnels).millis(), (now + deadline).millis());
         let done = self.wait_for_workers(deadline).await;
         self.live.lifecycle.advance(Phase::Ended);
         if !done {
@@ -99,6 +147,21 @@ impl Process {
             self.wait_for_workers(Duration::from_secs(1)).await;
         }
         done
+    }
+
+    /// Another process accepts from the same sockets from now on, but for those of listeners that it does not
+    /// have: what is in flight is finished as in [`Process::drain`], with tunnels for as long as there is time.
+    pub async fn leave_to_successor(
+        &self,
+        has: impl Fn(SocketAddr) -> bool,
+        deadline: Duration,
+    ) -> bool {
+        self.live.published.read(|snapshot| {
+            let bound = snapshot.listeners.iter().map(|listener| &listener.bound);
+            bound.filter(|bound| has(bound.address)).for_each(|bound| bound.share());
+        });
+        self.live.lifecycle.advance(Phase::Leaving);
+        self.drain_with(deadline, deadline / 2).await
     }
 
     async fn wait_for_workers(&self, deadline: Duration) -> bool {
@@ -112,5 +175,26 @@ impl Process {
             }
             sleep(LOOK).await;
         }
+    }
+}
+
+/// Tells whether a process is stuck.
+pub struct Pulse {
+    live: Arc<Live>,
+    handle: Handle,
+    /// Of each worker when they were last looked at.
+    beats: Vec<u64>,
+}
+
+impl Pulse {
+    /// True once the control task has answered, if every worker has come round since this was last asked; that is
+    /// more than once a second.
+    pub async fn is_felt(&mut self) -> bool {
+        let beats: Vec<u64> = self.live.beats.iter().map(Counter::get).collect();
+        let before = std::mem::replace(&mut self.beats, beats);
+        // Workers that have drained have ended.
+        let drains = self.live.lifecycle.phase() >= Phase::Draining;
+        let all_beat = drains || before.iter().zip(&self.beats).all(|(before, now)| before != now);
+        all_beat && self.handle.is_alive().await
     }
 }

@@ -65,6 +65,7 @@ fn help_and_version_succeed_and_misuse_is_2() {
         "backend",
         "reload",
         "healthcheck",
+        "upgrade",
     ] {
         assert!(help.out.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
         assert_eq!(run(&[verb, "--help"]).code, 0, "{verb}");
@@ -263,7 +264,7 @@ async fn a_unix_socket_will_do() {
     let socket = crossfade::admin::bind(&address).unwrap();
     let (live, handle) = (api.proxy.live.clone(), api.proxy.handle.clone());
     let end = std::future::pending();
-    let served = tokio::spawn(crossfade::admin::serve(live, handle, None, socket, end));
+    let served = tokio::spawn(crossfade::admin::serve(live, handle, None, None, socket, end));
     let admin = format!("unix:{}", path.display());
     let work = move || {
         let output = command(&["cutover", "shop", "green"]).env("CROSSFADE_ADMIN", admin).output();

@@ -1,7 +1,7 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, conditions::LONGEST_WAIT, guard::guard, look, openapi, problem::Problem, steer,
+    Admin, conditions::LONGEST_WAIT, guard::guard, look, openapi, problem::Problem, steer, upgrade,
 };
 use axum::{
     BoxError, Router,
@@ -75,6 +75,7 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(steer::drain_backend))
         .routes(routes!(steer::undrain_backend))
         .routes(routes!(steer::reload))
+        .routes(routes!(upgrade::upgrade))
 }
 
 /// Where to look.

@@ -21,13 +21,14 @@ mod server;
 mod socket;
 mod steer;
 mod traffic;
+mod upgrade;
 mod views;
 
 pub use reload::{follow, refuse};
-pub use server::serve;
-pub use socket::{Socket, bind};
+pub use server::{Farewell, serve};
+pub use socket::{Socket, adopt, bind};
 
-use crate::{config::Reloader, control::Handle, live::Live};
+use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
 use std::sync::Arc;
 use traffic::Traffic;
 
@@ -37,6 +38,8 @@ struct Admin {
     handle: Handle,
     /// `None`: there is no configuration file.
     reloader: Option<Reloader>,
+    /// `None`: it cannot be upgraded.
+    upgrader: Option<Upgrader>,
     traffic: Traffic,
     process: metrics::Process,
 }

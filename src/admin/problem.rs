@@ -136,6 +136,24 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "Not ready", detail)
     }
 
+    fn upgrading(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/upgrading", "Being upgraded", detail)
+    }
+
+    /// `errors` has at least one: why.
+    pub(super) fn not_upgraded(errors: Vec<String>) -> Self {
+        let detail = errors.first().cloned().unwrap_or_default();
+        Self {
+            errors,
+            ..Self::new(
+                StatusCode::CONFLICT,
+                "/problems/not-upgraded",
+                "Not upgraded; nothing has changed",
+                detail,
+            )
+        }
+    }
+
     pub(super) fn timed_out() -> Self {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -170,6 +188,7 @@ impl From<ChangeError> for Problem {
             ChangeError::Conflict(why) => Self::conflict(why),
             ChangeError::Stale { current } => Self::stale(current),
             ChangeError::Invalid(errors) => Self::invalid(errors),
+            ChangeError::Upgrading => Self::upgrading(error.to_string()),
             ChangeError::Ended => Self::unavailable(error.to_string()),
         }
     }

@@ -4,6 +4,10 @@ use crate::{
     config::Outcome,
     control::{Change, ChangeError, Command, Handle, Source},
 };
+use std::time::Duration;
+
+/// Before the next try to load a file while another process takes over.
+const UPGRADING: Duration = Duration::from_millis(100);
 
 /// Puts the file's new content in force, or shows why it cannot be.
 pub async fn follow(handle: &Handle, outcome: Outcome) {
@@ -14,21 +18,30 @@ pub async fn follow(handle: &Handle, outcome: Outcome) {
     for warning in &outcome.warnings {
         tracing::warn!("{warning}");
     }
-    let change = Change {
-        command: Command::Load { file: Box::new(file) },
-        source: Source::File,
-        author: "file".into(),
-        cause: None,
-        force: false,
-        if_match: None,
-        dry_run: false,
-        wait_healthy: None,
-    };
-    match handle.apply(change).await {
-        Ok(receipt) => tracing::info!(revision = receipt.revision, "configuration loaded"),
-        // Told by the control plane, or nobody is left to tell.
-        Err(ChangeError::Ended | ChangeError::Invalid(_)) => {}
-        Err(error) => tracing::error!(%error, "the configuration is not loaded"),
+    let file = Box::new(file);
+    loop {
+        let change = Change {
+            command: Command::Load { file: file.clone() },
+            source: Source::File,
+            author: "file".into(),
+            cause: None,
+            force: false,
+            if_match: None,
+            dry_run: false,
+            wait_healthy: None,
+        };
+        match handle.apply(change).await {
+            Ok(receipt) => tracing::info!(revision = receipt.revision, "configuration loaded"),
+            // The process that takes over loads the file too; if none does, it is not to be missed here.
+            Err(ChangeError::Upgrading) => {
+                tokio::time::sleep(UPGRADING).await;
+                continue;
+            }
+            // Told by the control plane, or nobody is left to tell.
+            Err(ChangeError::Ended | ChangeError::Invalid(_)) => {}
+            Err(error) => tracing::error!(%error, "the configuration is not loaded"),
+        }
+        return;
     }
 }
 

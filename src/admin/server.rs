@@ -7,7 +7,7 @@ use super::{
     socket::{Accepted, Listener, Socket},
     traffic::Traffic,
 };
-use crate::{config::Reloader, control::Handle, live::Live};
+use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
 use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -35,8 +35,20 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head.
 const HEAD_BYTES: usize = 64 << 10;
 
-/// What is being answered when the end comes may take this long.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How the end comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Farewell {
+    /// What is being answered then may take so long.
+    pub patience: Duration,
+    /// Another process listens on the unix socket: its file stays.
+    pub leaves_file: bool,
+}
+
+impl Default for Farewell {
+    fn default() -> Self {
+        Self { patience: Duration::from_secs(5), leaves_file: false }
+    }
+}
 
 /// Before the next try when no connection can be accepted (no file descriptor left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,11 +61,13 @@ pub async fn serve(
     live: Arc<Live>,
     handle: Handle,
     reloader: Option<Reloader>,
+    upgrader: Option<Upgrader>,
     socket: Socket,
-    end: impl Future<Output = ()>,
+    end: impl Future<Output = Farewell>,
 ) -> io::Result<()> {
     let process = metrics::Process::new();
-    let admin = Arc::new(Admin { live, handle, reloader, traffic: Traffic::default(), process });
+    let admin =
+        Arc::new(Admin { live, handle, reloader, upgrader, traffic: Traffic::default(), process });
     let router = api::router(&admin);
     let listener = socket.listen()?;
     tokio::select! {
@@ -63,18 +77,18 @@ pub async fn serve(
     Ok(())
 }
 
-async fn run(listener: Listener, router: Router, end: impl Future<Output = ()>) {
+async fn run(listener: Listener, router: Router, end: impl Future<Output = Farewell>) {
     let (ending, ended) = watch::channel(());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut end = pin!(end);
-    loop {
+    let Farewell { patience, leaves_file } = loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
         let (place, accepted) = tokio::select! {
-            () = &mut end => break,
+            farewell = &mut end => break farewell,
             Some(_) = connections.join_next() => continue,
             next = next => next,
         };
@@ -94,11 +108,11 @@ async fn run(listener: Listener, router: Router, end: impl Future<Output = ()>) 
                 continue;
             }
         };
-    }
-    drop(listener);
+    };
+    listener.close(leaves_file);
     drop(ending);
     let farewell = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+    if tokio::time::timeout(patience, farewell).await.is_err() {
         tracing::warn!("requests to the admin API were cut short by the end");
     }
 }

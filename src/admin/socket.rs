@@ -5,9 +5,12 @@ use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
-        net as unix,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{FileTypeExt, PermissionsExt},
+            net as unix,
+        },
     },
     path::{Path, PathBuf},
 };
@@ -30,7 +33,7 @@ enum Bound {
 /// Accepts connections. The file of a unix socket is removed first when this is dropped.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix { _file: File, listener: UnixListener },
+    Unix { file: File, listener: UnixListener },
 }
 
 pub(super) enum Accepted {
@@ -39,13 +42,18 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// The file of a unix socket, as long as it is ours.
-pub(super) struct File(PathBuf);
+/// The file of a unix socket.
+pub(super) struct File {
+    path: PathBuf,
+    is_ours: bool,
+}
 
 impl Drop for File {
     fn drop(&mut self) {
-        // If somebody else has removed it, all the better.
-        let _ = fs::remove_file(&self.0);
+        if self.is_ours {
+            // If somebody else has removed it, all the better.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -75,11 +83,35 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = File(path.to_owned());
+    let file = File { path: path.to_owned(), is_ours: true };
     // Nobody can connect before `listen`, so there is no moment with wider permissions.
     fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     Ok(Socket(Bound::Unix(file, socket.into())))
+}
+
+/// A socket that is bound already, by another process. `is_ours`: the file of a unix socket is to be removed in the
+/// end.
+///
+/// # Errors
+/// When it is no listening socket of the address's kind.
+pub fn adopt(socket: OwnedFd, address: &AdminAddress, is_ours: bool) -> io::Result<Socket> {
+    let socket = RawSocket::from(socket);
+    let domain = socket.domain()?;
+    let fits = match address {
+        AdminAddress::Tcp(address) => domain == Domain::for_address(*address),
+        AdminAddress::Unix(_) => domain == Domain::UNIX,
+    };
+    if !fits || !socket.is_listener()? {
+        return Err(io::Error::other("what was handed over is no such socket"));
+    }
+    socket.set_nonblocking(true)?;
+    Ok(Socket(match address {
+        AdminAddress::Tcp(_) => Bound::Tcp(socket.into()),
+        AdminAddress::Unix(path) => {
+            Bound::Unix(File { path: path.clone(), is_ours }, socket.into())
+        }
+    }))
 }
 
 /// Removes what a process left that was killed.
@@ -104,7 +136,18 @@ impl Socket {
     pub fn address(&self) -> io::Result<AdminAddress> {
         match &self.0 {
             Bound::Tcp(listener) => listener.local_addr().map(AdminAddress::Tcp),
-            Bound::Unix(file, _) => Ok(AdminAddress::Unix(file.0.clone())),
+            Bound::Unix(file, _) => Ok(AdminAddress::Unix(file.path.clone())),
+        }
+    }
+
+    /// The same socket once more, for another process.
+    ///
+    /// # Errors
+    /// When the system gives no descriptor.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        match &self.0 {
+            Bound::Tcp(listener) => listener.try_clone().map(OwnedFd::from),
+            Bound::Unix(_, listener) => listener.try_clone().map(OwnedFd::from),
         }
     }
 
@@ -113,13 +156,20 @@ impl Socket {
         Ok(match self.0 {
             Bound::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
             Bound::Unix(file, listener) => {
-                Listener::Unix { _file: file, listener: UnixListener::from_std(listener)? }
+                Listener::Unix { file, listener: UnixListener::from_std(listener)? }
             }
         })
     }
 }
 
 impl Listener {
+    /// `leaves_file`: another process listens on it.
+    pub(super) fn close(self, leaves_file: bool) {
+        if let Self::Unix { mut file, .. } = self {
+            file.is_ours &= !leaves_file;
+        }
+    }
+
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {

@@ -2,6 +2,7 @@
 //! asking, and a live view.
 
 use super::{
+    arrival::Arrival,
     demo_app,
     output::{colours, complain, print},
     serve::{Served, log_to_stderr, run_here},
@@ -17,6 +18,7 @@ use std::{
     collections::BTreeMap,
     error::Error,
     fmt::Write,
+    io::IsTerminal,
     net::SocketAddr,
     path::Path,
     process::ExitCode,
@@ -44,7 +46,7 @@ const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn run(_: Args) -> ExitCode {
-    log_to_stderr("error");
+    log_to_stderr("error", std::io::stderr().is_terminal());
     run_here(async {
         match demo().await {
             Ok(code) => code,
@@ -62,7 +64,7 @@ async fn demo() -> Result<ExitCode, Box<dyn Error>> {
     let text = configuration(free(PROXY).await?, free(ADMIN).await?, blue, green);
     let outcome = config::parse(&text, Path::new("demo"), config::Surroundings::of_clients());
     let spec = outcome.spec.ok_or_else(|| format!("{:?}", outcome.errors))?;
-    let served = Served::start(spec, None).await?;
+    let served = Served::start(spec, None, Arrival::default()).await?;
     let proxy = served.process.live.published.read(|s| s.listeners[0].bound.address);
     let seen: Rc<RefCell<Seen>> = Rc::default();
     for _ in 0..CLIENTS {

@@ -1,5 +1,6 @@
 //! The command line: one file a verb. Most of them talk to the admin API of a running crossfade.
 
+mod arrival;
 mod backend;
 mod change;
 mod check;
@@ -17,6 +18,7 @@ mod reload;
 mod schema;
 mod serve;
 mod status;
+mod upgrade;
 mod weights;
 
 use crate::config::parse_duration;
@@ -84,6 +86,8 @@ enum Verb {
     Backend(backend::Args),
     /// Read the configuration file again
     Reload(reload::Args),
+    /// Have a new process take over, of another binary or the same, without a gap
+    Upgrade(upgrade::Args),
     /// Succeed if crossfade lives, for container health checks
     Healthcheck(healthcheck::Args),
     /// Run a small backend to try crossfade with
@@ -119,6 +123,7 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Undrain(args) => drain::run(&client, args, "undrain").await,
         Verb::Backend(args) => backend::run(&client, args).await,
         Verb::Reload(args) => reload::run(&client, args).await,
+        Verb::Upgrade(args) => upgrade::run(&client, args).await,
         Verb::Healthcheck(args) => healthcheck::run(&client, args).await,
         Verb::DemoApp(args) => demo_app::run(args).await,
         Verb::Demo(_) | Verb::Serve(_) | Verb::Check(_) | Verb::Schema => Ok(()),

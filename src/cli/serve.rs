@@ -1,19 +1,26 @@
-use super::output::{complain, log_colours, say};
+use super::{
+    arrival::{Arrival, arguments, binary},
+    output::{complain, log_colours, say},
+};
 use crate::{
-    admin,
+    admin::{self, Farewell, Socket},
     config::{self, Loaded, Reloader},
     control::{FileStatus, Handle},
     live::Phase,
-    process::Process,
+    process::{Prepared, Process},
     spec::{AdminAddress, Shutdown, Spec},
+    system::{self, Notifier},
+    upgrade::{self, Predecessor, Subject, Succession, UpgradeError, Upgrader, Upgrades},
 };
 use jiff::Timestamp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{env, future, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, LocalOptions},
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
+    task::{JoinHandle, spawn_local},
+    time::{sleep, timeout},
 };
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +37,10 @@ const LOGGED: &str = "info,notify=warn";
 /// How often the file's content is looked at, in case the system tells nothing of its changes.
 const POLL: Duration = Duration::from_secs(2);
 
+/// What a start takes besides the wait for backends, and an end besides the drain.
+const MOST_OF_A_START: Duration = Duration::from_secs(60);
+const MOST_OF_AN_END: Duration = Duration::from_secs(5);
+
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The configuration file [default: ./crossfade.yaml, then /etc/crossfade/crossfade.yaml]
@@ -37,7 +48,17 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
-    log_to_stderr(LOGGED);
+    if system::is_first() {
+        return run_here(as_first());
+    }
+    let arrival = match Arrival::from_environment() {
+        Ok(arrival) => arrival,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    log_to_stderr(LOGGED, arrival.logs_to_terminal());
     let Some(path) = args.config.or_else(|| PLACES.iter().map(PathBuf::from).find(|p| p.exists()))
     else {
         complain(&format!("no configuration: name a file, or put it at {}", PLACES.join(" or ")));
@@ -52,7 +73,15 @@ pub(super) fn run(args: Args) -> ExitCode {
         return ExitCode::from(INVALID);
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), file = %path.display(), "crossfade starts");
-    run_here(serve(spec, loaded))
+    run_here(serve(spec, loaded, arrival))
+}
+
+/// The proxy runs in a child.
+async fn as_first() -> ExitCode {
+    system::look_after().await.unwrap_or_else(|error| {
+        complain(&format!("the proxy cannot be started as a child of the first process: {error}"));
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs the control side on this thread.
@@ -73,12 +102,12 @@ pub(super) fn run_here(work: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 /// To people as text, to machines as JSON; CROSSFADE_LOG_FORMAT (text, json) and RUST_LOG decide otherwise.
-pub(super) fn log_to_stderr(level: &str) {
+pub(super) fn log_to_stderr(level: &str, to_terminal: bool) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let to_people = match env::var("CROSSFADE_LOG_FORMAT").as_deref() {
         Ok("json") => false,
         Ok("text") => true,
-        _ => std::io::stderr().is_terminal(),
+        _ => to_terminal,
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -101,8 +130,8 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve(spec: Spec, loaded: Loaded) -> ExitCode {
-    match Served::start(spec, Some(loaded)).await {
+async fn serve(spec: Spec, loaded: Loaded, arrival: Arrival) -> ExitCode {
+    match Served::start(spec, Some(loaded), arrival).await {
         Ok(served) => served.until_the_end().await,
         Err(error) => {
             complain(&error);
@@ -117,42 +146,59 @@ pub(super) struct Served {
     /// Where the admin API listens.
     pub(super) admin_address: AdminAddress,
     signals: Signals,
-    end_admin: oneshot::Sender<()>,
-    admin: tokio::task::JoinHandle<std::io::Result<()>>,
+    notifier: Rc<Notifier>,
+    /// `None`: it cannot be upgraded.
+    upgrades: Option<Upgrades>,
+    end_admin: oneshot::Sender<Farewell>,
+    admin: JoinHandle<std::io::Result<()>>,
 }
 
 impl Served {
     /// `loaded`: the file that is watched from then on, if there is one.
-    pub(super) async fn start(spec: Spec, loaded: Option<Loaded>) -> Result<Self, String> {
+    pub(super) async fn start(
+        spec: Spec,
+        loaded: Option<Loaded>,
+        mut arrival: Arrival,
+    ) -> Result<Self, String> {
         raise_file_limit();
         // From here on no signal ends the process unasked.
         let mut signals = Signals::new().map_err(|error| format!("no signals: {error}"))?;
-        let address = spec.admin.address.clone();
-        let socket = admin::bind(&address)
-            .map_err(|error| format!("the admin API cannot listen on {address}: {error}"))?;
-        let admin_address = socket.address().unwrap_or(address);
+        let configured = spec.admin.address.clone();
+        let socket = arrival.admin_socket(&configured)?;
+        let admin_address = socket.address().unwrap_or_else(|_| configured.clone());
+        let inheritance = arrival.inheritance()?;
+        let notifier = arrival.notifier.clone();
+        notifier.starts_within(spec.startup_wait + MOST_OF_A_START);
         let file = loaded.as_ref().map_or_else(FileStatus::default, |loaded| FileStatus {
             path: Some(loaded.file.to_path_buf()),
             loaded_at: Timestamp::try_from(loaded.at).ok(),
             error: None,
         });
-        let process = Process::start(spec, file).await.map_err(|error| error.to_string())?;
-        let handle = process.handle.clone();
-        let reloader = loaded.map(|loaded| follow_file(&loaded, &mut signals, &handle));
-        let (end_admin, ended) = oneshot::channel();
-        let end = async {
-            // A dropped sender is an end too.
-            let _ = ended.await;
+        let read = Arc::new(spec.clone());
+        let prepared = Prepared::new(spec, file, inheritance).await;
+        let prepared = prepared.map_err(|error| error.to_string())?;
+        let (handle, listeners) = (prepared.handle().clone(), prepared.listeners());
+        let predecessor = tokio::select! {
+            taken = arrival.take_over(prepared.is_ready(), &listeners, &handle, read) => taken?,
+            () = signals.end() => return Err("asked to end before it has taken over".into()),
         };
+        let process = prepared.serve().await.map_err(|error| error.to_string())?;
+        let reloader = loaded.as_ref().map(|it| follow_file(it, &mut signals, &handle, &notifier));
+        let (upgrader, upgrades) = match loaded {
+            Some(_) => upgradable(&process, configured, &socket, &mut signals)?,
+            None => (None, None),
+        };
+        let (end_admin, ended) = oneshot::channel();
+        // A dropped sender is an end too.
+        let end = async { ended.await.unwrap_or_default() };
         let live = process.live.clone();
-        let admin = tokio::task::spawn_local(admin::serve(live, handle, reloader, socket, end));
-        process.live.published.read(|snapshot| {
-            for listener in &snapshot.listeners {
-                tracing::info!(address = %listener.bound.address, "listening");
-            }
-        });
+        let admin = spawn_local(admin::serve(live, handle, reloader, upgrader, socket, end));
+        for address in listeners {
+            tracing::info!(%address, "listening");
+        }
         tracing::info!(address = %admin_address, "admin API");
-        Ok(Self { process, admin_address, signals, end_admin, admin })
+        tell_how_it_stands(&process, &notifier, predecessor).await?;
+        Ok(Self { process, admin_address, signals, notifier, upgrades, end_admin, admin })
     }
 
     /// Serves until it is asked to end, then drains.
@@ -164,8 +210,10 @@ impl Served {
                 tracing::error!("{what}; draining");
                 code = ExitCode::FAILURE;
             }
+            succession = next_upgrade(&mut self.upgrades) => return self.leave_to(succession).await,
         }
         let shutdown = self.process.handle.view().spec.shutdown;
+        self.notifier.stops_within(shutdown.delay + shutdown.drain + MOST_OF_AN_END);
         tokio::select! {
             () = self.signals.end() => {
                 tracing::warn!("asked to end twice: ending at once");
@@ -174,15 +222,128 @@ impl Served {
             () = leave(&self.process, shutdown) => {}
         }
         // Whoever asked the admin API to drain sees the end of it.
-        let _ = self.end_admin.send(());
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.admin).await;
+        let _ = self.end_admin.send(Farewell::default());
+        let _ = timeout(MOST_OF_AN_END, self.admin).await;
         tracing::info!("ended");
         code
     }
+
+    /// Finishes what is in flight here, beside another process that has taken over.
+    async fn leave_to(mut self, mut succession: Succession) -> ExitCode {
+        self.notifier.fall_silent();
+        succession.answer();
+        let patience = self.process.handle.view().spec.shutdown.drain;
+        // Nobody is asked whether they have noticed: the new process is the one that counts.
+        let _ = self.end_admin.send(Farewell { patience, leaves_file: succession.has_admin() });
+        self.upgrades = None;
+        tracing::info!(drain = config::format_duration(patience), "leaves to another process");
+        let taken = succession.listeners().to_vec();
+        let drained = self.process.leave_to_successor(|it| taken.contains(&it), patience);
+        let following = async {
+            succession.follow().await;
+            future::pending::<()>().await;
+        };
+        tokio::select! {
+            done = drained => if !done {
+                tracing::warn!("the drain's deadline has passed: requests in flight were cancelled");
+            },
+            () = following => {}
+            () = self.signals.end_twice() => {
+                tracing::warn!("asked to end twice: ending at once");
+                return ExitCode::FAILURE;
+            }
+        }
+        let _ = timeout(MOST_OF_AN_END, self.admin).await;
+        tracing::info!("ended");
+        // Whoever looks after this process, and does not know the other, should know how that one fared.
+        if succession.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+async fn next_upgrade(upgrades: &mut Option<Upgrades>) -> Succession {
+    match upgrades {
+        Some(upgrades) => upgrades.next().await,
+        None => future::pending().await,
+    }
+}
+
+/// From now on it can be asked for another process: by the admin API and by SIGUSR2.
+fn upgradable(
+    process: &Process,
+    admin: AdminAddress,
+    socket: &Socket,
+    signals: &mut Signals,
+) -> Result<(Option<Upgrader>, Option<Upgrades>), String> {
+    let admin_socket = socket.share().map_err(|error| format!("no descriptor: {error}"))?;
+    let binary = match binary() {
+        Ok(binary) => binary,
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be upgraded, as it does not know where it was started from");
+            return Ok((None, None));
+        }
+    };
+    let (live, handle) = (process.live.clone(), process.handle.clone());
+    let arguments = arguments();
+    let subject = Subject { live, handle, admin, admin_socket, binary, arguments };
+    let (upgrader, upgrades) = upgrade::upgrades(subject);
+    if let Some(mut asked) = signals.upgrade.take() {
+        let upgrader = upgrader.clone();
+        tokio::spawn(async move {
+            while asked.recv().await.is_some() {
+                if let Err(UpgradeError::Refused(why)) = upgrader.ask(None, upgrade::PATIENCE).await
+                {
+                    tracing::warn!(why, "SIGUSR2 does nothing");
+                }
+            }
+        });
+    }
+    Ok((Some(upgrader), Some(upgrades)))
+}
+
+/// Tells the service manager, and the process that was here before, that there is nothing to wait for.
+async fn tell_how_it_stands(
+    process: &Process,
+    notifier: &Rc<Notifier>,
+    predecessor: Option<Predecessor>,
+) -> Result<(), String> {
+    if let Some(mut predecessor) = predecessor {
+        let replaced = predecessor.is_replaced().await;
+        replaced.map_err(|error| format!("the process to take over from has ended: {error}"))?;
+        tokio::spawn(predecessor.lead());
+        notifier.ready_instead();
+    } else {
+        let (mut phases, notifier) = (process.live.lifecycle.subscribe(), notifier.clone());
+        spawn_local(async move {
+            if phases
+                .wait_for(|phase| *phase >= Phase::Ready)
+                .await
+                .is_ok_and(|it| *it == Phase::Ready)
+            {
+                notifier.ready();
+            }
+        });
+    }
+    if let Some(pace) = notifier.pace() {
+        let (mut pulse, notifier) = (process.pulse(), notifier.clone());
+        spawn_local(async move {
+            loop {
+                sleep(pace).await;
+                if pulse.is_felt().await {
+                    notifier.alive();
+                }
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Puts in force what the file says, when it changes and on SIGHUP.
-fn follow_file(loaded: &Loaded, signals: &mut Signals, handle: &Handle) -> Reloader {
+fn follow_file(
+    loaded: &Loaded,
+    signals: &mut Signals,
+    handle: &Handle,
+    notifier: &Rc<Notifier>,
+) -> Reloader {
     let (reloader, mut changes) = config::watch(loaded, POLL);
     let steering = handle.clone();
     tokio::spawn(async move {
@@ -191,10 +352,12 @@ fn follow_file(loaded: &Loaded, signals: &mut Signals, handle: &Handle) -> Reloa
         }
     });
     if let Some(mut hangup) = signals.hangup.take() {
-        let (reloader, handle) = (reloader.clone(), handle.clone());
-        tokio::spawn(async move {
+        let (reloader, handle, notifier) = (reloader.clone(), handle.clone(), notifier.clone());
+        spawn_local(async move {
             while hangup.recv().await.is_some() {
+                notifier.reloads();
                 admin::follow(&handle, reloader.reload().await.outcome).await;
+                notifier.ready();
             }
         });
     }
@@ -205,7 +368,7 @@ async fn leave(process: &Process, shutdown: Shutdown) {
     process.live.lifecycle.advance(Phase::Leaving);
     let [delay, drain] = [shutdown.delay, shutdown.drain].map(config::format_duration);
     tracing::info!(delay, drain, "asked to end");
-    tokio::time::sleep(shutdown.delay).await;
+    sleep(shutdown.delay).await;
     if !process.drain(shutdown.drain).await {
         tracing::warn!("the drain's deadline has passed: requests in flight were cancelled");
     }
@@ -215,6 +378,7 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Option<Signal>,
+    upgrade: Option<Signal>,
 }
 
 impl Signals {
@@ -223,6 +387,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: Some(signal(SignalKind::hangup())?),
+            upgrade: Some(signal(SignalKind::user_defined2())?),
         })
     }
 
@@ -232,5 +397,11 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+
+    async fn end_twice(&mut self) {
+        self.end().await;
+        tracing::info!("asked to end, which it does already");
+        self.end().await;
     }
 }

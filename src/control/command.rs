@@ -141,6 +141,8 @@ pub enum ChangeError {
     Stale { current: u64 },
     /// The desired state would not be valid: every reason.
     Invalid(Vec<String>),
+    /// Another process is taking over what is in force.
+    Upgrading,
     /// The control plane has ended.
     Ended,
 }
@@ -152,6 +154,9 @@ impl fmt::Display for ChangeError {
             Self::Conflict(why) => f.write_str(why),
             Self::Stale { current } => write!(f, "the current revision is {current}"),
             Self::Invalid(reasons) => f.write_str(&reasons.join("; ")),
+            Self::Upgrading => f.write_str(
+                "crossfade is being upgraded and nothing changes just now; try again in a second",
+            ),
             Self::Ended => f.write_str("crossfade is shutting down"),
         }
     }

@@ -1,8 +1,8 @@
 //! The desired state, and what each command makes of it. PURE.
 
 use super::{
-    ChangeError, Command, edit,
-    merge::{keep_for_restart, merge, needs_restart},
+    ChangeError, Command, Estate, edit,
+    merge::{keep_for_restart, merge, merge_at_start, needs_restart},
     validate::problems,
 };
 use crate::{
@@ -42,6 +42,31 @@ impl Desired {
         let salts = next_salts(&Salts::default(), None, &spec);
         let spec = Arc::new(spec);
         Ok(Self { file_base: from_file.then(|| spec.clone()), spec, salts })
+    }
+
+    /// What was in force before, with what `file` changed since it was last loaded, and its revision.
+    ///
+    /// # Errors
+    /// Every reason when that cannot be in force.
+    pub(super) fn inherit(
+        estate: &Estate,
+        file: Option<&Arc<Spec>>,
+    ) -> Result<(Self, u64), Vec<String>> {
+        let Estate { revision, spec, file_base, salts } = estate;
+        let Some(file) = file else {
+            let (spec, file_base, salts) = (spec.clone(), file_base.clone(), salts.clone());
+            return Ok((Self { spec, file_base, salts }, *revision));
+        };
+        let mut merged = merge_at_start(file_base.as_deref(), file, spec);
+        merged.renew_from(file);
+        let problems = problems(&merged);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let salts = next_salts(salts, Some(spec), &merged);
+        let changed = merged != **spec;
+        let desired = Self { spec: Arc::new(merged), file_base: Some(file.clone()), salts };
+        Ok((desired, revision + u64::from(changed)))
     }
 
     /// The state after `command`. A command that changes nothing gives an equal spec.

@@ -1,4 +1,5 @@
-use super::{Change, ChangeError, Issuance, Receipt, View};
+use super::{Change, ChangeError, Estate, Issuance, Lead, Receipt, View};
+use crate::spec::Spec;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -8,6 +9,19 @@ pub(super) enum Message {
     /// The file could not be loaded; what is in force stays.
     FileFailed(String),
     Issue(Issuance, oneshot::Sender<Result<(), ChangeError>>),
+    HandOver {
+        freeze: bool,
+        answer: oneshot::Sender<Estate>,
+    },
+    TakeBack,
+    TakeOver {
+        estate: Estate,
+        file: Option<Arc<Spec>>,
+        answer: oneshot::Sender<Result<(), ChangeError>>,
+    },
+    Lead(mpsc::Sender<(Estate, oneshot::Sender<()>)>),
+    Follow(Estate, oneshot::Sender<Result<(), ChangeError>>),
+    Alive(oneshot::Sender<()>),
 }
 
 /// How everybody else speaks to the control task.
@@ -50,6 +64,68 @@ impl Handle {
         let message = Message::Issue(issuance, answer);
         self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
         answered.await.map_err(|_| ChangeError::Ended)?
+    }
+
+    /// What is in force, for another process. With `freeze` every change is refused from then on, until
+    /// [`Handle::take_back`].
+    ///
+    /// # Errors
+    /// When the control plane has ended.
+    pub async fn hand_over(&self, freeze: bool) -> Result<Estate, ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        let message = Message::HandOver { freeze, answer };
+        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
+        answered.await.map_err(|_| ChangeError::Ended)
+    }
+
+    /// The other process does not want it: changes are made here again.
+    pub async fn take_back(&self) {
+        // When the task has ended there is nobody left to change anything.
+        let _ = self.messages.send(Message::TakeBack).await;
+    }
+
+    /// Puts in force what another process has handed over, with what `file` changed since it was last loaded.
+    /// Returns once no request is routed by the old table any more.
+    ///
+    /// # Errors
+    /// When it cannot be in force (nothing has changed then), or the control plane has ended.
+    pub async fn take_over(
+        &self,
+        estate: Estate,
+        file: Option<Arc<Spec>>,
+    ) -> Result<(), ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        let message = Message::TakeOver { estate, file, answer };
+        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
+        answered.await.map_err(|_| ChangeError::Ended)?
+    }
+
+    /// Each change from now on; it is answered once it has been put in force there, or after a second.
+    ///
+    /// # Errors
+    /// When the control plane has ended.
+    pub async fn lead(&self) -> Result<Lead, ChangeError> {
+        let (sender, changes) = mpsc::channel(1);
+        self.messages.send(Message::Lead(sender)).await.map_err(|_| ChangeError::Ended)?;
+        Ok(changes)
+    }
+
+    /// Puts in force what was changed in the process that has taken over from this one; the listeners stay. Returns
+    /// once no request is routed by the old table any more.
+    ///
+    /// # Errors
+    /// When it cannot be in force (nothing has changed then), or the control plane has ended.
+    pub async fn follow(&self, estate: Estate) -> Result<(), ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        let message = Message::Follow(estate, answer);
+        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
+        answered.await.map_err(|_| ChangeError::Ended)?
+    }
+
+    /// Returns when the control task has got round to it; false when it has ended.
+    pub async fn is_alive(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.messages.send(Message::Alive(answer)).await.is_ok() && answered.await.is_ok()
     }
 
     pub fn view(&self) -> Arc<View> {

@@ -2,13 +2,13 @@
 
 use crate::{
     live::{Bound, Certificates, LiveListener, LiveTls},
-    net,
+    net::{self, Inherited},
     spec::{AcmeChallenge, Certificate, Listener, Spec},
 };
 use std::{error::Error, io, sync::Arc};
 
-/// The listeners of the next snapshot: those whose address stays keep their sockets, new ones are bound. `issued`:
-/// the certificates that were ordered.
+/// The listeners of the next snapshot: those whose address stays keep their sockets, new ones take those that were
+/// inherited or are bound. `issued`: the certificates that were ordered.
 ///
 /// # Errors
 /// A line for each address that cannot be bound; none of the new ones is then.
@@ -17,6 +17,7 @@ pub(super) fn bind(
     wanted: &Spec,
     issued: &[Certificate],
     cores: usize,
+    inherited: &mut Inherited,
 ) -> Result<Vec<LiveListener>, Vec<String>> {
     let proves = wanted.acme.as_ref().is_some_and(|it| it.challenge == AcmeChallenge::Http01);
     let mut kept: Vec<&LiveListener> = current.iter().collect();
@@ -28,8 +29,8 @@ pub(super) fn bind(
         let before = same.map(|index| kept.remove(index));
         let bound = match before {
             Some(known) => Ok(known.bound.clone()),
-            None => net::listen(spec.address, cores)
-                .map(|(address, sockets)| Bound::new(address, sockets)),
+            None => net::listen_or_inherit(spec.address, cores, inherited)
+                .map(|(address, sockets)| Bound::new(address, sockets, cores)),
         };
         let bound = bound.map_err(|error| explain(spec, &error));
         let tls = tls(spec, issued, before)

@@ -19,6 +19,13 @@ pub(super) fn merge(base: Option<&Spec>, file: &Spec, ours: &Spec) -> Spec {
     merged
 }
 
+/// The same when a process starts: what waited for a restart is as the file says.
+pub(super) fn merge_at_start(base: Option<&Spec>, file: &Spec, ours: &Spec) -> Spec {
+    let mut merged = merge(base, file, ours);
+    keep_for_restart(file, &mut merged);
+    merged
+}
+
 /// The keys in which `wanted` differs and that only a restart can change.
 pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
     let mut keys = Vec::new();

@@ -10,6 +10,7 @@
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
 //! - `traffic`: which pools gain traffic, and whether they can serve it
+//! - `estate`: what a process leaves to the one that takes over
 //! - `task`: the loop that holds it all together
 
 mod command;
@@ -19,6 +20,7 @@ mod discovery;
 mod drain;
 mod edit;
 mod ejector;
+mod estate;
 mod handle;
 mod issuance;
 mod leaving;
@@ -39,6 +41,7 @@ pub use command::{
     Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Lookups, NameStatus, Publishes,
     Receipt, Source, View,
 };
+pub use estate::{Estate, Lead};
 pub use handle::Handle;
 pub use issuance::{Issuance, OrderStatus};
-pub use task::{StartError, Started, start};
+pub use task::{Inheritance, StartError, Started, start, start_from};

@@ -1,8 +1,10 @@
 //! The one task that owns the desired state.
 
+mod estates;
+
 use super::{
-    Change, ChangeError, Command, FileStatus, Handle, Issuance, LeftInFlight, Publishes, Receipt,
-    Source, View,
+    Change, ChangeError, Command, Estate, FileStatus, Handle, Issuance, LeftInFlight, Publishes,
+    Receipt, Source, View,
     connectors::Connectors,
     desired::{Applied, Desired},
     discovery::{Discovery, Finding},
@@ -17,6 +19,7 @@ use super::{
 };
 use crate::{
     live::{Live, LiveListener, Phase, Snapshot},
+    net::Inherited,
     routing::{self, Salts},
     spec::{Name, Spec},
 };
@@ -66,31 +69,62 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// What another process has left, or a service manager has opened.
+#[derive(Default)]
+pub struct Inheritance {
+    pub sockets: Inherited,
+    pub estate: Option<Estate>,
+}
+
 /// Binds the listeners, makes `spec` revision 1 and starts the control task on the current runtime, which
 /// should not be a worker's. A `file` with a path is what `spec` was read from: the base of later merges.
 ///
 /// # Errors
 /// When `spec` is invalid or a listener cannot be bound.
 pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started, StartError> {
+    start_from(spec, cores, file, Inheritance::default()).await
+}
+
+/// The same, but sockets that are there are not bound, and an estate is what was in force before: what `spec`
+/// changes in it, as a file, is put in force with it.
+///
+/// # Errors
+/// When what comes of it is invalid or a listener cannot be bound.
+pub async fn start_from(
+    spec: Spec,
+    cores: usize,
+    file: FileStatus,
+    inheritance: Inheritance,
+) -> Result<Started, StartError> {
+    let Inheritance { sockets: mut inherited, estate } = inheritance;
     let from_file = file.path.is_some();
-    let desired = Desired::first(spec, from_file).map_err(StartError::Invalid)?;
+    let (desired, revision) = match estate {
+        Some(estate) => Desired::inherit(&estate, Some(&Arc::new(spec))),
+        None => Desired::first(spec, from_file).map(|desired| (desired, 1)),
+    }
+    .map_err(StartError::Invalid)?;
     let issuance = Issuance::default();
-    let listeners = listeners::bind(&[], &desired.spec, &issuance.certificates, cores)
+    let certificates = &issuance.certificates;
+    let listeners = listeners::bind(&[], &desired.spec, certificates, cores, &mut inherited)
         .map_err(StartError::Listen)?;
+    for address in inherited.left() {
+        tracing::warn!(%address, "a socket was handed over that no listener has; it is closed");
+    }
+    drop(inherited);
     let connectors = Connectors::default().next(&desired.spec).map_err(StartError::Invalid)?;
     let now = Instant::now();
     let mut parts = Parts::new(cores);
     let (discovery, findings) = Discovery::new();
     let plan = parts.plan(&discovery.expand(&desired.spec), std::iter::empty(), now, 0);
     plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
-    let first = snapshot(1, &plan, &desired.salts, &listeners, &issuance);
+    let first = snapshot(revision, &plan, &desired.salts, &listeners, &issuance);
     let live = Live::new(cores, first);
     live.set_pools(parts.adopt(plan));
 
     let (sender, messages) = mpsc::channel(QUEUE);
     let publishes = Publishes { file: u64::from(from_file), api: 0 };
     let view = watch::Sender::new(Arc::new(View {
-        revision: 1,
+        revision,
         spec: desired.spec.clone(),
         file: file.clone(),
         needs_restart: Vec::new(),
@@ -104,7 +138,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         live: live.clone(),
         ready_by: later(now, desired.spec.startup_wait),
         desired,
-        revision: 1,
+        revision,
         listeners,
         issuance,
         connectors,
@@ -118,6 +152,8 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         file,
         needs_restart: Vec::new(),
         publishes,
+        frozen: false,
+        predecessor: None,
         view,
     };
     let handle = Handle::new(sender, control.view.subscribe());
@@ -167,6 +203,10 @@ struct Control {
     file: FileStatus,
     needs_restart: Vec<String>,
     publishes: Publishes,
+    /// What is in force has been handed over: another process decides about it.
+    frozen: bool,
+    /// It still serves something, by the same desired state.
+    predecessor: Option<mpsc::Sender<(Estate, oneshot::Sender<()>)>>,
     view: watch::Sender<Arc<View>>,
 }
 
@@ -237,6 +277,15 @@ impl Control {
                 // Who has left will tell everything anew.
                 let _ = answer.send(result);
             }
+            // Who asked and has left needs no answer to any of these.
+            Message::HandOver { freeze, answer } => drop(answer.send(self.hand_over(freeze))),
+            Message::TakeBack => self.frozen = false,
+            Message::TakeOver { estate, file, answer } => {
+                drop(answer.send(self.take_over(&estate, file.as_ref()).await));
+            }
+            Message::Lead(predecessor) => self.predecessor = Some(predecessor),
+            Message::Follow(estate, answer) => drop(answer.send(self.follow(estate).await)),
+            Message::Alive(answer) => drop(answer.send(())),
             Message::FileFailed(error) => {
                 tracing::error!("the file cannot be loaded; what is in force stays:\n{error}");
                 self.file.error = Some(error);
@@ -313,6 +362,10 @@ impl Control {
     }
 
     async fn attempt(&mut self, request: Waiting) {
+        if self.frozen {
+            drop(request.answer.send(Err(ChangeError::Upgrading)));
+            return;
+        }
         let patient = Instant::now() < request.until;
         let result = match self.change(&request.change, patient).await {
             Err(Refused::Wait(_)) if patient && self.waiting.len() < MAX_WAITING => {
@@ -376,6 +429,7 @@ impl Control {
             let before = self.desired.spec.clone();
             let published = self.publish(applied.desired, listeners, self.revision + 1).await;
             self.revision += 1;
+            self.tell_predecessor().await;
             self.count(change.source);
             receipt.revision = Some(self.revision);
             receipt.in_flight = published.in_flight;
@@ -400,7 +454,8 @@ impl Control {
     fn prepare(&mut self, spec: &Spec) -> Result<Vec<LiveListener>, ChangeError> {
         let connectors = self.connectors.next(spec).map_err(ChangeError::Invalid)?;
         let issued = &self.issuance.certificates;
-        let listeners = listeners::bind(&self.listeners, spec, issued, self.live.cores)
+        let (cores, mut inherited) = (self.live.cores, Inherited::default());
+        let listeners = listeners::bind(&self.listeners, spec, issued, cores, &mut inherited)
             .map_err(ChangeError::Invalid)?;
         self.connectors = connectors;
         Ok(listeners)

@@ -16,13 +16,16 @@ pub enum Phase {
 
 pub struct Lifecycle {
     phase: watch::Sender<Phase>,
-    /// When the drain ends, in the process's milliseconds.
+    /// When tunnels begin to be ended, in the process's milliseconds.
+    ends_tunnels: AtomicU64,
+    /// When the drain ends.
     ends: AtomicU64,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Starting), ends: AtomicU64::new(0) }
+        let phase = watch::Sender::new(Phase::Starting);
+        Self { phase, ends_tunnels: AtomicU64::new(0), ends: AtomicU64::new(0) }
     }
 }
 
@@ -31,10 +34,16 @@ impl Lifecycle {
         *self.phase.borrow()
     }
 
-    /// Drains from now on, until `ends`.
-    pub fn drain(&self, ends: u64) {
+    /// Drains from now on, until `ends`; tunnels are left alone until `tunnels`.
+    pub fn drain(&self, tunnels: u64, ends: u64) {
+        self.ends_tunnels.store(tunnels, Ordering::Relaxed);
         self.ends.store(ends, Ordering::Relaxed);
         self.advance(Phase::Draining);
+    }
+
+    /// When tunnels begin to be ended, in the process's milliseconds.
+    pub fn ends_tunnels(&self) -> u64 {
+        self.ends_tunnels.load(Ordering::Relaxed)
     }
 
     /// When the drain ends, in the process's milliseconds.

@@ -3,7 +3,10 @@ use crate::spec::{Engine, Listener};
 use rustls::ServerConfig;
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// A listener of the current snapshot: its settings, and the sockets that outlive a change of them.
@@ -29,11 +32,16 @@ pub struct LiveTls {
     pub certificates: Arc<Certificates>,
 }
 
-/// The sockets of a listener, one a core, and who is connected through them.
+/// The sockets of a listener, at least one a core, and who is connected through them.
 pub struct Bound {
     /// With the port that the system chose for port 0.
     pub address: SocketAddr,
-    sockets: Mutex<Vec<Option<TcpListener>>>,
+    /// Those that each core still has to take. Who accepts holds them from then on: a socket is closed with its
+    /// last holder.
+    untaken: Mutex<Vec<Vec<Arc<TcpListener>>>>,
+    all: Box<[Weak<TcpListener>]>,
+    /// Another process accepts from them too.
+    shared: AtomicBool,
     cells: PerCore<Cell>,
 }
 
@@ -98,16 +106,44 @@ impl HandshakeFailure {
 }
 
 impl Bound {
-    pub fn new(address: SocketAddr, sockets: Vec<TcpListener>) -> Arc<Self> {
-        let cells = PerCore::new(sockets.len());
-        let sockets = Mutex::new(sockets.into_iter().map(Some).collect());
-        Arc::new(Self { address, sockets, cells })
+    /// Spreads `sockets` over `cores`. Several cores may hold the same, and a core several.
+    pub fn new(address: SocketAddr, sockets: Vec<Arc<TcpListener>>, cores: usize) -> Arc<Self> {
+        let all = sockets.iter().map(Arc::downgrade).collect();
+        let mut untaken = vec![Vec::new(); cores.max(1)];
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let core = index % untaken.len();
+            untaken[core].push(socket);
+        }
+        let cells = PerCore::new(cores);
+        let (untaken, shared) = (Mutex::new(untaken), AtomicBool::new(false));
+        Arc::new(Self { address, untaken, all, shared, cells })
     }
 
-    /// The socket of `core`; each can be taken once.
-    pub fn take(&self, core: usize) -> Option<TcpListener> {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        sockets.get_mut(core)?.take()
+    /// The sockets of `core`; there are some once.
+    pub fn take(&self, core: usize) -> Vec<Arc<TcpListener>> {
+        let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
+        untaken.get_mut(core).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Each socket that is open, once.
+    pub fn sockets(&self) -> Vec<Arc<TcpListener>> {
+        let mut open: Vec<Arc<TcpListener>> = Vec::new();
+        for socket in self.all.iter().filter_map(Weak::upgrade) {
+            if !open.iter().any(|known| Arc::ptr_eq(known, &socket)) {
+                open.push(socket);
+            }
+        }
+        open
+    }
+
+    /// Another process accepts from the same sockets from now on: what waits in their queues is not lost when they
+    /// are closed here.
+    pub fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
     }
 
     /// A connection was opened on `core`, which is the caller's.
@@ -150,5 +186,35 @@ impl Bound {
     pub fn failed_handshakes(&self) -> [u64; HandshakeFailure::ALL.len()] {
         HandshakeFailure::ALL
             .map(|why| self.cells.iter().map(|cell| cell.failed[why as usize].get()).sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sockets(count: usize) -> Vec<Arc<TcpListener>> {
+        (0..count).map(|_| Arc::new(TcpListener::bind("127.0.0.1:0").unwrap())).collect()
+    }
+
+    #[test]
+    fn every_socket_has_a_core_that_accepts_from_it() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        for (count, cores) in [(1, 1), (2, 2), (5, 2), (2, 3), (3, 1)] {
+            let bound = Bound::new(address, sockets(count), cores);
+            assert_eq!(bound.sockets().len(), count);
+            let taken: usize = (0..cores).map(|core| bound.take(core).len()).sum();
+            assert_eq!(taken, count, "{count} sockets, {cores} cores");
+            assert!((0..cores).all(|core| bound.take(core).is_empty()), "once");
+            assert!(bound.sockets().is_empty(), "closed with who held them");
+        }
+    }
+
+    #[test]
+    fn one_that_several_cores_hold_is_counted_once() {
+        let one = sockets(1).pop().unwrap();
+        let bound = Bound::new("127.0.0.1:1".parse().unwrap(), vec![one.clone(), one], 2);
+        let held = bound.take(1);
+        assert_eq!((held.len(), bound.take(0).len(), bound.sockets().len()), (1, 1, 1));
     }
 }

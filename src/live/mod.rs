@@ -50,6 +50,8 @@ pub struct Live {
     pub clock: Clock,
     pub published: Published,
     pub lifecycle: Lifecycle,
+    /// Each worker counts here, now and then, as long as it is not stuck.
+    pub beats: PerCore<Counter>,
     /// Woken when a backend was ejected or is suspected, so that the control plane looks after it.
     pub ejected: Notify,
     /// Where replies are counted that no pool stands for (`no_route`, bad requests).
@@ -66,6 +68,7 @@ impl Live {
             clock: Clock::start(),
             published: Published::new(first),
             lifecycle: Lifecycle::default(),
+            beats: PerCore::new(cores),
             ejected: Notify::new(),
             unrouted: LivePool::new(cores, empty(), empty(), empty()),
             pools: Mutex::new(Vec::new()),

@@ -1,12 +1,14 @@
 //! Opening sockets: listening ones for every core, and connections to backends. Used by the data plane and
 //! by probes alike, so that a probe goes the way a request would.
 
+mod inherited;
 pub mod proxy_protocol;
 mod resolver;
 mod socket;
 mod stream;
 mod tls;
 
+pub use inherited::Inherited;
 pub use resolver::{Answer, Unknown, resolve};
 pub use stream::{Stream, poll_read, poll_write, poll_write_vectored};
 pub use tls::{ALPN_ACME, ALPN_H2, challenge_config, client_config, server_config};
@@ -14,7 +16,7 @@ pub use tls::{ALPN_ACME, ALPN_H2, challenge_config, client_config, server_config
 use crate::spec::BackendAddress;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
@@ -114,13 +116,15 @@ async fn unix(path: &str) -> io::Result<TcpStream> {
 /// clients that do not read would fill the memory that all connections of the system share.
 const MOST_UNSENT: u32 = 128 << 10;
 
+/// The sockets of a listener, with the address bound (port 0 is replaced by the one chosen).
+pub type Listening = (SocketAddr, Vec<Arc<TcpListener>>);
+
 /// Binds `address` once for each of `cores`: the kernel spreads connections over the sockets.
-/// Returns them with the address bound (port 0 is replaced by the one chosen).
 ///
 /// # Errors
 /// Above all `AddrInUse`, also when another process listens there with `SO_REUSEPORT`, which would
 /// otherwise quietly take a share of the connections.
-pub fn listen(address: SocketAddr, cores: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+pub fn listen(address: SocketAddr, cores: usize) -> io::Result<Listening> {
     if address.port() != 0 {
         let alone = socket(address)?;
         alone.bind(&address.into())?;
@@ -128,15 +132,57 @@ pub fn listen(address: SocketAddr, cores: usize) -> io::Result<(SocketAddr, Vec<
     let mut bound = address;
     let mut sockets = Vec::with_capacity(cores);
     for _ in 0..cores.max(1) {
-        let socket = socket(address)?;
-        socket.set_reuse_port(true)?;
-        socket.bind(&bound.into())?;
-        socket.listen(BACKLOG)?;
-        let listener: TcpListener = socket.into();
+        let listener = listen_beside_others(bound)?;
         bound = listener.local_addr()?;
-        sockets.push(listener);
+        sockets.push(Arc::new(listener));
     }
     Ok((bound, sockets))
+}
+
+/// The sockets that were inherited for `address`, and further ones if there are more `cores`; bound like
+/// [`listen`] does if none were.
+///
+/// # Errors
+/// Those of [`listen`].
+pub fn listen_or_inherit(
+    address: SocketAddr,
+    cores: usize,
+    inherited: &mut Inherited,
+) -> io::Result<Listening> {
+    match inherited.take(address) {
+        Some((bound, sockets)) => Ok((bound, inherited::at_least_one_each(bound, sockets, cores))),
+        None => listen(address, cores),
+    }
+}
+
+/// Another socket beside those that are bound already.
+fn join(bound: SocketAddr, other: &TcpListener) -> io::Result<TcpListener> {
+    if !SockRef::from(other).reuse_port()? {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    listen_beside_others(bound)
+}
+
+fn listen_beside_others(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Makes a socket that somebody else has bound like our own.
+///
+/// # Errors
+/// When it is no listening socket of TCP.
+pub fn adopt(socket: OwnedFd) -> io::Result<TcpListener> {
+    let socket = Socket::from(socket);
+    if !socket.is_listener()? || socket.protocol()? != Some(Protocol::TCP) {
+        return Err(io::Error::other("it is no listening socket of TCP"));
+    }
+    socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {

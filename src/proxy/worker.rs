@@ -5,7 +5,7 @@ use crate::live::{Bound, Live, LiveListener, Phase};
 use std::{
     cell::RefCell,
     collections::HashMap,
-    io,
+    io, net,
     rc::Rc,
     sync::Arc,
     thread,
@@ -57,10 +57,14 @@ async fn run(core: Rc<Core>) {
                 core.follow();
             }
             _ = phases.changed() => {}
-            _ = tick.tick() => core.tidy(),
+            _ = tick.tick() => {
+                core.live.beats.of(core.index).add(1);
+                core.tidy();
+            }
         }
     }
-    core.flights.end(core.now_millis(), core.live.lifecycle.ends());
+    let lifecycle = &core.live.lifecycle;
+    core.flights.end(lifecycle.ends_tunnels(), lifecycle.ends());
     // What was added just before is drained like the others.
     listening.follow();
     listening.close().await;
@@ -108,7 +112,8 @@ struct Accepting {
     listener: Rc<RefCell<Rc<LiveListener>>>,
     /// Nothing more is accepted, and the connections that were are asked to end.
     stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    /// One for each of this core's sockets.
+    tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Listening {
@@ -139,19 +144,26 @@ impl Listening {
     }
 
     fn open(&self, listener: Rc<LiveListener>) -> Option<Accepting> {
-        let socket = listener.bound.take(self.core.index)?;
-        let socket = match TcpListener::from_std(socket) {
-            Ok(socket) => socket,
-            Err(error) => {
-                tracing::error!(address = %listener.bound.address, %error, "cannot accept");
-                return None;
-            }
-        };
+        let sockets = listener.bound.take(self.core.index);
         let (stop, stopped) = watch::channel(false);
         let listener = Rc::new(RefCell::new(listener));
-        let task =
-            tokio::task::spawn_local(accept(self.core.clone(), listener.clone(), socket, stopped));
-        Some(Accepting { listener, stop, task })
+        let mut tasks = Vec::with_capacity(sockets.len());
+        for socket in sockets {
+            // What is held is the listener's; the runtime has a descriptor of its own.
+            match socket.try_clone().and_then(TcpListener::from_std) {
+                Ok(accepts) => tasks.push(tokio::task::spawn_local(accept(
+                    self.core.clone(),
+                    listener.clone(),
+                    (accepts, socket),
+                    stopped.clone(),
+                ))),
+                Err(error) => {
+                    let address = listener.borrow().bound.address;
+                    tracing::error!(%address, %error, "cannot accept");
+                }
+            }
+        }
+        (!tasks.is_empty()).then_some(Accepting { listener, stop, tasks })
     }
 
     /// Closes all; returns when what was queued has been accepted.
@@ -161,8 +173,10 @@ impl Listening {
         }
         self.core.desk.deadlines.wake_all();
         for (_, accepting) in self.open.drain() {
-            // A task that panicked has closed its socket.
-            let _ = accepting.task.await;
+            for task in accepting.tasks {
+                // A task that panicked has closed its socket.
+                let _ = task.await;
+            }
         }
     }
 }
@@ -170,7 +184,7 @@ impl Listening {
 async fn accept(
     core: Rc<Core>,
     listener: Rc<RefCell<Rc<LiveListener>>>,
-    socket: TcpListener,
+    (accepts, socket): (TcpListener, Arc<net::TcpListener>),
     stopped: watch::Receiver<bool>,
 ) {
     let mut stop = stopped.clone();
@@ -178,15 +192,19 @@ async fn accept(
         tokio::select! {
             biased;
             _ = stop.wait_for(|stopped| *stopped) => break,
-            accepted = socket.accept() => match accepted {
+            accepted = accepts.accept() => match accepted {
                 Ok((stream, peer)) => start(&core, &listener, &stopped, stream, peer),
                 Err(error) => pause_after(&error, &listener).await,
             },
         }
     }
+    drop(accepts);
+    // Who accepts from it in another process will find those who wait.
+    if listener.borrow().bound.is_shared() {
+        return;
+    }
     // Whoever is in the queue has been told by the kernel that it is connected. Asked directly, as the
     // runtime may not have heard of them yet.
-    let Ok(socket) = socket.into_std() else { return };
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(1) {
         let (stream, peer) = match socket.accept() {

@@ -22,6 +22,7 @@ const ROOMS: &[Room] = &[
     Room { name: "rollout", may_name: &["spec"], forbidden: &[ENGINES, WORLD] },
     Room { name: "live", may_name: &["spec", "routing"], forbidden: &[ENGINES_AND_SOCKETS] },
     Room { name: "net", may_name: &["spec"], forbidden: &[] },
+    Room { name: "system", may_name: &["spec", "net"], forbidden: &[] },
     Room { name: "config", may_name: &["spec"], forbidden: &[] },
     Room { name: "proxy", may_name: &["spec", "routing", "live", "net"], forbidden: &[] },
     Room {
@@ -31,8 +32,13 @@ const ROOMS: &[Room] = &[
     },
     Room { name: "acme", may_name: &["spec", "live", "net", "control"], forbidden: &[] },
     Room {
+        name: "upgrade",
+        may_name: &["spec", "config", "live", "net", "control"],
+        forbidden: &[],
+    },
+    Room {
         name: "admin",
-        may_name: &["spec", "routing", "rollout", "live", "config", "control"],
+        may_name: &["spec", "routing", "rollout", "live", "config", "control", "upgrade"],
         forbidden: &[],
     },
     Room {

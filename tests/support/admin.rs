@@ -52,8 +52,9 @@ impl Api {
         let (live, handle) = (proxy.live.clone(), proxy.handle.clone());
         let ended = async {
             let _ = ended.await;
+            admin::Farewell::default()
         };
-        let served = tokio::spawn(admin::serve(live, handle, reloader, socket, ended));
+        let served = tokio::spawn(admin::serve(live, handle, reloader, None, socket, ended));
         let mut api = Self { proxy, address, end, served, described: Value::Null };
         let answer = api.raw(Request::get("/v1/openapi.json"), "").await;
         api.described = answer.json();

@@ -1,0 +1,19 @@
+//! What a process leaves to the one that takes over from it.
+
+use crate::{routing::Salts, spec::Spec};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Everything that later changes start from: what is in force, and how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estate {
+    pub revision: u64,
+    pub spec: Arc<Spec>,
+    /// The file as last loaded; `None` when there was none.
+    pub file_base: Option<Arc<Spec>>,
+    pub salts: Salts,
+}
+
+/// Each change that is made, for the process from which this one has taken over; and whom to tell when it is in
+/// force there.
+pub type Lead = mpsc::Receiver<(Estate, oneshot::Sender<()>)>;

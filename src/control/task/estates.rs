@@ -1,0 +1,83 @@
+//! How what is in force passes from one process to the next.
+
+use super::Control;
+use crate::{
+    control::{ChangeError, Estate, desired::Desired},
+    spec::Spec,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::oneshot, time::timeout};
+
+/// How long a change waits for the process before this one, which has nothing else to do.
+const PREDECESSOR: Duration = Duration::from_secs(1);
+
+impl Control {
+    /// What is in force. With `freeze` nothing changes it from then on, until it is taken back or this process
+    /// follows the one that took over.
+    pub(super) fn hand_over(&mut self, freeze: bool) -> Estate {
+        if freeze {
+            self.frozen = true;
+            for waiting in std::mem::take(&mut self.waiting) {
+                // Who has left does not mind.
+                let _ = waiting.answer.send(Err(ChangeError::Upgrading));
+            }
+        }
+        self.estate()
+    }
+
+    fn estate(&self) -> Estate {
+        let Desired { spec, file_base, salts } = self.desired.clone();
+        Estate { revision: self.revision, spec, file_base, salts }
+    }
+
+    /// Puts in force what another process has handed over, with what `file` changed since.
+    ///
+    /// # Errors
+    /// When that cannot be in force; nothing has changed then.
+    pub(super) async fn take_over(
+        &mut self,
+        estate: &Estate,
+        file: Option<&Arc<Spec>>,
+    ) -> Result<(), ChangeError> {
+        let (desired, revision) = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
+        let listeners = self.prepare(&desired.spec)?;
+        self.publish(desired, listeners, revision).await;
+        self.revision = revision;
+        self.recheck = true;
+        self.show();
+        Ok(())
+    }
+
+    /// Puts in force what was changed in the process that has taken over. It has its own listeners.
+    ///
+    /// # Errors
+    /// When that cannot be in force; nothing has changed then.
+    pub(super) async fn follow(&mut self, estate: Estate) -> Result<(), ChangeError> {
+        let Estate { revision, spec, file_base, salts } = estate;
+        let mut spec = Arc::unwrap_or_clone(spec);
+        spec.listeners.clone_from(&self.desired.spec.listeners);
+        self.connectors = self.connectors.next(&spec).map_err(ChangeError::Invalid)?;
+        let desired = Desired { spec: Arc::new(spec), file_base, salts };
+        self.publish(desired, self.listeners.clone(), revision).await;
+        self.revision = revision;
+        self.show();
+        Ok(())
+    }
+
+    /// No request is routed by an older table there either, once this returns.
+    pub(super) async fn tell_predecessor(&mut self) {
+        let Some(predecessor) = &self.predecessor else { return };
+        let (followed, follows) = oneshot::channel();
+        let told = async {
+            predecessor.send((self.estate(), followed)).await.ok()?;
+            follows.await.ok()
+        };
+        match timeout(PREDECESSOR, told).await {
+            Ok(Some(())) => return,
+            // Nothing is in flight there any more.
+            Ok(None) => {}
+            Err(_) => tracing::warn!("the process before this one does not follow a change"),
+        }
+        self.predecessor = None;
+    }
+}

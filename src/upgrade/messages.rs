@@ -1,0 +1,143 @@
+//! What the two processes say to each other, in a form that both know whichever of them is newer: the file's keys.
+
+use crate::{
+    config::{self, Surroundings},
+    control::Estate,
+    spec::{Name, Spec},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+/// Of what is said here. A new process that does not know it refuses to take over.
+pub(super) const PROTOCOL: u32 = 1;
+
+/// What is there to be taken over. Its descriptors come behind it: the sockets of the listeners in this order, that
+/// of the admin API, and where the log goes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Offer {
+    pub(super) protocol: u32,
+    pub(super) listeners: Vec<OfferedListener>,
+    /// The admin API's address as it is configured.
+    pub(super) admin: String,
+    pub(super) estate: Document,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct OfferedListener {
+    pub(super) configured: SocketAddr,
+    pub(super) bound: SocketAddr,
+    pub(super) sockets: usize,
+}
+
+impl Offer {
+    pub(super) fn descriptors(&self) -> usize {
+        let sockets = self.listeners.iter().map(|listener| listener.sockets);
+        sockets.fold(2, usize::saturating_add)
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FromOld {
+    /// Nothing changes here any more: this is in force.
+    Go(Document),
+    /// What was changed is in force here too.
+    Followed,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FromNew {
+    Ready(Readiness),
+    /// It accepts.
+    Serving,
+    /// This is in force from now on.
+    Changed(Document),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Readiness {
+    pub(super) version: String,
+    /// Where the listeners that were taken over listen.
+    pub(super) listeners: Vec<SocketAddr>,
+    /// The admin API's socket was taken over.
+    pub(super) admin: bool,
+}
+
+/// An estate in the file's keys.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Document {
+    revision: u64,
+    in_force: Value,
+    file_base: Option<Value>,
+    salts: Vec<(String, String)>,
+}
+
+impl From<&Estate> for Document {
+    fn from(estate: &Estate) -> Self {
+        let salts = estate.salts.iter();
+        Self {
+            revision: estate.revision,
+            in_force: config::document(&estate.spec),
+            file_base: estate.file_base.as_deref().map(config::document),
+            salts: salts.map(|(service, salt)| (service.to_string(), salt.to_string())).collect(),
+        }
+    }
+}
+
+impl TryFrom<Document> for Estate {
+    type Error = String;
+
+    fn try_from(document: Document) -> Result<Self, String> {
+        let salts = document.salts.iter();
+        Ok(Self {
+            revision: document.revision,
+            spec: read(&document.in_force, "what is in force")?,
+            file_base: document
+                .file_base
+                .map(|base| read(&base, "the file as it was last loaded"))
+                .transpose()?,
+            salts: salts.map(|(name, salt)| (Name::from(&**name), Name::from(&**salt))).collect(),
+        })
+    }
+}
+
+fn read(document: &Value, what: &str) -> Result<Arc<Spec>, String> {
+    let text = format!("{document:#}");
+    let outcome = config::parse(&text, Path::new(""), Surroundings::of_clients());
+    outcome.spec.map(Arc::new).ok_or_else(|| {
+        let errors: Vec<_> = outcome.errors.iter().map(|it| it.message.as_str()).collect();
+        format!("{what} cannot be read by this version: {}", errors.join("; "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estate_comes_back() {
+        let text = "{ listeners: [{ address: '127.0.0.1:1' }], threads: 2, services: { s: { pools: { \
+            p: { version: '$${x}', backends: [{ address: 'a:1', drained: true }, 'b:1'] } } } } }";
+        let read = |text: &str| {
+            let outcome = config::parse(text, Path::new(""), Surroundings::of_clients());
+            Arc::new(outcome.spec.expect("a spec"))
+        };
+        let spec = read(text);
+        let estate = Estate {
+            revision: 7,
+            file_base: Some(read(&text.replace("drained: true", "drained: false"))),
+            spec,
+            salts: [("s".into(), "s:v1,v2".into())].into_iter().collect(),
+        };
+        let sent = serde_json::to_vec(&Document::from(&estate)).unwrap();
+        let received: Document = serde_json::from_slice(&sent).unwrap();
+        assert_eq!(Estate::try_from(received).unwrap(), estate);
+
+        let mut sent = Document::from(&estate);
+        sent.in_force["services"]["s"]["new"] = true.into();
+        let error = Estate::try_from(sent).unwrap_err();
+        assert!(error.starts_with("what is in force cannot be read by this version: "), "{error}");
+    }
+}
