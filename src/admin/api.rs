@@ -1,7 +1,8 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, conditions::LONGEST_WAIT, guard::guard, hold, look, openapi, problem::Problem, steer,
+    Admin, conditions::LONGEST_WAIT, guard::guard, hold, ledger, look, openapi, problem::Problem,
+    steer,
 };
 use axum::{
     BoxError, Router,
@@ -66,6 +67,7 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(look::services))
         .routes(routes!(look::service))
         .routes(routes!(look::drains))
+        .routes(routes!(ledger::ledger))
         .routes(routes!(steer::put_weights))
         .routes(routes!(steer::cutover))
         .routes(routes!(steer::put_pool, steer::delete_pool))

@@ -10,6 +10,7 @@ mod effective;
 mod fixture;
 mod guard;
 mod hold;
+mod ledger;
 mod look;
 mod metrics;
 mod openapi;
