@@ -352,12 +352,14 @@ async fn idle_connections_to_a_backend_that_leaves_are_closed_at_once() {
     spec.services["shop"].timeouts.upstream_idle = Duration::from_secs(3600);
     let proxy = Proxy::start(spec).await;
     assert_eq!(proxy.h1().await.get("/").await.text(), "ok");
-    let drain = Command::Drain { service: "shop".into(), pool: "blue".into(), backend: None };
+    let drain =
+        Command::Drain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] };
     proxy.apply(drain).await.unwrap();
     tokio::time::timeout(PATIENCE, closed.notified()).await.expect("closed");
     let reply = proxy.h1().await.get("/").await;
     assert_eq!((reply.status, &reply.headers["retry-after"]), (503, &"1".parse().unwrap()));
-    let undrain = Command::Undrain { service: "shop".into(), pool: "blue".into(), backend: None };
+    let undrain =
+        Command::Undrain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] };
     proxy.apply(undrain).await.unwrap();
     assert_eq!(proxy.h1().await.get("/").await.text(), "ok");
 }

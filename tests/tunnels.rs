@@ -84,7 +84,7 @@ async fn two_pools(backend: &Backend, other: &Backend, engine: Engine, drain: Du
 }
 
 fn drain_blue() -> Command {
-    Command::Drain { service: "shop".into(), pool: "blue".into(), backend: None }
+    Command::Drain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] }
 }
 
 const ENGINES: [Engine; 2] = [Engine::Native, Engine::Hyper];

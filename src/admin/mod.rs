@@ -5,6 +5,7 @@ mod api;
 mod body;
 mod change;
 mod conditions;
+mod drains;
 mod effective;
 #[cfg(test)]
 mod fixture;

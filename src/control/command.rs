@@ -63,16 +63,18 @@ pub enum Command {
         pool: Name,
         address: BackendAddress,
     },
-    /// No new requests for a pool, or for one of its backends.
+    /// No new requests for these backends of a pool; without backends for all of the pool, without a pool for all of
+    /// the service.
     Drain {
         service: Name,
-        pool: Name,
-        backend: Option<BackendAddress>,
+        pool: Option<Name>,
+        backends: Vec<BackendAddress>,
     },
+    /// New requests again, for what was drained under the same name: a pool or some of its backends.
     Undrain {
         service: Name,
-        pool: Name,
-        backend: Option<BackendAddress>,
+        pool: Option<Name>,
+        backends: Vec<BackendAddress>,
     },
     /// Requests of a service wait, at the longest for this time. It is no new revision.
     Hold {

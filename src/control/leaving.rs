@@ -76,9 +76,10 @@ fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
         | Command::DeleteBackend { service, pool, address } => {
             is_in(service, pool) && backend.address.is_of(address)
         }
-        Command::Drain { service, pool, backend: one } => {
-            is_in(service, pool)
-                && one.as_ref().is_none_or(|address| backend.address.is_of(address))
+        Command::Drain { service, pool: None, .. } => backend.pool.service == *service,
+        Command::Drain { service, pool: Some(pool), backends } => {
+            let is_one = || backends.iter().any(|address| backend.address.is_of(address));
+            is_in(service, pool) && (backends.is_empty() || is_one())
         }
         Command::Hold { service, .. } => backend.pool.service == *service,
         Command::Undrain { .. } | Command::Release { .. } => false,
