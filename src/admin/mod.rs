@@ -5,10 +5,13 @@ mod api;
 mod body;
 mod change;
 mod conditions;
+mod drains;
 mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod hold;
+mod ledger;
 mod look;
 mod metrics;
 mod openapi;

@@ -52,7 +52,7 @@ impl Desired {
         estate: &Estate,
         file: Option<&Arc<Spec>>,
     ) -> Result<(Self, u64), Vec<String>> {
-        let Estate { revision, spec, file_base, salts } = estate;
+        let Estate { revision, spec, file_base, salts, .. } = estate;
         let Some(file) = file else {
             let (spec, file_base, salts) = (spec.clone(), file_base.clone(), salts.clone());
             return Ok((Self { spec, file_base, salts }, *revision));

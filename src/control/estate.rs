@@ -1,6 +1,10 @@
 //! What a process leaves to the one that takes over from it.
 
-use crate::{routing::Salts, spec::Spec};
+use crate::{
+    routing::Salts,
+    spec::{Name, Spec},
+};
+use jiff::Timestamp;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -12,6 +16,16 @@ pub struct Estate {
     /// The file as last loaded; `None` when there was none.
     pub file_base: Option<Arc<Spec>>,
     pub salts: Salts,
+    pub holds: Vec<Held>,
+}
+
+/// A service whose requests wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    pub service: Name,
+    pub until: Timestamp,
+    pub author: Name,
+    pub cause: Option<String>,
 }
 
 /// Each change that is made, for the process from which this one has taken over; and whom to tell when it is in

@@ -3,11 +3,13 @@
 
 mod backend;
 mod cells;
+mod census;
 mod certificates;
 mod challenges;
 mod connections;
 mod gate;
 mod health;
+mod hold;
 mod lifecycle;
 mod listener;
 mod mirrors;
@@ -17,13 +19,15 @@ mod slots;
 mod snapshot;
 mod stats;
 
-pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
+pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome, Tally};
 pub use cells::{Counter, PerCore};
+pub use census::{Census, Tickets, add as add_tickets};
 pub use certificates::{Certificates, SameName};
 pub use challenges::{ChallengeHandshakes, Challenges};
 pub use connections::Held;
 pub use gate::{Entry, Full, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
+pub use hold::{HeldPlace, Hold};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use mirrors::{MirrorPlace, Mirrored, Mirrors};
@@ -52,6 +56,7 @@ pub struct Live {
     pub lifecycle: Lifecycle,
     /// Each worker counts here, now and then, as long as it is not stuck.
     pub beats: PerCore<Counter>,
+    pub census: Census,
     /// Woken when a backend was ejected or is suspected, so that the control plane looks after it.
     pub ejected: Notify,
     /// Where replies are counted that no pool stands for (`no_route`, bad requests).
@@ -69,6 +74,7 @@ impl Live {
             published: Published::new(first),
             lifecycle: Lifecycle::default(),
             beats: PerCore::new(cores),
+            census: Census::new(cores),
             ejected: Notify::new(),
             unrouted: LivePool::new(cores, empty(), empty(), empty()),
             pools: Mutex::new(Vec::new()),

@@ -2,9 +2,10 @@
 
 use crate::{
     config::{self, Surroundings},
-    control::Estate,
+    control::{Estate, Held},
     spec::{Name, Spec},
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{net::SocketAddr, path::Path, sync::Arc};
@@ -72,6 +73,38 @@ pub(super) struct Document {
     in_force: Value,
     file_base: Option<Value>,
     salts: Vec<(String, String)>,
+    #[serde(default)]
+    holds: Vec<HeldService>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct HeldService {
+    service: String,
+    /// RFC 3339.
+    until: String,
+    author: String,
+    cause: Option<String>,
+}
+
+impl From<&Held> for HeldService {
+    fn from(Held { service, until, author, cause }: &Held) -> Self {
+        Self {
+            service: service.to_string(),
+            until: until.to_string(),
+            author: author.to_string(),
+            cause: cause.clone(),
+        }
+    }
+}
+
+impl TryFrom<HeldService> for Held {
+    type Error = String;
+
+    fn try_from(held: HeldService) -> Result<Self, String> {
+        let until = held.until.parse::<Timestamp>().map_err(|error| error.to_string())?;
+        let (service, author) = (held.service.into(), held.author.into());
+        Ok(Self { service, until, author, cause: held.cause })
+    }
 }
 
 impl From<&Estate> for Document {
@@ -82,6 +115,7 @@ impl From<&Estate> for Document {
             in_force: config::document(&estate.spec),
             file_base: estate.file_base.as_deref().map(config::document),
             salts: salts.map(|(service, salt)| (service.to_string(), salt.to_string())).collect(),
+            holds: estate.holds.iter().map(HeldService::from).collect(),
         }
     }
 }
@@ -99,6 +133,7 @@ impl TryFrom<Document> for Estate {
                 .map(|base| read(&base, "the file as it was last loaded"))
                 .transpose()?,
             salts: salts.map(|(name, salt)| (Name::from(&**name), Name::from(&**salt))).collect(),
+            holds: document.holds.into_iter().map(Held::try_from).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -130,6 +165,12 @@ mod tests {
             file_base: Some(read(&text.replace("drained: true", "drained: false"))),
             spec,
             salts: [("s".into(), "s:v1,v2".into())].into_iter().collect(),
+            holds: vec![Held {
+                service: "s".into(),
+                until: Timestamp::now(),
+                author: "ci".into(),
+                cause: Some("restart".into()),
+            }],
         };
         let sent = serde_json::to_vec(&Document::from(&estate)).unwrap();
         let received: Document = serde_json::from_slice(&sent).unwrap();

@@ -5,7 +5,10 @@ use crate::{
     control::{ChangeError, Estate, desired::Desired},
     spec::Spec,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{sync::oneshot, time::timeout};
 
 /// How long a change waits for the process before this one, which has nothing else to do.
@@ -27,7 +30,7 @@ impl Control {
 
     fn estate(&self) -> Estate {
         let Desired { spec, file_base, salts } = self.desired.clone();
-        Estate { revision: self.revision, spec, file_base, salts }
+        Estate { revision: self.revision, spec, file_base, salts, holds: self.holds.held() }
     }
 
     /// Puts in force what another process has handed over, with what `file` changed since.
@@ -41,6 +44,7 @@ impl Control {
     ) -> Result<(), ChangeError> {
         let (desired, revision) = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
         let listeners = self.prepare(&desired.spec)?;
+        self.holds.follow(&estate.holds, Instant::now());
         self.publish(desired, listeners, revision).await;
         self.revision = revision;
         self.recheck = true;
@@ -53,11 +57,12 @@ impl Control {
     /// # Errors
     /// When that cannot be in force; nothing has changed then.
     pub(super) async fn follow(&mut self, estate: Estate) -> Result<(), ChangeError> {
-        let Estate { revision, spec, file_base, salts } = estate;
+        let Estate { revision, spec, file_base, salts, holds } = estate;
         let mut spec = Arc::unwrap_or_clone(spec);
         spec.listeners.clone_from(&self.desired.spec.listeners);
         self.connectors = self.connectors.next(&spec).map_err(ChangeError::Invalid)?;
         let desired = Desired { spec: Arc::new(spec), file_base, salts };
+        self.holds.follow(&holds, Instant::now());
         self.publish(desired, self.listeners.clone(), revision).await;
         self.revision = revision;
         self.show();

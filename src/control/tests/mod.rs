@@ -3,6 +3,7 @@
 mod changes;
 mod commands;
 mod drains;
+mod estates;
 mod health;
 mod lingering;
 mod merging;

@@ -1,0 +1,144 @@
+//! What passes from one process to the next.
+
+use super::*;
+use crate::{control::estate::Held, net::Inherited};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+
+fn file() -> FileStatus {
+    FileStatus { path: Some(PathBuf::from("crossfade.yaml")), ..FileStatus::default() }
+}
+
+/// A process that begins with what another has left.
+async fn heir(estate: Estate, spec: Spec) -> Rig {
+    let inheritance = Inheritance { sockets: Inherited::default(), estate: Some(estate) };
+    let Started { live, handle, task } = start_from(spec, 2, file(), inheritance).await.unwrap();
+    Rig { live, handle, task }
+}
+
+fn to_green() -> Command {
+    Command::Cutover { service: name("shop"), to: name("green") }
+}
+
+fn shop_spec() -> Spec {
+    spec(&[("shop", shop())])
+}
+
+#[tokio::test]
+async fn what_is_in_force_goes_on_and_the_file_adds_what_it_has_changed() {
+    let old = rig(shop_spec()).await;
+    old.apply(to_green()).await.unwrap();
+    let estate = old.handle.hand_over(false).await.unwrap();
+    assert_eq!(estate.revision, 2);
+
+    let same = heir(estate.clone(), shop_spec()).await;
+    let view = same.handle.view();
+    assert_eq!((view.revision, &view.spec), (2, &estate.spec), "no change, no revision");
+
+    let mut changed = shop();
+    changed.timeouts.drain = Duration::from_secs(7);
+    let mut changed = spec(&[("shop", changed)]);
+    changed.threads = std::num::NonZeroUsize::new(2);
+    let other = heir(estate.clone(), changed.clone()).await;
+    let view = other.handle.view();
+    assert_eq!(view.revision, 3);
+    assert_eq!(view.spec.threads, changed.threads, "what waits for a restart waits no longer");
+    assert_eq!(view.spec.services["shop"].timeouts.drain, Duration::from_secs(7));
+    assert_eq!(view.spec.services["shop"].pools["blue"].weight, weight(0));
+
+    // The base of the next merge is the file as the heir has read it.
+    other.apply(Command::Load { file: Box::new(changed) }).await.unwrap();
+    assert_eq!(other.handle.view().revision, 3);
+}
+
+#[tokio::test]
+async fn nothing_changes_from_the_hand_over_on_unless_it_is_taken_back() {
+    let old = rig(shop_spec()).await;
+    let waiting = {
+        let handle = old.handle.clone();
+        tokio::spawn(async move {
+            let wait_healthy = Some(Duration::from_secs(60));
+            handle.apply(Change { wait_healthy, ..change(to_green()) }).await
+        })
+    };
+    // It is known to wait once another change has been made behind it.
+    let (service, pool) = (name("shop"), Some(name("blue")));
+    let backends = Vec::new();
+    let drain = Command::Drain { service, pool, backends };
+    old.apply(drain).await.unwrap();
+    let estate = old.handle.hand_over(true).await.unwrap();
+    if let Err(error) = waiting.await.unwrap() {
+        assert_eq!(error, ChangeError::Upgrading);
+    }
+    assert_eq!(old.apply(to_green()).await.err(), Some(ChangeError::Upgrading));
+    assert_eq!(old.handle.view().revision, estate.revision);
+    old.handle.take_back().await;
+    let (service, pool) = (name("shop"), Some(name("blue")));
+    let undrain = Command::Undrain { service, pool, backends: Vec::new() };
+    assert_eq!(old.apply(undrain).await.unwrap().revision, Some(estate.revision + 1));
+}
+
+#[tokio::test]
+async fn the_old_process_follows_before_a_change_is_answered() {
+    let old = rig(shop_spec()).await;
+    let estate = old.handle.hand_over(true).await.unwrap();
+    let new = heir(estate, shop_spec()).await;
+    let mut leads = new.handle.lead().await.unwrap();
+    let handle = old.handle.clone();
+    let (go, may_go) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        may_go.await.unwrap();
+        while let Some((estate, followed)) = leads.recv().await {
+            handle.follow(estate).await.unwrap();
+            let _ = followed.send(());
+        }
+    });
+    let mut made = Box::pin(new.apply(to_green()));
+    assert!(timeout(Duration::from_millis(50), &mut made).await.is_err(), "it waits");
+    go.send(()).unwrap();
+    made.await.unwrap();
+    assert_eq!(old.handle.view().revision, 2);
+    assert_eq!(old.handle.view().spec.services, new.handle.view().spec.services);
+
+    let hold = Command::Hold { service: name("shop"), time: Duration::from_secs(30) };
+    new.apply(hold).await.unwrap();
+    let held = |rig: &Rig| rig.live.published.read(|it| it.services[0].hold.is_some());
+    assert!(held(&old) && held(&new));
+    new.apply(Command::Release { service: name("shop") }).await.unwrap();
+    assert!(!held(&old) && !held(&new));
+}
+
+#[tokio::test]
+async fn who_does_not_follow_is_not_waited_for_again() {
+    let rig = rig(shop_spec()).await;
+    drop(rig.handle.lead().await.unwrap());
+    rig.apply(to_green()).await.unwrap();
+    let _stuck = rig.handle.lead().await.unwrap();
+    let back = Command::Cutover { service: name("shop"), to: name("blue") };
+    rig.apply(back).await.unwrap();
+    rig.apply(to_green()).await.unwrap();
+    assert_eq!(rig.handle.view().revision, 4);
+}
+
+#[tokio::test]
+async fn what_has_changed_since_is_taken_over_as_it_is() {
+    let old = rig(shop_spec()).await;
+    let new = heir(old.handle.hand_over(false).await.unwrap(), shop_spec()).await;
+    old.apply(to_green()).await.unwrap();
+    let mut estate = old.handle.hand_over(true).await.unwrap();
+    let until = Timestamp::now() + SignedDuration::from_secs(60);
+    let (service, author) = (name("shop"), name("ci"));
+    estate.holds.push(Held { service, until, author, cause: None });
+    new.handle.take_over(estate.clone(), Some(Arc::new(shop_spec()))).await.unwrap();
+    let view = new.handle.view();
+    assert_eq!((view.revision, &view.spec), (2, &estate.spec));
+    assert_eq!(view.holds.len(), 1);
+
+    let mut broken = Spec::clone(&estate.spec);
+    broken.routes[0] = route("shop", "nobody");
+    let refused = new.handle.take_over(estate, Some(Arc::new(broken))).await;
+    assert!(matches!(refused, Err(ChangeError::Invalid(_))), "{refused:?}");
+    assert_eq!(new.handle.view().revision, 2);
+    assert!(new.handle.is_alive().await);
+    new.task.abort();
+}
