@@ -15,12 +15,15 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 /// What a service manager is told.
-struct Told(UnixDatagram, TempDir);
+struct Told {
+    socket: UnixDatagram,
+    _directory: TempDir,
+}
 
 impl Told {
     fn next(&self) -> String {
         let mut buffer = [0; 4096];
-        let length = self.0.recv(&mut buffer).expect("something is said");
+        let length = self.socket.recv(&mut buffer).expect("something is said");
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
@@ -46,7 +49,7 @@ async fn notified(shop: &Shop, watchdog: &str) -> (Stage, Told) {
         command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", watchdog);
     })
     .await;
-    (stage, Told(socket, directory))
+    (stage, Told { socket, _directory: directory })
 }
 
 #[tokio::test]
@@ -74,7 +77,7 @@ async fn a_process_that_hangs_is_not_said_to_be_alive() {
     let (stage, told) = notified(&shop, "3000000").await;
     while told.next() != "WATCHDOG=1" {}
     stage.signal(stage.first.id(), Signal::STOP);
-    let socket = &told.0;
+    let socket = &told.socket;
     // What was said before is still to be read.
     socket.set_nonblocking(true).unwrap();
     stage.until("it is silent", || socket.recv(&mut [0; 100]).is_err().then_some(())).await;
