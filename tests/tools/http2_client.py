@@ -49,6 +49,7 @@ class Http2Connection:
         self.opened = 0
         self.writer: asyncio.StreamWriter | None = None
         self._opening = asyncio.Lock()
+        self._all_reading: set[asyncio.Task] = set()
 
     async def open(self) -> None:
         async with self._opening:
@@ -64,10 +65,14 @@ class Http2Connection:
             payload = b"".join(key.to_bytes(2) + value.to_bytes(4) for key, value in values.items())
             self.writer.write(PREFACE + frame(SETTINGS, 0, 0, payload))
             self.reading = asyncio.create_task(self._read(reader, self.writer, self.streams))
+            # The one before reads on what its connection, which takes no more requests, still answers.
+            self._all_reading.add(self.reading)
+            self.reading.add_done_callback(self._all_reading.discard)
 
     async def close(self) -> None:
+        for reading in self._all_reading:
+            reading.cancel()
         if self.writer is not None:
-            self.reading.cancel()
             self.writer.close()
             self.writer = None
 
