@@ -5,7 +5,7 @@ use super::{
 use crate::{
     admin::{self, Farewell, Socket},
     config::{self, Loaded, Reloader},
-    control::{FileStatus, Handle},
+    control::FileStatus,
     live::Phase,
     process::{Prepared, Process},
     spec::{AdminAddress, Shutdown, Spec},
@@ -183,7 +183,7 @@ impl Served {
             () = signals.end() => return Err("asked to end before it has taken over".into()),
         };
         let process = prepared.serve().await.map_err(|error| error.to_string())?;
-        let reloader = loaded.as_ref().map(|it| follow_file(it, &mut signals, &handle, &notifier));
+        let reloader = loaded.as_ref().map(|it| follow_file(it, &mut signals, &process, &notifier));
         let (upgrader, upgrades) = match loaded {
             Some(_) => upgradable(&process, configured, &socket, &mut signals)?,
             None => (None, None),
@@ -341,9 +341,10 @@ async fn tell_how_it_stands(
 fn follow_file(
     loaded: &Loaded,
     signals: &mut Signals,
-    handle: &Handle,
+    process: &Process,
     notifier: &Rc<Notifier>,
 ) -> Reloader {
+    let (live, handle) = (process.live.clone(), process.handle.clone());
     let (reloader, mut changes) = config::watch(loaded, POLL);
     let steering = handle.clone();
     tokio::spawn(async move {
@@ -352,12 +353,18 @@ fn follow_file(
         }
     });
     if let Some(mut hangup) = signals.hangup.take() {
-        let (reloader, handle, notifier) = (reloader.clone(), handle.clone(), notifier.clone());
+        let (reloader, notifier) = (reloader.clone(), notifier.clone());
         spawn_local(async move {
             while hangup.recv().await.is_some() {
-                notifier.reloads();
+                // While it starts it is not ready, and afterwards it is not ready again.
+                let is_ready = || live.lifecycle.phase() == Phase::Ready;
+                if is_ready() {
+                    notifier.reloads();
+                }
                 admin::follow(&handle, reloader.reload().await.outcome).await;
-                notifier.ready();
+                if is_ready() {
+                    notifier.ready();
+                }
             }
         });
     }

@@ -40,7 +40,8 @@ impl Inherited {
 }
 
 /// One socket at least for each of `cores`: further ones join those that are there, and where the system does not let
-/// them, several cores share one.
+/// them, several cores share one. No connection comes to those that join before somebody is there to accept it: if
+/// this process does not take over after all, it would be lost.
 pub(super) fn at_least_one_each(
     bound: SocketAddr,
     mut sockets: Vec<Arc<TcpListener>>,

@@ -132,15 +132,16 @@ pub fn listen(address: SocketAddr, cores: usize) -> io::Result<Listening> {
     let mut bound = address;
     let mut sockets = Vec::with_capacity(cores);
     for _ in 0..cores.max(1) {
-        let listener = listen_beside_others(bound)?;
+        let listener = bind_beside_others(bound)?;
+        let_come(&listener)?;
         bound = listener.local_addr()?;
         sockets.push(Arc::new(listener));
     }
     Ok((bound, sockets))
 }
 
-/// The sockets that were inherited for `address`, and further ones if there are more `cores`; bound like
-/// [`listen`] does if none were.
+/// The sockets that were inherited for `address`, and further ones if there are more `cores`, to which
+/// [`let_come`] is still to be said; bound like [`listen`] does if none were.
 ///
 /// # Errors
 /// Those of [`listen`].
@@ -155,19 +156,27 @@ pub fn listen_or_inherit(
     }
 }
 
-/// Another socket beside those that are bound already.
+/// From now on connections may come to this socket. For those that share an address with others that is the moment
+/// from which they get a part of them.
+///
+/// # Errors
+/// When it is not bound.
+pub fn let_come(socket: &TcpListener) -> io::Result<()> {
+    Ok(rustix::net::listen(socket, BACKLOG)?)
+}
+
+/// Another socket beside those that are bound already; no connection comes to it yet.
 fn join(bound: SocketAddr, other: &TcpListener) -> io::Result<TcpListener> {
     if !SockRef::from(other).reuse_port()? {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    listen_beside_others(bound)
+    bind_beside_others(bound)
 }
 
-fn listen_beside_others(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_beside_others(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 

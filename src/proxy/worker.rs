@@ -1,7 +1,10 @@
 //! One thread a core, each with its own runtime, listening sockets and upstream connections.
 
 use super::{connection, core::Core};
-use crate::live::{Bound, Live, LiveListener, Phase};
+use crate::{
+    live::{Bound, Live, LiveListener, Phase},
+    net::let_come,
+};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -155,7 +158,8 @@ impl Listening {
         let mut tasks = Vec::with_capacity(sockets.len());
         for socket in sockets {
             // What is held is the listener's; the runtime has a descriptor of its own.
-            match socket.try_clone().and_then(TcpListener::from_std) {
+            let accepts = let_come(&socket).and_then(|()| socket.try_clone());
+            match accepts.and_then(TcpListener::from_std) {
                 Ok(accepts) => tasks.push(tokio::task::spawn_local(accept(
                     self.core.clone(),
                     listener.clone(),

@@ -27,7 +27,8 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// To whom NOTIFY_SOCKET says. `takes_over`: it was another process that the service manager has started.
+    /// To whom NOTIFY_SOCKET says. `takes_over`: it was another process that the service manager has started, which
+    /// speaks for the service until [`Notifier::ready_instead`].
     ///
     /// # Errors
     /// When there is no such socket.
@@ -41,7 +42,7 @@ impl Notifier {
         let is_for_us = takes_over || text("WATCHDOG_PID").is_none_or(|pid| pid == own);
         let watchdog = text("WATCHDOG_USEC").filter(|_| is_for_us).and_then(|it| it.parse().ok());
         let watchdog = watchdog.filter(|micros| *micros > 0).map(Duration::from_micros);
-        Ok(Self { socket: Some(connect(&address)?), watchdog, silent: Cell::new(false) })
+        Ok(Self { socket: Some(connect(&address)?), watchdog, silent: Cell::new(takes_over) })
     }
 
     /// How often [`Notifier::alive`] is to be said; `None`: nobody listens for it.
@@ -60,6 +61,7 @@ impl Notifier {
 
     /// The same, of a process that has taken over: it is the main one from now on.
     pub fn ready_instead(&self) {
+        self.silent.set(false);
         self.say(&format!("MAINPID={}\nREADY=1\nSTATUS=ready", std::process::id()));
     }
 

@@ -121,7 +121,8 @@ async fn every_socket_is_handed_over_whatever_the_number_of_threads() {
         let before = served.load(Ordering::Relaxed);
         stage.write(&shop.config_with(&format!("threads: {threads}")));
         stage.upgrade().await;
-        assert_eq!(listening(proxy.port()), sockets, "with {threads} threads");
+        let what = format!("{sockets} sockets with {threads} threads");
+        stage.until(&what, || (listening(proxy.port()) == sockets).then_some(())).await;
         stage
             .until("more requests", || (served.load(Ordering::Relaxed) > before + 50).then_some(()))
             .await;
@@ -239,12 +240,20 @@ async fn who_cannot_take_over_changes_nothing() {
 
     // A pool without a backend that is well, and more patience with it than with the upgrade.
     let checked = "health_check: { path: / }\n    pools:";
-    let ill =
-        shop.config().replace("pools:", checked).replace("threads: 2", "startup: { wait: 1m }");
+    // It has more threads than there are sockets, but no connection comes to what nobody accepts from.
+    let more = "threads: 8\nstartup: { wait: 1m }";
+    let ill = shop.config().replace("pools:", checked).replace("threads: 2", more);
     let alive = shop.blue.address.to_string();
     stage.write(&ill.replace(&alive, &support::dead_address().await.to_string()));
-    let (status, said) = refusal(&stage, json!({ "within": "300ms" })).await;
-    assert!(status == 409 && said.contains("not ready within 300ms"), "{status} {said}");
+    let clients = async {
+        stage.until_logged("newcomer not proven yet", 1).await;
+        for _ in 0..50 {
+            assert!(stage.get("/").await.contains("200 OK"));
+        }
+    };
+    let refused = refusal(&stage, json!({ "within": "2s" }));
+    let ((status, said), ()) = tokio::join!(refused, clients);
+    assert!(status == 409 && said.contains("not ready within 2s"), "{status} {said}");
     assert!(said.contains("newcomer not proven yet"), "{said}");
 
     stage.write("listeners: [{ address: nowhere }]\n");
