@@ -1,8 +1,6 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
-use super::{
-    Admin, conditions::LONGEST_WAIT, guard::guard, look, openapi, problem::Problem, steer,
-};
+use super::{Admin, conditions::LONGEST_WAIT, door::door, look, openapi, problem::Problem, steer};
 use axum::{
     BoxError, Router,
     error_handling::HandleErrorLayer,
@@ -45,7 +43,7 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn_with_state(Arc::clone(admin), guard))
+        .layer(from_fn_with_state(Arc::clone(admin), door))
         .with_state(Arc::clone(admin))
 }
 
