@@ -11,6 +11,7 @@ mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod hold;
 mod look;
 mod metrics;
 mod openapi;

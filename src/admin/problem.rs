@@ -8,6 +8,8 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
+const WRONG_TOKEN: &str = "/problems/wrong-token";
+
 /// Why a request was not answered as asked (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
@@ -27,12 +29,9 @@ pub(super) struct Problem {
     /// Requests that were still open then.
     #[serde(skip_serializing_if = "Option::is_none")]
     open: Option<u64>,
-    /// How to say who one is (RFC 9110 section 11.6.1).
-    #[serde(skip)]
-    challenge: Option<&'static str>,
     /// Seconds.
     #[serde(skip)]
-    retry_after: Option<u64>,
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -50,7 +49,6 @@ impl Problem {
             errors: Vec::new(),
             receipt: None,
             open: None,
-            challenge: None,
             retry_after: None,
         }
     }
@@ -64,24 +62,16 @@ impl Problem {
     }
 
     pub(super) fn unknown(detail: impl Into<String>) -> Self {
-        let problem = Self::new(
-            StatusCode::UNAUTHORIZED,
-            "/problems/unauthenticated",
-            "Say who you are",
-            detail,
-        );
-        Self { challenge: Some("Bearer realm=\"crossfade\""), ..problem }
+        Self::new(StatusCode::UNAUTHORIZED, "/problems/unauthenticated", "Say who you are", detail)
     }
 
     pub(super) fn wrong_token(detail: impl Into<String>) -> Self {
-        let challenge = "Bearer realm=\"crossfade\", error=\"invalid_token\"";
-        let problem =
-            Self::new(StatusCode::UNAUTHORIZED, "/problems/wrong-token", "Wrong token", detail);
-        Self { challenge: Some(challenge), ..problem }
+        Self::new(StatusCode::UNAUTHORIZED, WRONG_TOKEN, "Wrong token", detail)
     }
 
     pub(super) fn limited(wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         let problem = Self::new(
             StatusCode::TOO_MANY_REQUESTS,
             "/problems/too-many-wrong-tokens",
@@ -225,7 +215,13 @@ impl IntoResponse for Problem {
         let mut response = (status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(challenge) = self.challenge {
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 section 3.
+            let challenge = if self.kind == WRONG_TOKEN {
+                "Bearer realm=\"crossfade\", error=\"invalid_token\""
+            } else {
+                "Bearer realm=\"crossfade\""
+            };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = self.retry_after {

@@ -2,6 +2,7 @@
 //! publish, quiesce, answer, drain.
 //!
 //! - `command`, `handle`: what others say to it and hear from it
+//! - `holds`: which services are held, and until when
 //! - `issuance`: what whoever orders certificates says to it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
@@ -20,6 +21,7 @@ mod drain;
 mod edit;
 mod ejector;
 mod handle;
+mod holds;
 mod issuance;
 mod leaving;
 mod listeners;
@@ -40,5 +42,6 @@ pub use command::{
     Receipt, Source, View,
 };
 pub use handle::Handle;
+pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
 pub use task::{StartError, Started, start};

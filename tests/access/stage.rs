@@ -30,8 +30,8 @@ pub fn guarded(backend: &Backend) -> Spec {
 
 /// Blue at 95 and green at 5, both with the same backend.
 pub fn shop(backend: &Backend) -> Spec {
-    let address = backend.spec_address();
-    spec(&[("blue", pool("v1", 95, &[address.clone()])), ("green", pool("v2", 5, &[address]))])
+    let address = [backend.spec_address()];
+    spec(&[("blue", pool("v1", 95, &address)), ("green", pool("v2", 5, &address))])
 }
 
 pub struct Ran {
