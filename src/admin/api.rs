@@ -1,7 +1,7 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, conditions::LONGEST_WAIT, drains, guard::guard, hold, ledger, look, openapi,
+    Admin, conditions::LONGEST_WAIT, door::door, drains, hold, ledger, look, openapi,
     problem::Problem, steer, upgrade,
 };
 use axum::{
@@ -46,7 +46,7 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn_with_state(Arc::clone(admin), guard))
+        .layer(from_fn_with_state(Arc::clone(admin), door))
         .with_state(Arc::clone(admin))
 }
 

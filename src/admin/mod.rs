@@ -1,10 +1,12 @@
 //! Where people and programs look in and steer: an HTTP API over a loopback or unix socket, on the control
 //! plane's runtime. It reads what is shared and sends commands; it never touches the data plane.
 
+mod access;
 mod api;
 mod body;
 mod change;
 mod conditions;
+mod door;
 mod drains;
 mod effective;
 #[cfg(test)]
@@ -32,6 +34,7 @@ pub use server::{Farewell, serve};
 pub use socket::{Socket, adopt, bind};
 
 use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
+use access::Failures;
 use std::sync::Arc;
 use traffic::Traffic;
 
@@ -44,5 +47,6 @@ struct Admin {
     /// `None`: it cannot be upgraded.
     upgrader: Option<Upgrader>,
     traffic: Traffic,
+    failures: Failures,
     process: metrics::Process,
 }

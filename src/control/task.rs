@@ -430,7 +430,7 @@ impl Control {
         } else if renewed {
             let listeners = self.prepare(&applied.desired.spec)?;
             self.publish(applied.desired, listeners, self.revision).await;
-            tracing::info!("certificates renewed");
+            tracing::info!("certificates or tokens renewed");
         } else {
             let listeners = self.prepare(&applied.desired.spec)?;
             let before = self.desired.spec.clone();
