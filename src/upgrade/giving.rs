@@ -218,7 +218,8 @@ fn unexpected(message: &FromNew) -> io::Error {
 }
 
 async fn failed(launched: Launched, error: &io::Error) -> UpgradeError {
-    let (status, said) = launched.end().await;
+    let closes = error.kind() == io::ErrorKind::UnexpectedEof;
+    let (status, said) = launched.end(closes).await;
     let why = match status {
         Some(status) => format!("the new process has ended ({status}) before it could take over"),
         None => format!("the new process did not take over and was ended: {error}"),

@@ -16,7 +16,10 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
 
 /// Set to the number of the process from which it takes over, for the one that does.
 pub(super) const PREDECESSOR: &str = "CROSSFADE_TAKES_OVER_FROM";
@@ -32,6 +35,9 @@ const LONGEST_LINE: usize = 1000;
 
 /// How long what it has said last is waited for, once it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Between two looks whether it has.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Why a binary is not started.
 #[derive(Debug)]
@@ -106,8 +112,18 @@ impl Launched {
         self.child.as_ref().map_or(0, Child::id)
     }
 
-    /// Ends it; how it has ended if it did so by itself, and the last lines that it said.
-    pub(super) async fn end(mut self) -> (Option<ExitStatus>, Vec<String>) {
+    /// Ends it; how it has ended if it did so by itself, and the last lines that it said. `closes`: it has closed the
+    /// channel, and is about to end.
+    pub(super) async fn end(mut self, closes: bool) -> (Option<ExitStatus>, Vec<String>) {
+        if let Some(child) = self.child.as_mut().filter(|_| closes) {
+            let ends = async {
+                while matches!(child.try_wait(), Ok(None)) {
+                    sleep(LOOK).await;
+                }
+            };
+            // One that does not is ended like any other.
+            let _ = timeout(LAST_WORDS, ends).await;
+        }
         let status = self.child.as_mut().and_then(end);
         if let Some(silent) = self.silent.take() {
             // A process of its own may hold the pipe open: then that was all.
@@ -216,8 +232,7 @@ mod tests {
         let mut launched = Launched::start(Path::new("/bin/sh"), &arguments, there).unwrap();
         let silent = launched.silent.take().unwrap();
         silent.await.unwrap();
-        launched.child.as_mut().unwrap().wait().unwrap();
-        let (status, said) = launched.end().await;
+        let (status, said) = launched.end(true).await;
         assert_eq!(status.unwrap().code(), Some(3));
         assert_eq!((said.len(), &*said[0], &*said[19]), (20, "line 11", "the end"));
     }

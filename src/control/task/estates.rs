@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::{
-    control::{ChangeError, Estate, desired::Desired},
+    control::{ChangeError, Estate, desired::Desired, merge::keep_for_restart},
     spec::Spec,
 };
 use std::{
@@ -33,7 +33,8 @@ impl Control {
         Estate { revision: self.revision, spec, file_base, salts, holds: self.holds.held() }
     }
 
-    /// Puts in force what another process has handed over, with what `file` changed since.
+    /// Puts in force what another process has handed over, with what `file` changed since. What only a restart can
+    /// change is as this process began.
     ///
     /// # Errors
     /// When that cannot be in force; nothing has changed then.
@@ -42,7 +43,15 @@ impl Control {
         estate: &Estate,
         file: Option<&Arc<Spec>>,
     ) -> Result<(), ChangeError> {
-        let (desired, revision) = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
+        let inherited = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
+        let (mut desired, mut revision) = inherited;
+        let mut spec = Spec::clone(&desired.spec);
+        keep_for_restart(&self.desired.spec, &mut spec);
+        if spec != *desired.spec {
+            desired.spec = Arc::new(spec);
+            // Unless the file has changed something already.
+            revision = estate.revision + 1;
+        }
         let listeners = self.prepare(&desired.spec)?;
         self.holds.follow(&estate.holds, Instant::now());
         self.publish(desired, listeners, revision).await;

@@ -134,6 +134,14 @@ async fn what_has_changed_since_is_taken_over_as_it_is() {
     assert_eq!((view.revision, &view.spec), (2, &estate.spec));
     assert_eq!(view.holds.len(), 1);
 
+    // Without a file to merge: the old one has loaded another than this process has read.
+    let threads = std::num::NonZeroUsize::new(2);
+    let began = heir(estate.clone(), Spec { threads, ..shop_spec() }).await;
+    assert_eq!(began.handle.view().revision, 3);
+    began.handle.take_over(estate.clone(), None).await.unwrap();
+    let view = began.handle.view();
+    assert_eq!((view.revision, view.spec.threads), (3, threads), "it has as many as it has");
+
     let mut broken = Spec::clone(&estate.spec);
     broken.routes[0] = route("shop", "nobody");
     let refused = new.handle.take_over(estate, Some(Arc::new(broken))).await;
