@@ -38,6 +38,7 @@ pub(super) struct StatusView {
     phase: PhaseView,
     revision: u64,
     config: ConfigView,
+    state: StateView,
     /// Keys whose change in the file waits for a restart.
     needs_restart: Vec<String>,
     listeners: Vec<ListenerView>,
@@ -87,6 +88,15 @@ pub(super) struct ConfigView {
     /// When what is loaded was read (RFC 3339).
     loaded_at: Option<String>,
     /// Why the file as it is now could not be loaded, every error a line.
+    error: Option<String>,
+}
+
+/// What is kept of changes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StateView {
+    /// `null`: in memory alone, until the process ends.
+    directory: Option<String>,
+    /// Why the last change could not be kept, and was refused; `null`: it was kept.
     error: Option<String>,
 }
 
@@ -230,6 +240,7 @@ pub(super) fn status(admin: &Admin) -> StatusView {
         phase: admin.live.lifecycle.phase().into(),
         revision: view.revision,
         config: ConfigView::of(&view),
+        state: StateView::of(&view),
         needs_restart: view.needs_restart.clone(),
         listeners: listeners.iter().map(ListenerView::of).collect(),
         acme: view.orders.iter().map(OrderView::of).collect(),
@@ -366,6 +377,15 @@ impl ConfigView {
             file: view.file.path.as_ref().map(|path| path.display().to_string()),
             loaded_at: view.file.loaded_at.map(|at| at.to_string()),
             error: view.file.error.clone(),
+        }
+    }
+}
+
+impl StateView {
+    fn of(view: &View) -> Self {
+        Self {
+            directory: view.state.directory.as_ref().map(|path| path.display().to_string()),
+            error: view.state.error.clone(),
         }
     }
 }

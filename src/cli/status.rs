@@ -26,6 +26,8 @@ struct Status {
     phase: String,
     revision: u64,
     config: Config,
+    #[serde(default)]
+    state: State,
     needs_restart: Vec<String>,
     #[serde(default)]
     acme: Vec<Order>,
@@ -44,6 +46,11 @@ struct DnsName {
 #[derive(Deserialize)]
 struct Config {
     file: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct State {
     error: Option<String>,
 }
 
@@ -146,6 +153,9 @@ fn head(status: &Status) -> String {
         for line in error.lines() {
             let _ = writeln!(text, "  {line}");
         }
+    }
+    if let Some(error) = &status.state.error {
+        let _ = writeln!(text, "changes cannot be kept, and are refused: {error}");
     }
     if !status.needs_restart.is_empty() {
         let _ = writeln!(text, "waits for a restart: {}", status.needs_restart.join(", "));

@@ -13,6 +13,9 @@ pub struct Surroundings {
     /// The bytes of a file, or why there are none.
     pub file: fn(&Path) -> Result<Vec<u8>, String>,
     pub now: fn() -> SystemTime,
+    /// The text was written by crossfade itself, from a spec that was in force: what it may become by the API is
+    /// no error, nor is a certificate whose file has gone (see [`KeyPair::absent`](crate::spec::KeyPair::absent)).
+    pub own: bool,
 }
 
 impl Surroundings {
@@ -23,7 +26,12 @@ impl Surroundings {
 
     /// For what comes over the network: the environment is not the client's.
     pub fn of_clients() -> Self {
-        Self { variable: |_| None, file: load::read, now: SystemTime::now }
+        Self { variable: |_| None, file: load::read, now: SystemTime::now, own: false }
+    }
+
+    /// For what crossfade wrote itself.
+    pub fn of_state() -> Self {
+        Self { own: true, ..Self::of_clients() }
     }
 }
 

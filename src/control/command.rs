@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::OrderStatus;
+use super::{OrderStatus, StoreError};
 use crate::{
     live::{InFlight, LiveBackend},
     spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
@@ -29,6 +29,22 @@ pub struct Change {
 pub enum Source {
     File,
     Api,
+    Rollout,
+}
+
+impl Source {
+    /// As it is written down, and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Api => "api",
+            Self::Rollout => "rollout",
+        }
+    }
+
+    pub(super) fn of(text: &str) -> Option<Self> {
+        [Self::File, Self::Api, Self::Rollout].into_iter().find(|source| source.as_str() == text)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -141,8 +157,21 @@ pub enum ChangeError {
     Stale { current: u64 },
     /// The desired state would not be valid: every reason.
     Invalid(Vec<String>),
+    /// It could not be kept, so that a restart would forget it.
+    NotKept(StoreError),
+    /// Another process steers from now on.
+    HandedOver,
     /// The control plane has ended.
     Ended,
+}
+
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unwritable(reasons) => Self::Invalid(reasons),
+            error => Self::NotKept(error),
+        }
+    }
 }
 
 impl fmt::Display for ChangeError {
@@ -152,6 +181,15 @@ impl fmt::Display for ChangeError {
             Self::Conflict(why) => f.write_str(why),
             Self::Stale { current } => write!(f, "the current revision is {current}"),
             Self::Invalid(reasons) => f.write_str(&reasons.join("; ")),
+            Self::NotKept(why) => {
+                write!(
+                    f,
+                    "the change cannot be kept, so it is not made: {why}; see `state` in /v1/status"
+                )
+            }
+            Self::HandedOver => {
+                f.write_str("another process of crossfade takes over; ask it in a moment")
+            }
             Self::Ended => f.write_str("crossfade is shutting down"),
         }
     }
@@ -172,6 +210,18 @@ pub struct View {
     pub orders: Arc<[OrderStatus]>,
     pub publishes: Publishes,
     pub names: Vec<NameStatus>,
+    pub state: StateStatus,
+}
+
+/// How it stands with what is kept.
+#[derive(Clone, Debug, Default)]
+pub struct StateStatus {
+    /// `None`: in memory alone.
+    pub directory: Option<Arc<PathBuf>>,
+    /// Why the last change could not be kept, and was refused.
+    pub error: Option<String>,
+    /// Changes so far that could not be kept.
+    pub failures: u64,
 }
 
 /// A name that stands for backends, and what is known of it.
@@ -198,6 +248,7 @@ pub struct Lookups {
 pub struct Publishes {
     pub file: u64,
     pub api: u64,
+    pub rollout: u64,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,7 @@
 
 use crate::spec::{
     Admin, Backend, Ejection, HealthCheck, Name, Pool, Resolver, Retries, Service, ServiceLimits,
-    ServiceTimeouts, Shutdown, Spec, Weight,
+    ServiceTimeouts, Shutdown, Spec, State, Weight,
 };
 use indexmap::IndexMap;
 use std::hash::Hash;
@@ -28,6 +28,9 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
     if wanted.admin.address != ours.admin.address {
         keys.push("admin.address".to_owned());
     }
+    if wanted.state.directory != ours.state.directory {
+        keys.push("state.directory".to_owned());
+    }
     keys
 }
 
@@ -35,6 +38,7 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
 pub(super) fn keep_for_restart(ours: &Spec, wanted: &mut Spec) {
     wanted.threads = ours.threads;
     wanted.admin.address = ours.admin.address.clone();
+    wanted.state.directory = ours.state.directory.clone();
 }
 
 /// The file's value if the file changed it, else ours.
@@ -105,6 +109,12 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
+        state: by_field!(
+            State { directory, revisions },
+            Some(&base.state),
+            &file.state,
+            &ours.state
+        ),
         metrics_linger: pick(
             Some(&base.metrics_linger),
             &file.metrics_linger,

@@ -10,6 +10,8 @@
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
 //! - `traffic`: which pools gain traffic, and whether they can serve it
+//! - `store`: what is kept of changes, on disk or in memory
+//! - `start`: the first snapshot, from the file and what was kept
 //! - `task`: the loop that holds it all together
 
 mod command;
@@ -27,6 +29,8 @@ mod merge;
 mod parts;
 mod probe;
 mod prober;
+mod start;
+mod store;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -37,8 +41,9 @@ mod validate;
 
 pub use command::{
     Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Lookups, NameStatus, Publishes,
-    Receipt, Source, View,
+    Receipt, Source, StateStatus, View,
 };
 pub use handle::Handle;
 pub use issuance::{Issuance, OrderStatus};
-pub use task::{StartError, Started, start};
+pub use start::{StartError, Started, start};
+pub use store::{Content, Format, Page, Revision, Store, StoreError};

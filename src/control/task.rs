@@ -1,8 +1,8 @@
 //! The one task that owns the desired state.
 
 use super::{
-    Change, ChangeError, Command, FileStatus, Handle, Issuance, LeftInFlight, Publishes, Receipt,
-    Source, View,
+    Change, ChangeError, Command, FileStatus, Issuance, LeftInFlight, Publishes, Receipt, Source,
+    StateStatus, Store, StoreError, View,
     connectors::Connectors,
     desired::{Applied, Desired},
     discovery::{Discovery, Finding},
@@ -13,6 +13,7 @@ use super::{
     listeners,
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
+    store::{Entry, Step},
     traffic::{gaining, unserved, warnings, why_not},
 };
 use crate::{
@@ -22,17 +23,10 @@ use crate::{
 };
 use jiff::Timestamp;
 use std::{
-    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
-};
-
-/// Changes that wait their turn.
-const QUEUE: usize = 64;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Changes that wait for a healthy backend.
 const MAX_WAITING: usize = 64;
@@ -40,94 +34,7 @@ const MAX_WAITING: usize = 64;
 /// Said of every change of the API as long as nothing is stored.
 const NOT_KEPT: &str = "no state directory: a restart returns to the file";
 
-/// A running control plane.
-pub struct Started {
-    pub live: Arc<Live>,
-    pub handle: Handle,
-    /// Ends when every [`Handle`] is gone. If it ends before, or panics, nobody steers any more and the
-    /// process should end.
-    pub task: JoinHandle<()>,
-}
-
-/// Why there is no first snapshot; every reason a line.
-#[derive(Debug)]
-pub enum StartError {
-    Invalid(Vec<String>),
-    /// A listener cannot be bound.
-    Listen(Vec<String>),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Invalid(reasons) | Self::Listen(reasons)) = self;
-        f.write_str(&reasons.join("\n"))
-    }
-}
-
-impl std::error::Error for StartError {}
-
-/// Binds the listeners, makes `spec` revision 1 and starts the control task on the current runtime, which
-/// should not be a worker's. A `file` with a path is what `spec` was read from: the base of later merges.
-///
-/// # Errors
-/// When `spec` is invalid or a listener cannot be bound.
-pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started, StartError> {
-    let from_file = file.path.is_some();
-    let desired = Desired::first(spec, from_file).map_err(StartError::Invalid)?;
-    let issuance = Issuance::default();
-    let listeners = listeners::bind(&[], &desired.spec, &issuance.certificates, cores)
-        .map_err(StartError::Listen)?;
-    let connectors = Connectors::default().next(&desired.spec).map_err(StartError::Invalid)?;
-    let now = Instant::now();
-    let mut parts = Parts::new(cores);
-    let (discovery, findings) = Discovery::new();
-    let plan = parts.plan(&discovery.expand(&desired.spec), std::iter::empty(), now, 0);
-    plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
-    let first = snapshot(1, &plan, &desired.salts, &listeners, &issuance);
-    let live = Live::new(cores, first);
-    live.set_pools(parts.adopt(plan));
-
-    let (sender, messages) = mpsc::channel(QUEUE);
-    let publishes = Publishes { file: u64::from(from_file), api: 0 };
-    let view = watch::Sender::new(Arc::new(View {
-        revision: 1,
-        spec: desired.spec.clone(),
-        file: file.clone(),
-        needs_restart: Vec::new(),
-        drains: Vec::new(),
-        orders: Arc::default(),
-        publishes,
-        names: Vec::new(),
-    }));
-    let (prober, reports) = Prober::new();
-    let mut control = Control {
-        live: live.clone(),
-        ready_by: later(now, desired.spec.startup_wait),
-        desired,
-        revision: 1,
-        listeners,
-        issuance,
-        connectors,
-        parts,
-        drains: Drains::default(),
-        discovery,
-        prober,
-        ejector: Ejector::default(),
-        waiting: Vec::new(),
-        recheck: true,
-        file,
-        needs_restart: Vec::new(),
-        publishes,
-        view,
-    };
-    let handle = Handle::new(sender, control.view.subscribe());
-    control.watch();
-    control.show();
-    let task = tokio::spawn(control.run(messages, reports, findings));
-    Ok(Started { live, handle, task })
-}
-
-fn snapshot(
+pub(super) fn snapshot(
     revision: u64,
     plan: &Plan,
     salts: &Salts,
@@ -147,34 +54,68 @@ fn is_load(change: &Change) -> bool {
     matches!(change.command, Command::Load { .. })
 }
 
-struct Control {
-    live: Arc<Live>,
-    desired: Desired,
-    revision: u64,
-    listeners: Vec<LiveListener>,
-    issuance: Issuance,
-    connectors: Connectors,
-    parts: Parts,
-    drains: Drains,
-    discovery: Discovery,
-    prober: Prober,
-    ejector: Ejector,
-    waiting: Vec<Waiting>,
+pub(super) struct Control {
+    pub(super) live: Arc<Live>,
+    pub(super) desired: Desired,
+    pub(super) revision: u64,
+    pub(super) listeners: Vec<LiveListener>,
+    pub(super) issuance: Issuance,
+    pub(super) connectors: Connectors,
+    pub(super) parts: Parts,
+    pub(super) drains: Drains,
+    pub(super) discovery: Discovery,
+    pub(super) prober: Prober,
+    pub(super) ejector: Ejector,
+    pub(super) store: Store,
+    /// The one that is being written down; no other is looked at meanwhile.
+    pub(super) pending: Option<Pending>,
+    /// Another process has the state now: nothing is changed here.
+    pub(super) handed_over: bool,
+    pub(super) waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
-    recheck: bool,
+    pub(super) recheck: bool,
     /// Ready then, whatever the backends say.
-    ready_by: Instant,
-    file: FileStatus,
-    needs_restart: Vec<String>,
-    publishes: Publishes,
-    view: watch::Sender<Arc<View>>,
+    pub(super) ready_by: Instant,
+    pub(super) file: FileStatus,
+    pub(super) needs_restart: Vec<String>,
+    pub(super) publishes: Publishes,
+    pub(super) state: StateStatus,
+    pub(super) view: watch::Sender<Arc<View>>,
 }
 
-/// A change that waits for a healthy backend.
-struct Waiting {
+/// A change, and who waits for it.
+pub(super) struct Waiting {
     change: Box<Change>,
     answer: oneshot::Sender<Result<Receipt, ChangeError>>,
     until: Instant,
+}
+
+/// A change that is made as soon as it is kept.
+pub(super) struct Pending {
+    request: Waiting,
+    ready: Ready,
+    kept: oneshot::Receiver<Result<(), StoreError>>,
+}
+
+/// A change of which nothing can fail any more, but to keep it.
+struct Ready {
+    applied: Applied,
+    receipt: Receipt,
+    work: Work,
+}
+
+enum Work {
+    /// All is as asked already, or nobody wants more than to know.
+    Nothing,
+    /// The same files say something else.
+    Renew(Prepared),
+    Publish(Prepared),
+}
+
+/// What can fail of a publish, done before it.
+pub(super) struct Prepared {
+    pub(super) listeners: Vec<LiveListener>,
+    pub(super) connectors: Connectors,
 }
 
 /// What a publish left behind.
@@ -198,8 +139,16 @@ impl From<ChangeError> for Refused {
     }
 }
 
+/// When the pending change is kept or cannot be; never without one.
+async fn kept(pending: &mut Option<Pending>) -> Result<(), StoreError> {
+    match pending {
+        Some(pending) => (&mut pending.kept).await.unwrap_or(Err(StoreError::Closed)),
+        None => std::future::pending().await,
+    }
+}
+
 impl Control {
-    async fn run(
+    pub(super) async fn run(
         mut self,
         mut messages: mpsc::Receiver<Message>,
         mut reports: mpsc::Receiver<Report>,
@@ -210,10 +159,11 @@ impl Control {
             self.keep_house().await;
             let wake = self.next_deadline();
             tokio::select! {
-                message = messages.recv() => match message {
+                message = messages.recv(), if self.pending.is_none() => match message {
                     Some(message) => self.receive(message).await,
                     None => return,
                 },
+                kept = kept(&mut self.pending) => self.go_on(kept).await,
                 Some(report) = reports.recv() => {
                     self.prober.judge(&report, self.live.clock.now_millis());
                     self.recheck = true;
@@ -231,6 +181,17 @@ impl Control {
                 let wait = change.wait_healthy.unwrap_or(Duration::ZERO);
                 let until = later(Instant::now(), wait);
                 self.attempt(Waiting { change, answer, until }).await;
+            }
+            Message::HandOver(answer) => {
+                let closed = self.store.close().await;
+                self.handed_over |= closed.is_ok();
+                let _ = answer.send(closed.map_err(ChangeError::from));
+            }
+            Message::TakeBack(answer) => {
+                let opened =
+                    if self.handed_over { self.store.reopen().await.map(drop) } else { Ok(()) };
+                self.handed_over &= opened.is_err();
+                let _ = answer.send(opened.map_err(ChangeError::from));
             }
             Message::Issue(issuance, answer) => {
                 let result = self.issue(issuance).await;
@@ -288,7 +249,9 @@ impl Control {
         let drains = (!self.drains.is_empty()).then(|| now + drain::TICK);
         let starting = self.live.lifecycle.phase() == Phase::Starting;
         let due = self.recheck.then_some(now);
-        let waiting = self.waiting.iter().map(|waiting| due.unwrap_or(waiting.until));
+        // While one change is written down no other is looked at.
+        let waiting = self.waiting.iter().filter(|_| self.pending.is_none());
+        let waiting = waiting.map(|waiting| due.unwrap_or(waiting.until));
         waiting
             .chain(drains)
             .chain(starting.then_some(self.ready_by))
@@ -299,6 +262,9 @@ impl Control {
     }
 
     async fn retry_waiting(&mut self, now: Instant) {
+        if self.pending.is_some() {
+            return;
+        }
         let all = std::mem::take(&mut self.recheck);
         let (due, rest) = std::mem::take(&mut self.waiting)
             .into_iter()
@@ -307,21 +273,56 @@ impl Control {
             .partition(|waiting| all || now >= waiting.until);
         self.waiting = rest;
         let due: Vec<Waiting> = due;
-        for waiting in due {
+        let mut due = due.into_iter();
+        while self.pending.is_none()
+            && let Some(waiting) = due.next()
+        {
             self.attempt(waiting).await;
         }
+        // The others must wait for their turn, not for a backend.
+        self.recheck |= due.len() > 0;
+        self.waiting.extend(due);
     }
 
     async fn attempt(&mut self, request: Waiting) {
         let patient = Instant::now() < request.until;
-        let result = match self.change(&request.change, patient).await {
+        match self.consider(&request.change, patient) {
             Err(Refused::Wait(_)) if patient && self.waiting.len() < MAX_WAITING => {
                 self.waiting.push(request);
-                return;
             }
-            Err(Refused::Wait(error) | Refused::For(error)) => Err(error),
-            Ok(receipt) => Ok(receipt),
+            Err(Refused::Wait(error) | Refused::For(error)) => self.answer(request, Err(error)),
+            Ok((ready, Step { entry: None, file: None })) => {
+                let receipt = self.carry_out(&request.change, ready).await;
+                self.answer(request, Ok(receipt));
+            }
+            Ok((ready, step)) => {
+                let kept = self.store.keep(step);
+                self.pending = Some(Pending { request, ready, kept });
+            }
+        }
+    }
+
+    /// The pending change is kept, or cannot be.
+    async fn go_on(&mut self, kept: Result<(), StoreError>) {
+        let Some(Pending { request, ready, .. }) = self.pending.take() else { return };
+        let result = match kept {
+            Ok(()) => {
+                self.state.error = None;
+                Ok(self.carry_out(&request.change, ready).await)
+            }
+            Err(error) => {
+                if !matches!(error, StoreError::Unwritable(_)) {
+                    tracing::error!(%error, "a change cannot be kept, so it is not made");
+                    self.state.error = Some(error.to_string());
+                    self.state.failures += 1;
+                }
+                Err(error.into())
+            }
         };
+        self.answer(request, result);
+    }
+
+    fn answer(&mut self, request: Waiting, result: Result<Receipt, ChangeError>) {
         self.settle(&request.change, &result);
         // A caller that has left does not undo a change.
         let _ = request.answer.send(result);
@@ -348,62 +349,111 @@ impl Control {
         self.show();
     }
 
+    /// What is to be done for a change, and what is to be kept before that.
+    ///
     /// # Errors
     /// When it is not made. `patient`: it may wait for a healthy backend.
-    async fn change(&mut self, change: &Change, patient: bool) -> Result<Receipt, Refused> {
+    fn consider(&self, change: &Change, patient: bool) -> Result<(Ready, Step), Refused> {
+        if self.handed_over {
+            return Err(ChangeError::HandedOver.into());
+        }
         if change.if_match.is_some_and(|revision| revision != self.revision) {
             return Err(ChangeError::Stale { current: self.revision }.into());
         }
         let applied = self.desired.apply(&change.command)?;
         self.check_healthy(change, &applied.desired.spec, patient)?;
         let mut receipt = self.receipt(change, &applied);
-        let unchanged = *applied.desired.spec == *self.desired.spec;
         if change.dry_run {
             receipt.revision = None;
-            return Ok(receipt);
+            return Ok((Ready { applied, receipt, work: Work::Nothing }, Step::default()));
         }
-        let renewed = unchanged && applied.desired.spec.is_renewed(&self.desired.spec);
-        if unchanged && !renewed {
-            self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
-            receipt.leaving =
-                left_before(&change.command, self.parts.placed(), self.drains.backends());
-        } else if renewed {
-            let listeners = self.prepare(&applied.desired.spec)?;
-            self.publish(applied.desired, listeners, self.revision).await;
-            tracing::info!("certificates renewed");
+        let after = &applied.desired.spec;
+        let unchanged = **after == *self.desired.spec;
+        let mut step = Step::default();
+        if applied.desired.file_base != self.desired.file_base {
+            step.file.clone_from(&applied.desired.file_base);
+        }
+        let work = if !unchanged {
+            let prepared = self.prepare(after)?;
+            step.entry = Some(self.entry(change, &receipt, &applied));
+            Work::Publish(prepared)
+        } else if after.is_renewed(&self.desired.spec) {
+            Work::Renew(self.prepare(after)?)
         } else {
-            let listeners = self.prepare(&applied.desired.spec)?;
-            let before = self.desired.spec.clone();
-            let published = self.publish(applied.desired, listeners, self.revision + 1).await;
-            self.revision += 1;
-            self.count(change.source);
-            receipt.revision = Some(self.revision);
-            receipt.in_flight = published.in_flight;
-            receipt.drains = published.drains;
-            receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
-            receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
-            if change.source == Source::Api && !is_load(change) {
-                receipt.warnings.push(NOT_KEPT.to_owned());
+            Work::Nothing
+        };
+        Ok((Ready { applied, receipt, work }, step))
+    }
+
+    fn entry(&self, change: &Change, receipt: &Receipt, applied: &Applied) -> Entry {
+        Entry {
+            number: self.revision + 1,
+            at: receipt.at,
+            author: change.author.clone(),
+            source: change.source,
+            cause: change.cause.clone(),
+            before: Some(receipt.before.clone()),
+            after: receipt.after.clone(),
+            salts: applied.desired.salts.clone(),
+            most: receipt.after.state.revisions,
+        }
+    }
+
+    /// Makes a change that is kept.
+    async fn carry_out(&mut self, change: &Change, ready: Ready) -> Receipt {
+        let Ready { applied, mut receipt, work } = ready;
+        if change.dry_run {
+            return receipt;
+        }
+        match work {
+            Work::Nothing => {
+                // What is in force stays the same object, for those who compare these.
+                self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
+                receipt.leaving =
+                    left_before(&change.command, self.parts.placed(), self.drains.backends());
             }
-            receipt.warnings.extend(warnings(&self.parts, &before, &self.desired.spec));
-            self.recheck = true;
+            Work::Renew(prepared) => {
+                self.connectors = prepared.connectors;
+                self.publish(applied.desired, prepared.listeners, self.revision).await;
+                tracing::info!("certificates renewed");
+            }
+            Work::Publish(prepared) => {
+                self.connectors = prepared.connectors;
+                let before = self.desired.spec.clone();
+                let revision = self.revision + 1;
+                let published = self.publish(applied.desired, prepared.listeners, revision).await;
+                self.revision = revision;
+                self.count(change.source);
+                receipt.revision = Some(revision);
+                receipt.in_flight = published.in_flight;
+                receipt.drains = published.drains;
+                receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
+                receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
+                if self.state.directory.is_none()
+                    && change.source == Source::Api
+                    && !is_load(change)
+                {
+                    receipt.warnings.push(NOT_KEPT.to_owned());
+                }
+                receipt.warnings.extend(warnings(&self.parts, &before, &self.desired.spec));
+                self.recheck = true;
+            }
         }
         if let Some(keys) = applied.needs_restart {
             self.needs_restart = keys;
             self.file.loaded_at = Some(receipt.at);
             self.file.error = None;
         }
-        Ok(receipt)
+        receipt
     }
 
-    /// What can fail of a publish, done before it: the listeners of `spec`.
-    fn prepare(&mut self, spec: &Spec) -> Result<Vec<LiveListener>, ChangeError> {
+    /// What can fail of a publish of `spec`.
+    fn prepare(&self, spec: &Spec) -> Result<Prepared, ChangeError> {
         let connectors = self.connectors.next(spec).map_err(ChangeError::Invalid)?;
         let issued = &self.issuance.certificates;
         let listeners = listeners::bind(&self.listeners, spec, issued, self.live.cores)
             .map_err(ChangeError::Invalid)?;
-        self.connectors = connectors;
-        Ok(listeners)
+        Ok(Prepared { listeners, connectors })
     }
 
     /// # Errors
@@ -413,8 +463,9 @@ impl Control {
         if !self.issuance.serves_the_same(&before) {
             let spec = self.desired.spec.clone();
             match self.prepare(&spec) {
-                Ok(listeners) => {
-                    self.publish(self.desired.clone(), listeners, self.revision).await;
+                Ok(prepared) => {
+                    self.connectors = prepared.connectors;
+                    self.publish(self.desired.clone(), prepared.listeners, self.revision).await;
                 }
                 Err(error) => {
                     self.issuance = before;
@@ -447,6 +498,7 @@ impl Control {
         match source {
             Source::File => self.publishes.file += 1,
             Source::Api => self.publishes.api += 1,
+            Source::Rollout => self.publishes.rollout += 1,
         }
     }
 
@@ -515,7 +567,7 @@ impl Control {
         ids
     }
 
-    fn watch(&mut self) {
+    pub(super) fn watch(&mut self) {
         let now = self.live.clock.now_millis();
         self.discovery.follow(&self.desired.spec);
         self.prober.follow(self.parts.placed(), &self.desired.spec, now);
@@ -540,7 +592,7 @@ impl Control {
         self.live.lifecycle.advance(Phase::Ready);
     }
 
-    fn show(&self) {
+    pub(super) fn show(&self) {
         self.view.send_replace(Arc::new(View {
             revision: self.revision,
             spec: self.desired.spec.clone(),
@@ -550,6 +602,7 @@ impl Control {
             orders: self.issuance.orders.clone(),
             publishes: self.publishes,
             names: self.discovery.status(),
+            state: self.state.clone(),
         }));
     }
 }

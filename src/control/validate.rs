@@ -19,6 +19,12 @@ pub(super) fn problems(spec: &Spec) -> Vec<String> {
             ));
         }
     }
+    for file in spec.absent_files() {
+        problems.push(format!(
+            "the certificate {} cannot be read any more, or its key; put them back, or name others",
+            file.display()
+        ));
+    }
     let mut addresses = HashSet::new();
     for listener in &spec.listeners {
         if listener.address.port() != 0 && !addresses.insert(listener.address) {

@@ -36,6 +36,7 @@ use ipnet::IpNet;
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -58,6 +59,7 @@ pub struct Spec {
     /// `None`: certificates come from files alone.
     pub acme: Option<Acme>,
     pub admin: Admin,
+    pub state: State,
     /// How long the series of a pool that has left stay visible.
     pub metrics_linger: Duration,
     pub services: IndexMap<Name, Service>,
@@ -78,6 +80,7 @@ impl Default for Spec {
             listeners: Vec::new(),
             acme: None,
             admin: Admin::default(),
+            state: State::default(),
             metrics_linger: Duration::from_secs(60),
             services: IndexMap::new(),
             routes: Vec::new(),
@@ -232,6 +235,21 @@ pub struct Admin {
     pub address: AdminAddress,
     /// Further names under which the admin listener may be asked (`Host`).
     pub hosts: Vec<String>,
+}
+
+/// What is kept of the changes that were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// `None`: in memory alone.
+    pub directory: Option<PathBuf>,
+    /// So many revisions at most.
+    pub revisions: u32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: None, revisions: 1000 }
+    }
 }
 
 impl Default for Admin {

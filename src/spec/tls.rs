@@ -1,4 +1,5 @@
 use super::{Authority, Certificate, Name, Spec};
+use std::path::Path;
 
 /// How a listener speaks TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +105,14 @@ impl Spec {
         let (others, other_authorities) = other.files();
         !(all_the_same(certificates, others, Certificate::says_the_same)
             && all_the_same(authorities, other_authorities, Authority::says_the_same))
+    }
+
+    /// The certificates and authorities that were not there when they were read.
+    pub fn absent_files(&self) -> Vec<&Path> {
+        let (certificates, authorities) = self.files();
+        let certificates = certificates.into_iter().filter(|it| it.pair.is_absent());
+        let authorities = authorities.into_iter().filter(|it| it.is_absent());
+        certificates.map(|it| &*it.cert).chain(authorities.map(|it| &*it.file)).collect()
     }
 
     fn files(&self) -> (Vec<&Certificate>, Vec<&Authority>) {

@@ -32,7 +32,7 @@ pub(super) fn a_certificate(name: &str) -> (String, String) {
 
 /// No variables, and whatever a file is asked for, by its ending, there is one good one.
 pub(super) const MADE_UP: Surroundings =
-    Surroundings { variable: |_| None, file: made_up_file, now: SystemTime::now };
+    Surroundings { variable: |_| None, file: made_up_file, now: SystemTime::now, own: false };
 
 fn made_up_file(path: &Path) -> Result<Vec<u8>, String> {
     static PAIR: LazyLock<(String, String)> = LazyLock::new(|| a_certificate("shop.example.com"));

@@ -36,7 +36,7 @@ struct Rig {
 
 async fn rig(spec: Spec) -> Rig {
     let file = FileStatus { path: Some(PathBuf::from("crossfade.yaml")), ..FileStatus::default() };
-    let Started { live, handle, task } = start(spec, 2, file).await.unwrap();
+    let Started { live, handle, task } = start(spec, 2, file, FORMAT).await.unwrap();
     Rig { live, handle, task }
 }
 
