@@ -1,7 +1,7 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, conditions::LONGEST_WAIT, guard::guard, look, openapi, problem::Problem, steer,
+    Admin, conditions::LONGEST_WAIT, guard::guard, hold, look, openapi, problem::Problem, steer,
 };
 use axum::{
     BoxError, Router,
@@ -74,6 +74,9 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(steer::put_backend, steer::delete_backend))
         .routes(routes!(steer::drain_backend))
         .routes(routes!(steer::undrain_backend))
+        .routes(routes!(hold::hold))
+        .routes(routes!(hold::release))
+        .routes(routes!(hold::holds))
         .routes(routes!(steer::reload))
 }
 

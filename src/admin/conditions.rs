@@ -211,7 +211,7 @@ impl Errors {
         }
     }
 
-    fn duration(&mut self, key: &str, value: Option<Value>) -> Option<Duration> {
+    pub(super) fn duration(&mut self, key: &str, value: Option<Value>) -> Option<Duration> {
         let text = self.text(key, value)?;
         let duration = parse_duration(&text).filter(|duration| *duration <= LONGEST_WAIT);
         if duration.is_none() {

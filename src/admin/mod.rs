@@ -9,6 +9,7 @@ mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod hold;
 mod look;
 mod metrics;
 mod openapi;

@@ -1,4 +1,4 @@
-use super::views::Open;
+use super::{hold::HoldView, views::Open};
 use crate::{config, control};
 use serde::Serialize;
 use serde_json::Value;
@@ -20,6 +20,12 @@ pub(super) struct Receipt {
     in_flight: Vec<Left>,
     /// Ids of the drains that began, see `/v1/drains`.
     drains: Vec<String>,
+    /// The hold that began, or goes on until later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<HoldView>,
+    /// The hold that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released: Option<HoldView>,
     warnings: Vec<String>,
 }
 
@@ -58,6 +64,8 @@ impl From<&control::Receipt> for Receipt {
                 .collect(),
             in_flight: receipt.in_flight.iter().map(Left::from).collect(),
             drains: receipt.drains.iter().map(ToString::to_string).collect(),
+            hold: receipt.hold.as_ref().map(HoldView::of),
+            released: receipt.released.as_ref().map(HoldView::of),
             warnings: receipt.warnings.clone(),
         }
     }

@@ -21,12 +21,12 @@ use serde_json::Value;
 use std::{path::Path, sync::Arc};
 use utoipa::{IntoResponses, ToSchema};
 
-type Answer = Result<Response, Problem>;
+pub(super) type Answer = Result<Response, Problem>;
 
 /// What every change may answer.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "documents the answers; they are made by `change` and `Problem`")]
-enum Answers {
+pub(super) enum Answers {
     /// Done: in force everywhere, no request is routed as before any more.
     #[response(status = 200)]
     Done(Receipt),
@@ -59,7 +59,7 @@ enum Answers {
 /// What a change with a body may answer besides.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "as above")]
-enum BodyAnswers {
+pub(super) enum BodyAnswers {
     /// The body took too long.
     #[response(status = 408, content_type = "application/problem+json")]
     Slow(Problem),
@@ -365,7 +365,7 @@ pub(super) async fn undrain_backend(
 }
 
 /// The conditions of a change whose body says nothing else.
-fn plain(asked: Asked, body: Common) -> Result<Conditions, Problem> {
+pub(super) fn plain(asked: Asked, body: Common) -> Result<Conditions, Problem> {
     let mut errors = Errors::default();
     errors.unknown(&body.others, "cause, force, wait_healthy");
     let conditions = asked.conditions(body, &mut errors);

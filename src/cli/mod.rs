@@ -10,6 +10,7 @@ pub mod demo_app;
 mod drain;
 mod failure;
 mod healthcheck;
+mod hold;
 mod output;
 mod path;
 mod progress;
@@ -80,6 +81,10 @@ enum Verb {
     Drain(drain::Args),
     /// New requests for a pool or a backend again
     Undrain(drain::Args),
+    /// Let the requests of a service wait while its backends restart
+    Hold(hold::Args),
+    /// Let the requests of a held service go on
+    Release(hold::ReleaseArgs),
     /// Add or remove a backend
     Backend(backend::Args),
     /// Read the configuration file again
@@ -117,6 +122,8 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Cutover(args) => cutover::run(&client, args).await,
         Verb::Drain(args) => drain::run(&client, args, "drain").await,
         Verb::Undrain(args) => drain::run(&client, args, "undrain").await,
+        Verb::Hold(args) => hold::run(&client, args).await,
+        Verb::Release(args) => hold::release(&client, args).await,
         Verb::Backend(args) => backend::run(&client, args).await,
         Verb::Reload(args) => reload::run(&client, args).await,
         Verb::Healthcheck(args) => healthcheck::run(&client, args).await,

@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{OrderStatus, StoreError};
+use super::{HoldStatus, OrderStatus, StoreError};
 use crate::{
     live::{InFlight, LiveBackend},
     spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
@@ -90,6 +90,15 @@ pub enum Command {
         pool: Name,
         backend: Option<BackendAddress>,
     },
+    /// Requests of a service wait, at the longest for this time. It is no new revision.
+    Hold {
+        service: Name,
+        time: Duration,
+    },
+    /// They go on.
+    Release {
+        service: Name,
+    },
     /// The whole desired state (`PUT /v1/config`).
     Replace {
         spec: Box<Spec>,
@@ -114,6 +123,10 @@ pub struct Receipt {
     pub in_flight: Vec<LeftInFlight>,
     /// The drains that it began.
     pub drains: Vec<Name>,
+    /// The hold that it began, or prolonged.
+    pub hold: Option<HoldStatus>,
+    /// The hold that it ended.
+    pub released: Option<HoldStatus>,
     /// The backend or pool did not exist before.
     pub created: bool,
     pub warnings: Vec<String>,
@@ -206,6 +219,7 @@ pub struct View {
     /// Keys whose change in the file waits for a restart.
     pub needs_restart: Vec<String>,
     pub drains: Vec<Drain>,
+    pub holds: Vec<HoldStatus>,
     /// Of certificates.
     pub orders: Arc<[OrderStatus]>,
     pub publishes: Publishes,

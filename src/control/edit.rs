@@ -3,8 +3,8 @@
 use super::{ChangeError, Command, validate::known};
 use crate::spec::{Backend, BackendAddress, Name, Pool, Service, Spec, Weight};
 
-/// Makes the change and says whether a pool or backend is new. Not for whole specs
-/// ([`Command::Load`], [`Command::Replace`]), which change nothing here.
+/// Makes the change and says whether a pool or backend is new. Whole specs ([`Command::Load`],
+/// [`Command::Replace`]) and what is not desired but done (a hold) change nothing here.
 ///
 /// # Errors
 /// When the command names what does not exist, or cannot be done now. `spec` is of no use then.
@@ -28,6 +28,9 @@ pub(super) fn apply(spec: &mut Spec, command: &Command) -> Result<bool, ChangeEr
         }
         Command::Undrain { service, pool, backend } => {
             set_drained(spec, service, pool, backend.as_ref(), false)?;
+        }
+        Command::Hold { service, .. } | Command::Release { service } => {
+            service_of(spec, service).map(drop)?;
         }
         Command::Replace { .. } | Command::Load { .. } => {}
     }

@@ -80,7 +80,8 @@ fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
             is_in(service, pool)
                 && one.as_ref().is_none_or(|address| backend.address.is_of(address))
         }
-        Command::Undrain { .. } => false,
+        Command::Hold { service, .. } => backend.pool.service == *service,
+        Command::Undrain { .. } | Command::Release { .. } => false,
     }
 }
 

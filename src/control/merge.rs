@@ -169,6 +169,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
                 in_flight,
                 queue,
                 queue_timeout,
+                held,
                 backend_in_flight,
                 backend_connections
             },

@@ -2,6 +2,7 @@
 //! publish, quiesce, answer, drain.
 //!
 //! - `command`, `handle`: what others say to it and hear from it
+//! - `holds`: which services are held, and until when
 //! - `issuance`: what whoever orders certificates says to it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
@@ -12,6 +13,7 @@
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `store`: what is kept of changes, on disk or in memory
 //! - `start`: the first snapshot, from the file and what was kept
+//! - `making`: how a change is made
 //! - `task`: the loop that holds it all together
 
 mod command;
@@ -22,9 +24,11 @@ mod drain;
 mod edit;
 mod ejector;
 mod handle;
+mod holds;
 mod issuance;
 mod leaving;
 mod listeners;
+mod making;
 mod merge;
 mod parts;
 mod probe;
@@ -44,6 +48,7 @@ pub use command::{
     Receipt, Source, StateStatus, View,
 };
 pub use handle::Handle;
+pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
 pub use start::{StartError, Started, start};
 pub use store::{Content, Format, Page, Revision, Store, StoreError};

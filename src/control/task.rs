@@ -1,38 +1,30 @@
 //! The one task that owns the desired state.
 
 use super::{
-    Change, ChangeError, Command, FileStatus, Issuance, LeftInFlight, Publishes, Receipt, Source,
-    StateStatus, Store, StoreError, View,
+    ChangeError, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View,
     connectors::Connectors,
-    desired::{Applied, Desired},
+    desired::Desired,
     discovery::{Discovery, Finding},
     drain::{self, Drains},
     ejector::Ejector,
     handle::Message,
-    leaving::{Left, in_flight, left, left_before},
-    listeners,
+    holds::Holds,
+    leaving::{Left, in_flight, left},
+    making::{Pending, Waiting, kept},
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
-    store::{Entry, Step},
-    traffic::{gaining, unserved, warnings, why_not},
+    traffic::unserved,
 };
 use crate::{
     live::{Live, LiveListener, Phase, Snapshot},
     routing::{self, Salts},
     spec::{Name, Spec},
 };
-use jiff::Timestamp;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot, watch};
-
-/// Changes that wait for a healthy backend.
-const MAX_WAITING: usize = 64;
-
-/// Said of every change of the API as long as nothing is stored.
-const NOT_KEPT: &str = "no state directory: a restart returns to the file";
+use tokio::sync::{mpsc, watch};
 
 pub(super) fn snapshot(
     revision: u64,
@@ -50,10 +42,6 @@ pub(super) fn snapshot(
     }
 }
 
-fn is_load(change: &Change) -> bool {
-    matches!(change.command, Command::Load { .. })
-}
-
 pub(super) struct Control {
     pub(super) live: Arc<Live>,
     pub(super) desired: Desired,
@@ -63,6 +51,7 @@ pub(super) struct Control {
     pub(super) connectors: Connectors,
     pub(super) parts: Parts,
     pub(super) drains: Drains,
+    pub(super) holds: Holds,
     pub(super) discovery: Discovery,
     pub(super) prober: Prober,
     pub(super) ejector: Ejector,
@@ -83,68 +72,12 @@ pub(super) struct Control {
     pub(super) view: watch::Sender<Arc<View>>,
 }
 
-/// A change, and who waits for it.
-pub(super) struct Waiting {
-    change: Box<Change>,
-    answer: oneshot::Sender<Result<Receipt, ChangeError>>,
-    until: Instant,
-}
-
-/// A change that is made as soon as it is kept.
-pub(super) struct Pending {
-    request: Waiting,
-    ready: Ready,
-    kept: oneshot::Receiver<Result<(), StoreError>>,
-}
-
-/// A change of which nothing can fail any more, but to keep it.
-struct Ready {
-    applied: Applied,
-    receipt: Receipt,
-    work: Work,
-}
-
-enum Work {
-    /// All is as asked already, or nobody wants more than to know.
-    Nothing,
-    /// The same files say something else.
-    Renew(Prepared),
-    Publish(Prepared),
-}
-
-/// What can fail of a publish, done before it.
-pub(super) struct Prepared {
-    pub(super) listeners: Vec<LiveListener>,
-    pub(super) connectors: Connectors,
-}
-
 /// What a publish left behind.
-struct Swapped {
-    left: Vec<Left>,
-    in_flight: Vec<LeftInFlight>,
+pub(super) struct Swapped {
+    pub(super) left: Vec<Left>,
+    pub(super) in_flight: Vec<LeftInFlight>,
     /// The drains that it began.
-    drains: Vec<Name>,
-}
-
-/// Why a change is not made now.
-enum Refused {
-    /// It may succeed when a backend has become healthy.
-    Wait(ChangeError),
-    For(ChangeError),
-}
-
-impl From<ChangeError> for Refused {
-    fn from(error: ChangeError) -> Self {
-        Self::For(error)
-    }
-}
-
-/// When the pending change is kept or cannot be; never without one.
-async fn kept(pending: &mut Option<Pending>) -> Result<(), StoreError> {
-    match pending {
-        Some(pending) => (&mut pending.kept).await.unwrap_or(Err(StoreError::Closed)),
-        None => std::future::pending().await,
-    }
+    pub(super) drains: Vec<Name>,
 }
 
 impl Control {
@@ -230,7 +163,7 @@ impl Control {
         if step.cut || step.ended {
             self.show();
         }
-        if self.parts.linger_is_over(now) {
+        if self.holds.step(now) || self.parts.linger_is_over(now) {
             self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
             self.show();
         }
@@ -257,203 +190,9 @@ impl Control {
             .chain(starting.then_some(self.ready_by))
             .chain(self.parts.next_deadline())
             .chain(self.ejector.next_deadline())
+            .chain(self.holds.next_deadline())
             .min()
             .unwrap_or_else(|| later(now, Duration::MAX))
-    }
-
-    async fn retry_waiting(&mut self, now: Instant) {
-        if self.pending.is_some() {
-            return;
-        }
-        let all = std::mem::take(&mut self.recheck);
-        let (due, rest) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            // Nobody would learn of a change whose caller has left.
-            .filter(|waiting| !waiting.answer.is_closed())
-            .partition(|waiting| all || now >= waiting.until);
-        self.waiting = rest;
-        let due: Vec<Waiting> = due;
-        let mut due = due.into_iter();
-        while self.pending.is_none()
-            && let Some(waiting) = due.next()
-        {
-            self.attempt(waiting).await;
-        }
-        // The others must wait for their turn, not for a backend.
-        self.recheck |= due.len() > 0;
-        self.waiting.extend(due);
-    }
-
-    async fn attempt(&mut self, request: Waiting) {
-        let patient = Instant::now() < request.until;
-        match self.consider(&request.change, patient) {
-            Err(Refused::Wait(_)) if patient && self.waiting.len() < MAX_WAITING => {
-                self.waiting.push(request);
-            }
-            Err(Refused::Wait(error) | Refused::For(error)) => self.answer(request, Err(error)),
-            Ok((ready, Step { entry: None, file: None })) => {
-                let receipt = self.carry_out(&request.change, ready).await;
-                self.answer(request, Ok(receipt));
-            }
-            Ok((ready, step)) => {
-                let kept = self.store.keep(step);
-                self.pending = Some(Pending { request, ready, kept });
-            }
-        }
-    }
-
-    /// The pending change is kept, or cannot be.
-    async fn go_on(&mut self, kept: Result<(), StoreError>) {
-        let Some(Pending { request, ready, .. }) = self.pending.take() else { return };
-        let result = match kept {
-            Ok(()) => {
-                self.state.error = None;
-                Ok(self.carry_out(&request.change, ready).await)
-            }
-            Err(error) => {
-                if !matches!(error, StoreError::Unwritable(_)) {
-                    tracing::error!(%error, "a change cannot be kept, so it is not made");
-                    self.state.error = Some(error.to_string());
-                    self.state.failures += 1;
-                }
-                Err(error.into())
-            }
-        };
-        self.answer(request, result);
-    }
-
-    fn answer(&mut self, request: Waiting, result: Result<Receipt, ChangeError>) {
-        self.settle(&request.change, &result);
-        // A caller that has left does not undo a change.
-        let _ = request.answer.send(result);
-    }
-
-    /// Logs what became of a change and shows what it did.
-    fn settle(&mut self, change: &Change, result: &Result<Receipt, ChangeError>) {
-        let Change { source, author, cause, .. } = change;
-        let cause = cause.as_deref().unwrap_or("");
-        match result {
-            Ok(Receipt { revision: Some(revision), warnings, before, after, .. })
-                if before != after =>
-            {
-                tracing::info!(revision, ?source, %author, cause, ?warnings, "change made");
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::info!(?source, %author, cause, %error, "change refused");
-                if is_load(change) && !change.dry_run {
-                    self.file.error = Some(error.to_string());
-                }
-            }
-        }
-        self.show();
-    }
-
-    /// What is to be done for a change, and what is to be kept before that.
-    ///
-    /// # Errors
-    /// When it is not made. `patient`: it may wait for a healthy backend.
-    fn consider(&self, change: &Change, patient: bool) -> Result<(Ready, Step), Refused> {
-        if self.handed_over {
-            return Err(ChangeError::HandedOver.into());
-        }
-        if change.if_match.is_some_and(|revision| revision != self.revision) {
-            return Err(ChangeError::Stale { current: self.revision }.into());
-        }
-        let applied = self.desired.apply(&change.command)?;
-        self.check_healthy(change, &applied.desired.spec, patient)?;
-        let mut receipt = self.receipt(change, &applied);
-        if change.dry_run {
-            receipt.revision = None;
-            return Ok((Ready { applied, receipt, work: Work::Nothing }, Step::default()));
-        }
-        let after = &applied.desired.spec;
-        let unchanged = **after == *self.desired.spec;
-        let mut step = Step::default();
-        if applied.desired.file_base != self.desired.file_base {
-            step.file.clone_from(&applied.desired.file_base);
-        }
-        let work = if !unchanged {
-            let prepared = self.prepare(after)?;
-            step.entry = Some(self.entry(change, &receipt, &applied));
-            Work::Publish(prepared)
-        } else if after.is_renewed(&self.desired.spec) {
-            Work::Renew(self.prepare(after)?)
-        } else {
-            Work::Nothing
-        };
-        Ok((Ready { applied, receipt, work }, step))
-    }
-
-    fn entry(&self, change: &Change, receipt: &Receipt, applied: &Applied) -> Entry {
-        Entry {
-            number: self.revision + 1,
-            at: receipt.at,
-            author: change.author.clone(),
-            source: change.source,
-            cause: change.cause.clone(),
-            before: Some(receipt.before.clone()),
-            after: receipt.after.clone(),
-            salts: applied.desired.salts.clone(),
-            most: receipt.after.state.revisions,
-        }
-    }
-
-    /// Makes a change that is kept.
-    async fn carry_out(&mut self, change: &Change, ready: Ready) -> Receipt {
-        let Ready { applied, mut receipt, work } = ready;
-        if change.dry_run {
-            return receipt;
-        }
-        match work {
-            Work::Nothing => {
-                // What is in force stays the same object, for those who compare these.
-                self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
-                receipt.leaving =
-                    left_before(&change.command, self.parts.placed(), self.drains.backends());
-            }
-            Work::Renew(prepared) => {
-                self.connectors = prepared.connectors;
-                self.publish(applied.desired, prepared.listeners, self.revision).await;
-                tracing::info!("certificates renewed");
-            }
-            Work::Publish(prepared) => {
-                self.connectors = prepared.connectors;
-                let before = self.desired.spec.clone();
-                let revision = self.revision + 1;
-                let published = self.publish(applied.desired, prepared.listeners, revision).await;
-                self.revision = revision;
-                self.count(change.source);
-                receipt.revision = Some(revision);
-                receipt.in_flight = published.in_flight;
-                receipt.drains = published.drains;
-                receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
-                receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
-                if self.state.directory.is_none()
-                    && change.source == Source::Api
-                    && !is_load(change)
-                {
-                    receipt.warnings.push(NOT_KEPT.to_owned());
-                }
-                receipt.warnings.extend(warnings(&self.parts, &before, &self.desired.spec));
-                self.recheck = true;
-            }
-        }
-        if let Some(keys) = applied.needs_restart {
-            self.needs_restart = keys;
-            self.file.loaded_at = Some(receipt.at);
-            self.file.error = None;
-        }
-        receipt
-    }
-
-    /// What can fail of a publish of `spec`.
-    fn prepare(&self, spec: &Spec) -> Result<Prepared, ChangeError> {
-        let connectors = self.connectors.next(spec).map_err(ChangeError::Invalid)?;
-        let issued = &self.issuance.certificates;
-        let listeners = listeners::bind(&self.listeners, spec, issued, self.live.cores)
-            .map_err(ChangeError::Invalid)?;
-        Ok(Prepared { listeners, connectors })
     }
 
     /// # Errors
@@ -477,58 +216,15 @@ impl Control {
         Ok(())
     }
 
-    fn receipt(&self, change: &Change, applied: &Applied) -> Receipt {
-        Receipt {
-            revision: Some(self.revision),
-            author: change.author.clone(),
-            cause: change.cause.clone(),
-            at: Timestamp::now(),
-            before: self.desired.spec.clone(),
-            after: applied.desired.spec.clone(),
-            in_flight: Vec::new(),
-            drains: Vec::new(),
-            created: applied.created,
-            warnings: applied.warnings.clone(),
-            leaving: Vec::new(),
-            lingering: Vec::new(),
-        }
-    }
-
-    fn count(&mut self, source: Source) {
-        match source {
-            Source::File => self.publishes.file += 1,
-            Source::Api => self.publishes.api += 1,
-            Source::Rollout => self.publishes.rollout += 1,
-        }
-    }
-
-    /// # Errors
-    /// When a person moves traffic to a pool that cannot serve it.
-    fn check_healthy(&self, change: &Change, after: &Spec, patient: bool) -> Result<(), Refused> {
-        let moves = matches!(change.command, Command::Cutover { .. } | Command::SetWeights { .. });
-        if !moves || (change.force && !patient) {
-            return Ok(());
-        }
-        let mut gaining = gaining(&self.desired.spec, after).into_iter();
-        let Some((service, pool)) = gaining.find(|(s, p)| !self.parts.has_healthy(s, p)) else {
-            return Ok(());
-        };
-        Err(Refused::Wait(ChangeError::Conflict(format!(
-            "pool `{pool}` of service `{service}` has no healthy backend: {}; wait for one \
-             (--wait-healthy 30s) or force the change (--force)",
-            why_not(&self.parts, &service, &pool)
-        ))))
-    }
-
     /// Swap, quiesce, count, drain: in this order.
-    async fn publish(
+    pub(super) async fn publish(
         &mut self,
         desired: Desired,
         listeners: Vec<LiveListener>,
         revision: u64,
     ) -> Swapped {
         let now = Instant::now();
-        let plan = self.parts.plan(
+        let mut plan = self.parts.plan(
             &self.discovery.expand(&desired.spec),
             self.drains.backends(),
             now,
@@ -540,8 +236,10 @@ impl Control {
             placed.backend.stay();
             self.drains.take_back(&placed.backend);
         }
+        self.holds.equip(&mut plan.services, &desired.spec);
         let next = snapshot(revision, &plan, &desired.salts, &listeners, &self.issuance);
         self.live.published.swap(next).quiesced().await;
+        self.holds.settle();
 
         let left = left(self.parts.placed(), &plan.placed);
         let in_flight = in_flight(&left);
@@ -599,6 +297,7 @@ impl Control {
             file: self.file.clone(),
             needs_restart: self.needs_restart.clone(),
             drains: self.drains.list(),
+            holds: self.holds.list(),
             orders: self.issuance.orders.clone(),
             publishes: self.publishes,
             names: self.discovery.status(),

@@ -161,10 +161,17 @@ fn in_flight(page: &mut Page, pools: &[Counted]) {
 }
 
 fn queues(page: &mut Page, admin: &Admin) {
+    let services = admin.live.published.read(|snapshot| snapshot.services.clone());
     let help = "Requests that wait for a place among those in flight.";
     let mut family = page.family("crossfade_queued", Type::Gauge, help);
-    for service in admin.live.published.read(|snapshot| snapshot.services.clone()) {
+    for service in &services {
         family.sample(&[("service", &service.name)], service.gate.waiting());
+    }
+    let help = "Requests that wait because the service is held.";
+    let mut family = page.family("crossfade_held", Type::Gauge, help);
+    for service in &services {
+        let waiting = service.hold.as_ref().map_or(0, |hold| hold.waiting());
+        family.sample(&[("service", &service.name)], waiting);
     }
 }
 

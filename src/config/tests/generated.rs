@@ -304,12 +304,14 @@ fn resolver() -> impl Strategy<Value = Resolver> {
 fn limits() -> impl Strategy<Value = ServiceLimits> {
     let in_flight = || option::of(1u32..=10_000_000);
     let of_backends = (in_flight(), option::of(1u32..=1_000_000));
-    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), of_backends).prop_map(
-        |(body_bytes, in_flight, queue, queue_timeout, of_backends)| ServiceLimits {
+    let waiting = || 0u32..=10_000_000;
+    (1u64..=1 << 50, in_flight(), waiting(), duration(1), waiting(), of_backends).prop_map(
+        |(body_bytes, in_flight, queue, queue_timeout, held, of_backends)| ServiceLimits {
             body_bytes,
             in_flight,
             queue,
             queue_timeout,
+            held,
             backend_in_flight: of_backends.0,
             backend_connections: of_backends.1,
         },
