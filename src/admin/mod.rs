@@ -9,9 +9,11 @@ mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod history;
 mod hold;
 mod look;
 mod metrics;
+mod once;
 mod openapi;
 mod problem;
 mod quantile;

@@ -172,6 +172,12 @@ impl Problem {
     }
 }
 
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        ChangeError::from(error).into()
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
@@ -179,6 +185,7 @@ impl From<ChangeError> for Problem {
             ChangeError::Conflict(why) => Self::conflict(why),
             ChangeError::Stale { current } => Self::stale(current),
             ChangeError::Invalid(errors) => Self::invalid(errors),
+            ChangeError::KeyReused => Self::invalid(vec![error.to_string()]),
             ChangeError::NotKept(StoreError::Full(_)) => Self::no_space(error.to_string()),
             ChangeError::NotKept(_) | ChangeError::HandedOver | ChangeError::Ended => {
                 Self::unavailable(error.to_string())

@@ -1,6 +1,6 @@
 //! What is in force and what it does, as the API shows it. Internal types are never serialised.
 
-use super::{Admin, effective};
+use super::{Admin, effective, history};
 use crate::{
     control::{Drain, NameStatus, OrderStatus, View},
     live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
@@ -39,6 +39,8 @@ pub(super) struct StatusView {
     revision: u64,
     config: ConfigView,
     state: StateView,
+    /// How many values in force differ from the file as last loaded; `/v1/drift` has them.
+    drift: usize,
     /// Keys whose change in the file waits for a restart.
     needs_restart: Vec<String>,
     listeners: Vec<ListenerView>,
@@ -241,6 +243,7 @@ pub(super) fn status(admin: &Admin) -> StatusView {
         revision: view.revision,
         config: ConfigView::of(&view),
         state: StateView::of(&view),
+        drift: history::drift_of(&view).len(),
         needs_restart: view.needs_restart.clone(),
         listeners: listeners.iter().map(ListenerView::of).collect(),
         acme: view.orders.iter().map(OrderView::of).collect(),

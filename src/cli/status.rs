@@ -28,6 +28,8 @@ struct Status {
     config: Config,
     #[serde(default)]
     state: State,
+    #[serde(default)]
+    drift: u64,
     needs_restart: Vec<String>,
     #[serde(default)]
     acme: Vec<Order>,
@@ -153,6 +155,14 @@ fn head(status: &Status) -> String {
         for line in error.lines() {
             let _ = writeln!(text, "  {line}");
         }
+    }
+    if status.drift > 0 {
+        let values = if status.drift == 1 { "1 value differs" } else { "{} values differ" };
+        let values = values.replace("{}", &status.drift.to_string());
+        let _ = writeln!(
+            text,
+            "drift: {values} from the file; `crossfade adopt` prints a file that says the same"
+        );
     }
     if let Some(error) = &status.state.error {
         let _ = writeln!(text, "changes cannot be kept, and are refused: {error}");

@@ -99,6 +99,12 @@ pub enum Command {
     Release {
         service: Name,
     },
+    /// What an older revision put in force, anew: of everything, or of one service.
+    Undo {
+        service: Option<Name>,
+        /// `None`: what was before the newest change; all revisions of one rollout are one change.
+        to_revision: Option<u64>,
+    },
     /// The whole desired state (`PUT /v1/config`).
     Replace {
         spec: Box<Spec>,
@@ -107,6 +113,31 @@ pub enum Command {
     Load {
         file: Box<Spec>,
     },
+}
+
+/// Says that a change is the same as one before, which must not be made twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// The author's own.
+    pub key: String,
+    /// Of all that was asked for.
+    pub fingerprint: String,
+}
+
+/// What became of a change that is made once.
+pub enum Reply {
+    Made(Box<Receipt>),
+    /// It was made before.
+    Known(Known),
+}
+
+/// What is known of a change that was made before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// As it was given to [`Store::remember`](super::Store::remember); `None`: the process ended before that.
+    pub answer: Option<String>,
+    /// In force after it.
+    pub revision: u64,
 }
 
 /// What a change did.
@@ -170,6 +201,8 @@ pub enum ChangeError {
     Stale { current: u64 },
     /// The desired state would not be valid: every reason.
     Invalid(Vec<String>),
+    /// The key of [`Once`] was used for something else.
+    KeyReused,
     /// It could not be kept, so that a restart would forget it.
     NotKept(StoreError),
     /// Another process steers from now on.
@@ -182,6 +215,9 @@ impl From<StoreError> for ChangeError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unwritable(reasons) => Self::Invalid(reasons),
+            StoreError::KeyReused => Self::KeyReused,
+            StoreError::NoRevision(what) => Self::NotFound(what),
+            StoreError::NothingBefore(what) => Self::Conflict(what),
             error => Self::NotKept(error),
         }
     }
@@ -194,6 +230,9 @@ impl fmt::Display for ChangeError {
             Self::Conflict(why) => f.write_str(why),
             Self::Stale { current } => write!(f, "the current revision is {current}"),
             Self::Invalid(reasons) => f.write_str(&reasons.join("; ")),
+            Self::KeyReused => f.write_str(
+                "this Idempotency-Key was used for another request; use a new key for each change",
+            ),
             Self::NotKept(why) => {
                 write!(
                     f,
@@ -215,6 +254,8 @@ impl std::error::Error for ChangeError {}
 pub struct View {
     pub revision: u64,
     pub spec: Arc<Spec>,
+    /// The file as last loaded; what differs from it is drift. `None`: there was none.
+    pub loaded: Option<Arc<Spec>>,
     pub file: FileStatus,
     /// Keys whose change in the file waits for a restart.
     pub needs_restart: Vec<String>,

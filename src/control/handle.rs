@@ -1,10 +1,10 @@
-use super::{Change, ChangeError, Issuance, Receipt, Store, View};
+use super::{Change, ChangeError, Issuance, Once, Receipt, Reply, Store, View};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the control task is sent.
 pub(super) enum Message {
-    Apply(Box<Change>, oneshot::Sender<Result<Receipt, ChangeError>>),
+    Apply(Box<Change>, Option<Once>, oneshot::Sender<Result<Reply, ChangeError>>),
     /// The file could not be loaded; what is in force stays.
     FileFailed(String),
     Issue(Issuance, oneshot::Sender<Result<(), ChangeError>>),
@@ -35,7 +35,20 @@ impl Handle {
     /// # Errors
     /// When it is not made; nothing has changed then.
     pub async fn apply(&self, change: Change) -> Result<Receipt, ChangeError> {
-        self.ask(|answer| Message::Apply(Box::new(change), answer)).await
+        match self.ask(|answer| Message::Apply(Box::new(change), None, answer)).await? {
+            Reply::Made(receipt) => Ok(*receipt),
+            // Without a key nothing is known.
+            Reply::Known(_) => Err(ChangeError::KeyReused),
+        }
+    }
+
+    /// The same, but a change whose key is known already is not made again. Who made it gives the answer to
+    /// [`Store::remember`], for who asks again.
+    ///
+    /// # Errors
+    /// When it is not made; nothing has changed then.
+    pub async fn apply_once(&self, change: Change, once: Once) -> Result<Reply, ChangeError> {
+        self.ask(|answer| Message::Apply(Box::new(change), Some(once), answer)).await
     }
 
     /// Shows that the file as it is now cannot be loaded; every error a line.

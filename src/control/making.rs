@@ -2,12 +2,12 @@
 //! control task does goes on meanwhile, but for other changes.
 
 use super::{
-    Change, ChangeError, Command, Receipt, Source, StoreError,
+    Change, ChangeError, Command, Known, Once, Receipt, Reply, Source, StoreError,
     connectors::Connectors,
     desired::{Applied, Desired},
     leaving::{Left, in_flight, left_before},
     listeners,
-    store::{Entry, Step},
+    store::{Entry, Found, OnceEntry, Question, Step, Target},
     task::Control,
     traffic::{gaining, warnings, why_not},
 };
@@ -25,15 +25,28 @@ const NOT_KEPT: &str = "no state directory: a restart returns to the file";
 /// A change, and who waits for it.
 pub(super) struct Waiting {
     pub(super) change: Box<Change>,
-    pub(super) answer: oneshot::Sender<Result<Receipt, ChangeError>>,
+    pub(super) once: Option<Once>,
+    pub(super) answer: oneshot::Sender<Result<Reply, ChangeError>>,
     pub(super) until: Instant,
 }
 
-/// A change that is made as soon as it is kept.
+/// A change that waits for the state.
 pub(super) struct Pending {
     request: Waiting,
-    ready: Ready,
-    kept: oneshot::Receiver<Result<(), StoreError>>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Something must be known first.
+    Asked(oneshot::Receiver<Result<Found, StoreError>>),
+    /// It is made as soon as it is kept.
+    Kept(Box<Ready>, oneshot::Receiver<Result<(), StoreError>>),
+}
+
+/// What the state has said.
+pub(super) enum Told {
+    Found(Result<Found, StoreError>),
+    Kept(Result<(), StoreError>),
 }
 
 /// A change of which nothing can fail any more, but to keep it.
@@ -72,10 +85,11 @@ impl From<ChangeError> for Refused {
     }
 }
 
-/// When the pending change is kept or cannot be; never without one.
-pub(super) async fn kept(pending: &mut Option<Pending>) -> Result<(), StoreError> {
-    match pending {
-        Some(pending) => (&mut pending.kept).await.unwrap_or(Err(StoreError::Closed)),
+/// When the state has answered to the pending change; never without one.
+pub(super) async fn told(pending: &mut Option<Pending>) -> Told {
+    match pending.as_mut().map(|pending| &mut pending.stage) {
+        Some(Stage::Asked(found)) => Told::Found(found.await.unwrap_or(Err(StoreError::Closed))),
+        Some(Stage::Kept(_, kept)) => Told::Kept(kept.await.unwrap_or(Err(StoreError::Closed))),
         None => std::future::pending().await,
     }
 }
@@ -109,60 +123,91 @@ impl Control {
     }
 
     pub(super) async fn attempt(&mut self, request: Waiting) {
+        if self.handed_over {
+            return self.answer(request, Err(ChangeError::HandedOver));
+        }
+        let undo = match &request.change.command {
+            Command::Undo { service, to_revision } => Some((service.clone(), *to_revision)),
+            _ => None,
+        };
+        let once = request.once.clone().filter(|_| !request.change.dry_run);
+        if undo.is_none() && once.is_none() {
+            return self.try_now(request, None).await;
+        }
+        let once = once.map(|once| (request.change.author.clone(), once));
+        let found = self.store.find(Question { once, undo, now: Timestamp::now() });
+        self.pending = Some(Pending { request, stage: Stage::Asked(found) });
+    }
+
+    /// With what the change goes back to, if it is an undo.
+    async fn try_now(&mut self, request: Waiting, target: Option<Target>) {
         let patient = Instant::now() < request.until;
-        match self.consider(&request.change, patient) {
+        match self.consider(&request, target, patient) {
             Err(Refused::Wait(_)) if patient && self.waiting.len() < MAX_WAITING => {
                 self.waiting.push(request);
             }
             Err(Refused::Wait(error) | Refused::For(error)) => self.answer(request, Err(error)),
-            Ok((ready, Step { entry: None, file: None })) => {
-                let receipt = self.carry_out(&request.change, ready).await;
-                self.answer(request, Ok(receipt));
-            }
+            Ok((ready, step)) if step.is_empty() => self.finish(request, ready).await,
             Ok((ready, step)) => {
                 let kept = self.store.keep(step);
-                self.pending = Some(Pending { request, ready, kept });
+                self.pending = Some(Pending { request, stage: Stage::Kept(Box::new(ready), kept) });
             }
         }
     }
 
-    /// The pending change is kept, or cannot be.
-    pub(super) async fn go_on(&mut self, kept: Result<(), StoreError>) {
-        let Some(Pending { request, ready, .. }) = self.pending.take() else { return };
-        let result = match kept {
-            Ok(()) => {
-                self.state.error = None;
-                Ok(self.carry_out(&request.change, ready).await)
+    /// The state has answered to the pending change.
+    pub(super) async fn go_on(&mut self, told: Told) {
+        let Some(Pending { request, stage }) = self.pending.take() else { return };
+        match (stage, told) {
+            (_, Told::Found(Ok(Found { known: Some(known), .. }))) => {
+                self.answer(request, Ok(Reply::Known(known)));
             }
-            Err(error) => {
+            (_, Told::Found(Ok(Found { target, .. }))) => self.try_now(request, target).await,
+            (_, Told::Found(Err(error))) => self.answer(request, Err(error.into())),
+            (_, Told::Kept(Err(error))) => {
                 if !matches!(error, StoreError::Unwritable(_)) {
                     tracing::error!(%error, "a change cannot be kept, so it is not made");
                     self.state.error = Some(error.to_string());
                     self.state.failures += 1;
                 }
-                Err(error.into())
+                self.answer(request, Err(error.into()));
             }
-        };
-        self.answer(request, result);
+            (Stage::Kept(ready, _), Told::Kept(Ok(()))) => {
+                self.state.error = None;
+                self.finish(request, *ready).await;
+            }
+            // Only what was kept is told to be.
+            (Stage::Asked(_), Told::Kept(Ok(()))) => {}
+        }
     }
 
-    fn answer(&mut self, request: Waiting, result: Result<Receipt, ChangeError>) {
+    async fn finish(&mut self, request: Waiting, ready: Ready) {
+        let receipt = self.carry_out(&request.change, ready).await;
+        self.answer(request, Ok(Reply::Made(Box::new(receipt))));
+    }
+
+    fn answer(&mut self, request: Waiting, result: Result<Reply, ChangeError>) {
         self.settle(&request.change, &result);
         // A caller that has left does not undo a change.
         let _ = request.answer.send(result);
     }
 
     /// Logs what became of a change and shows what it did.
-    fn settle(&mut self, change: &Change, result: &Result<Receipt, ChangeError>) {
+    fn settle(&mut self, change: &Change, result: &Result<Reply, ChangeError>) {
         let Change { source, author, cause, .. } = change;
         let cause = cause.as_deref().unwrap_or("");
         match result {
-            Ok(Receipt { revision: Some(revision), warnings, before, after, .. })
-                if before != after =>
-            {
-                tracing::info!(revision, ?source, %author, cause, ?warnings, "change made");
+            Ok(Reply::Made(receipt)) => {
+                if let Receipt { revision: Some(revision), warnings, before, after, .. } =
+                    &**receipt
+                    && before != after
+                {
+                    tracing::info!(revision, ?source, %author, cause, ?warnings, "change made");
+                }
             }
-            Ok(_) => {}
+            Ok(Reply::Known(Known { revision, .. })) => {
+                tracing::info!(revision, %author, "asked again for a change that was made");
+            }
             Err(error) => {
                 tracing::info!(?source, %author, cause, %error, "change refused");
                 if is_load(change) && !change.dry_run {
@@ -177,14 +222,20 @@ impl Control {
     ///
     /// # Errors
     /// When it is not made. `patient`: it may wait for a healthy backend.
-    fn consider(&self, change: &Change, patient: bool) -> Result<(Ready, Step), Refused> {
-        if self.handed_over {
-            return Err(ChangeError::HandedOver.into());
-        }
+    fn consider(
+        &self,
+        request: &Waiting,
+        target: Option<Target>,
+        patient: bool,
+    ) -> Result<(Ready, Step), Refused> {
+        let change = &request.change;
         if change.if_match.is_some_and(|revision| revision != self.revision) {
             return Err(ChangeError::Stale { current: self.revision }.into());
         }
-        let applied = self.desired.apply(&change.command)?;
+        let applied = match target {
+            Some(target) => self.desired.restore(target)?,
+            None => self.desired.apply(&change.command)?,
+        };
         self.check_healthy(change, &applied.desired.spec, patient)?;
         let mut receipt = self.receipt(change, &applied);
         if change.dry_run {
@@ -208,6 +259,12 @@ impl Control {
         } else {
             Work::Nothing
         };
+        step.once = request.once.clone().map(|once| OnceEntry {
+            author: change.author.clone(),
+            once,
+            at: receipt.at,
+            revision: self.revision + u64::from(step.entry.is_some()),
+        });
         Ok((Ready { applied, receipt, work }, step))
     }
 
@@ -343,7 +400,10 @@ impl Control {
     /// # Errors
     /// When a person moves traffic to a pool that cannot serve it.
     fn check_healthy(&self, change: &Change, after: &Spec, patient: bool) -> Result<(), Refused> {
-        let moves = matches!(change.command, Command::Cutover { .. } | Command::SetWeights { .. });
+        let moves = matches!(
+            change.command,
+            Command::Cutover { .. } | Command::SetWeights { .. } | Command::Undo { .. }
+        );
         if !moves || (change.force && !patient) {
             return Ok(());
         }

@@ -15,7 +15,7 @@ pub(super) fn merge(base: Option<&Spec>, file: &Spec, ours: &Spec) -> Spec {
         None => file.clone(),
         Some(base) => merge_specs(base, file, ours),
     };
-    keep_for_restart(ours, &mut merged);
+    merged.keep_for_restart(ours);
     merged
 }
 
@@ -32,13 +32,6 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
         keys.push("state.directory".to_owned());
     }
     keys
-}
-
-/// Takes what only a restart can change from `ours`.
-pub(super) fn keep_for_restart(ours: &Spec, wanted: &mut Spec) {
-    wanted.threads = ours.threads;
-    wanted.admin.address = ours.admin.address.clone();
-    wanted.state.directory = ours.state.directory.clone();
 }
 
 /// The file's value if the file changed it, else ours.

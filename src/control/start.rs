@@ -9,7 +9,7 @@ use super::{
     drain::Drains,
     ejector::Ejector,
     holds::Holds,
-    listeners, merge,
+    listeners,
     parts::{Parts, later},
     prober::Prober,
     store::{Entry, Kept, Step},
@@ -110,6 +110,7 @@ pub async fn start(
     let view = watch::Sender::new(Arc::new(View {
         revision,
         spec: desired.spec.clone(),
+        loaded: desired.file_base.clone(),
         file: file.clone(),
         needs_restart: Vec::new(),
         drains: Vec::new(),
@@ -166,7 +167,7 @@ fn resume(file: Spec, kept: Kept) -> Result<Beginning, StartError> {
     let mut before = content.spec;
     before.renew_from(&file);
     let mut ours = before.clone();
-    merge::keep_for_restart(&file, &mut ours);
+    ours.keep_for_restart(&file);
     let base = base.map(Arc::new);
     let kept = Desired { spec: Arc::new(ours), file_base: base.clone(), salts: content.salts };
     let (desired, refused) = match kept.apply(&Command::Load { file: Box::new(file) }) {
@@ -181,7 +182,7 @@ fn resume(file: Spec, kept: Kept) -> Result<Beginning, StartError> {
     }
     let file = desired.file_base.clone().filter(|file| base.as_ref() != Some(file));
     if *desired.spec == before {
-        let step = Step { entry: None, file };
+        let step = Step { file, ..Step::default() };
         return Ok(Beginning { desired, revision, step, refused });
     }
     let revision = revision + 1;
@@ -206,5 +207,5 @@ fn step(
         salts: desired.salts.clone(),
         most: desired.spec.state.revisions,
     };
-    Step { entry: Some(entry), file }
+    Step { entry: Some(entry), file, once: None }
 }

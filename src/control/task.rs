@@ -10,7 +10,7 @@ use super::{
     handle::Message,
     holds::Holds,
     leaving::{Left, in_flight, left},
-    making::{Pending, Waiting, kept},
+    making::{Pending, Waiting, told},
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
     traffic::unserved,
@@ -96,7 +96,7 @@ impl Control {
                     Some(message) => self.receive(message).await,
                     None => return,
                 },
-                kept = kept(&mut self.pending) => self.go_on(kept).await,
+                told = told(&mut self.pending) => self.go_on(told).await,
                 Some(report) = reports.recv() => {
                     self.prober.judge(&report, self.live.clock.now_millis());
                     self.recheck = true;
@@ -110,10 +110,10 @@ impl Control {
 
     async fn receive(&mut self, message: Message) {
         match message {
-            Message::Apply(change, answer) => {
+            Message::Apply(change, once, answer) => {
                 let wait = change.wait_healthy.unwrap_or(Duration::ZERO);
                 let until = later(Instant::now(), wait);
-                self.attempt(Waiting { change, answer, until }).await;
+                self.attempt(Waiting { change, once, answer, until }).await;
             }
             Message::HandOver(answer) => {
                 let closed = self.store.close().await;
@@ -294,6 +294,7 @@ impl Control {
         self.view.send_replace(Arc::new(View {
             revision: self.revision,
             spec: self.desired.spec.clone(),
+            loaded: self.desired.file_base.clone(),
             file: self.file.clone(),
             needs_restart: self.needs_restart.clone(),
             drains: self.drains.list(),

@@ -88,6 +88,15 @@ impl Default for Spec {
     }
 }
 
+impl Spec {
+    /// Takes what only a restart can change from `other`.
+    pub fn keep_for_restart(&mut self, other: &Self) {
+        self.threads = other.threads;
+        self.admin.address = other.admin.address.clone();
+        self.state.directory = other.state.directory.clone();
+    }
+}
+
 /// Limits of the whole proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {

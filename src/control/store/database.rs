@@ -1,6 +1,9 @@
 //! The state's file: opened by one process at a time, and only if it is whole.
 
-use super::{Content, Format, Kept, Page, Revision, Step, StoreError, rows, schema};
+use super::{
+    Content, Format, Found, Kept, Page, Question, Revision, Step, StoreError, once, rows, schema,
+    undo,
+};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
@@ -68,6 +71,9 @@ impl Database {
         if let Some(entry) = &step.entry {
             rows::forget_old(&work, entry.most, self.most_bytes)?;
         }
+        if let Some(entry) = &step.once {
+            once::insert(&work, entry)?;
+        }
         work.commit()
     }
 
@@ -80,12 +86,38 @@ impl Database {
         }
     }
 
+    pub(super) fn find(&self, question: &Question) -> Result<Found, StoreError> {
+        let known = match &question.once {
+            Some((author, it)) => once::known(&self.connection, author, it, question.now)?,
+            None => None,
+        };
+        let target = match &question.undo {
+            Some((service, to)) if known.is_none() => {
+                Some(undo::target(&self.connection, service.as_ref(), *to, self.format)?)
+            }
+            _ => None,
+        };
+        Ok(Found { known, target })
+    }
+
+    #[cfg(test)]
+    pub(super) fn run(&self, statement: &str) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch(statement)?)
+    }
+
+    pub(super) fn remember(&self, author: &str, key: &str, answer: &str) -> Result<(), StoreError> {
+        Ok(once::remember(&self.connection, author, key, answer)?)
+    }
+
     pub(super) fn revisions(&self, page: &Page) -> Result<Vec<Revision>, StoreError> {
         rows::revisions(&self.connection, page)
     }
 
-    pub(super) fn revision(&self, number: u64) -> Result<Option<(Revision, Content)>, StoreError> {
-        rows::revision(&self.connection, number, self.format)
+    pub(super) fn revision(&self, number: u64) -> Result<(Revision, Content), StoreError> {
+        match rows::revision(&self.connection, number, self.format)? {
+            Some(found) => Ok(found),
+            None => Err(StoreError::NoRevision(undo::not_kept(&self.connection, number)?)),
+        }
     }
 }
 

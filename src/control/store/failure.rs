@@ -10,6 +10,12 @@ pub enum StoreError {
     Failed(String),
     /// It cannot be written down, so that it would be lost: every reason.
     Unwritable(Vec<String>),
+    /// The key of a change was used for another one.
+    KeyReused,
+    /// A revision that is not kept.
+    NoRevision(String),
+    /// There is nothing to go back to.
+    NothingBefore(String),
     /// Another process keeps the state now, or this one ends.
     Closed,
 }
@@ -17,8 +23,12 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full(why) | Self::Failed(why) => f.write_str(why),
+            Self::Full(why)
+            | Self::Failed(why)
+            | Self::NoRevision(why)
+            | Self::NothingBefore(why) => f.write_str(why),
             Self::Unwritable(reasons) => f.write_str(&reasons.join("; ")),
+            Self::KeyReused => f.write_str("the key was used for another change"),
             Self::Closed => f.write_str("the state is not open"),
         }
     }

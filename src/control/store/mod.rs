@@ -3,21 +3,24 @@
 //!
 //! - `revision`: what is kept, as others see it
 //! - `failure`: why something is not kept
+//! - `undo`, `once`: what an undo goes back to, and what must not be made twice
 //! - `database` (with `schema`, `rows`): the tables, in a directory or in memory
 
 mod database;
 mod failure;
+mod once;
 mod revision;
 mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod undo;
 
 pub use failure::StoreError;
 pub use revision::{Content, Page, Revision};
-pub(super) use revision::{Entry, Kept, Step};
+pub(super) use revision::{Entry, Found, Kept, OnceEntry, Question, Step, Target};
 
-use crate::spec::Spec;
+use crate::spec::{Name, Spec};
 use database::Database;
 use std::{
     fmt,
@@ -134,6 +137,21 @@ impl Store {
         self.send(move |database| open(database)?.keep(step))
     }
 
+    /// What must be known before a change is made.
+    pub(super) fn find(&self, question: Question) -> oneshot::Receiver<Result<Found, StoreError>> {
+        self.send(move |database| open(database)?.find(&question))
+    }
+
+    /// Keeps what the change with this key was answered, for who asks again. Whoever asks after this call is
+    /// told it; there is no need to wait until it is on the disk.
+    pub fn remember(&self, author: Name, key: String, answer: String) {
+        drop(self.send(move |database| {
+            let remembered = open(database)?.remember(&author, &key, &answer);
+            // The change stands; who asks again is told so, with fewer words.
+            remembered.inspect_err(|error| tracing::warn!(%error, "an answer is not kept"))
+        }));
+    }
+
     /// Revisions, the newest first.
     ///
     /// # Errors
@@ -142,11 +160,11 @@ impl Store {
         self.ask(move |database| open(database)?.revisions(&page)).await
     }
 
-    /// A revision and what it put in force; `None` when it is not kept.
+    /// A revision and what it put in force.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub async fn revision(&self, number: u64) -> Result<Option<(Revision, Content)>, StoreError> {
+    /// When it is not kept, or cannot be read.
+    pub async fn revision(&self, number: u64) -> Result<(Revision, Content), StoreError> {
         self.ask(move |database| open(database)?.revision(number)).await
     }
 

@@ -1,4 +1,4 @@
-use super::super::Source;
+use super::super::{Known, Once, Source};
 use crate::{
     routing::Salts,
     spec::{Name, Spec},
@@ -61,6 +61,46 @@ pub(in crate::control) struct Step {
     pub(in crate::control) entry: Option<Entry>,
     /// The file, when it is another than the one last loaded.
     pub(in crate::control) file: Option<Arc<Spec>>,
+    pub(in crate::control) once: Option<OnceEntry>,
+}
+
+impl Step {
+    pub(in crate::control) fn is_empty(&self) -> bool {
+        self.entry.is_none() && self.file.is_none() && self.once.is_none()
+    }
+}
+
+/// That a change with this key was made.
+#[derive(Debug)]
+pub(in crate::control) struct OnceEntry {
+    pub(in crate::control) author: Name,
+    pub(in crate::control) once: Once,
+    pub(in crate::control) at: Timestamp,
+    /// In force after it.
+    pub(in crate::control) revision: u64,
+}
+
+/// What must be known before a change is made.
+#[derive(Debug)]
+pub(in crate::control) struct Question {
+    pub(in crate::control) once: Option<(Name, Once)>,
+    /// Service and revision of an undo.
+    pub(in crate::control) undo: Option<(Option<Name>, Option<u64>)>,
+    pub(in crate::control) now: Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::control) struct Found {
+    pub(in crate::control) known: Option<Known>,
+    pub(in crate::control) target: Option<Target>,
+}
+
+/// What an undo goes back to.
+#[derive(Debug)]
+pub(in crate::control) struct Target {
+    pub(in crate::control) content: Content,
+    /// Only their part of it; `None`: all.
+    pub(in crate::control) services: Option<Vec<Name>>,
 }
 
 /// What was in force when the state was last written to.

@@ -174,10 +174,10 @@ fn unreadable(why: impl std::fmt::Display) -> StoreError {
 }
 
 /// SQLite's integers have a sign, ours never get that large.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }

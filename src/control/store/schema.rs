@@ -26,6 +26,16 @@ const STEPS: &[&str] = &[
         one INTEGER PRIMARY KEY CHECK (one = 1),
         content TEXT NOT NULL
     ) STRICT;",
+    "CREATE TABLE answers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        at INTEGER NOT NULL,
+        author TEXT NOT NULL,
+        key TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        revision INTEGER NOT NULL,
+        answer TEXT,
+        UNIQUE (author, key)
+    ) STRICT;",
 ];
 
 /// Why the tables are not used.

@@ -1,5 +1,5 @@
 use super::{
-    super::{Source, testing::*},
+    super::{Once, Source, testing::*},
     *,
 };
 use crate::{
@@ -33,7 +33,7 @@ fn entry(number: u64, before: Option<Arc<Spec>>, after: Arc<Spec>) -> Entry {
 }
 
 fn only(entry: Entry) -> Step {
-    Step { entry: Some(entry), file: None }
+    Step { entry: Some(entry), ..Step::default() }
 }
 
 async fn keep(store: &Store, step: Step) {
@@ -62,10 +62,13 @@ async fn what_was_kept_is_there_again() {
     {
         let (store, kept) = opened(&directory).await.unwrap();
         assert!(kept.is_none());
-        keep(&store, Step { entry: Some(entry(1, None, one.clone())), file: Some(one.clone()) })
-            .await;
+        keep(
+            &store,
+            Step { entry: Some(entry(1, None, one.clone())), file: Some(one.clone()), once: None },
+        )
+        .await;
         keep(&store, only(entry(2, Some(one.clone()), two.clone()))).await;
-        keep(&store, Step { entry: None, file: Some(two.clone()) }).await;
+        keep(&store, Step { entry: None, file: Some(two.clone()), once: None }).await;
         store.close().await.unwrap();
         assert_eq!(store.revisions(ALL).await, Err(StoreError::Closed));
         let again = store.reopen().await.unwrap().expect("what was kept");
@@ -82,10 +85,11 @@ async fn what_was_kept_is_there_again() {
     assert_eq!(newest.cause.as_deref(), Some("for 2"));
     assert_eq!(newest.at, Timestamp::from_second(1_000_002).unwrap());
     assert_eq!((&*newest.changed, &*first.changed), ("[106, 107]", "[]"));
-    let (revision, content) = store.revision(1).await.unwrap().unwrap();
+    let (revision, content) = store.revision(1).await.unwrap();
     assert_eq!((&revision, &content.spec), (first, &*one));
     assert_eq!(&**content.salts.get("shop").unwrap(), "salt-1");
-    assert_eq!(store.revision(3).await.unwrap(), None);
+    let none = StoreError::NoRevision("revision 3 is not kept; those from 1 to 2 are".into());
+    assert_eq!(store.revision(3).await, Err(none));
 }
 
 #[tokio::test]
@@ -134,10 +138,15 @@ async fn the_oldest_are_forgotten() {
 async fn a_step_is_kept_as_a_whole_or_not_at_all() {
     let (store, _) = Store::open(None, FORMAT).await.unwrap();
     let (one, two) = (shop_with(1), shop_with(2));
-    keep(&store, Step { entry: Some(entry(1, None, one.clone())), file: Some(one.clone()) }).await;
-    let again = Step { entry: Some(entry(1, None, two.clone())), file: Some(two.clone()) };
+    keep(
+        &store,
+        Step { entry: Some(entry(1, None, one.clone())), file: Some(one.clone()), once: None },
+    )
+    .await;
+    let again =
+        Step { entry: Some(entry(1, None, two.clone())), file: Some(two.clone()), once: None };
     assert!(matches!(store.keep(again).await.unwrap(), Err(StoreError::Failed(_))));
-    assert_eq!(store.revision(1).await.unwrap().unwrap().1.spec, *one);
+    assert_eq!(store.revision(1).await.unwrap().1.spec, *one);
     keep(&store, only(entry(2, Some(one), two))).await;
     assert_eq!(numbers(&store, ALL).await, [2, 1]);
 }
@@ -217,7 +226,7 @@ async fn other_formats_are_told() {
     set("PRAGMA user_version = 99");
     let why = refused(directory.path()).await;
     assert!(why.contains("a later version of crossfade (format 99"), "{why}");
-    set("PRAGMA user_version = 1; PRAGMA application_id = 7");
+    set("PRAGMA user_version = 2; PRAGMA application_id = 7");
     assert!(refused(directory.path()).await.contains("is not a state of crossfade's"));
     fs::remove_file(&file).unwrap();
     set("CREATE TABLE theirs (x)");
@@ -231,4 +240,82 @@ async fn a_place_that_cannot_be_written_to() {
     fs::write(&file, "").unwrap();
     let why = refused(&file.join("state")).await;
     assert!(why.contains("cannot be used") && why.contains("name another folder"), "{why}");
+}
+
+fn once_entry(number: u64, key: &str, at: Timestamp) -> Step {
+    let once = Once { key: key.into(), fingerprint: "f".into() };
+    let entry = OnceEntry { author: name("ci"), once, at, revision: number };
+    Step { once: Some(entry), ..Step::default() }
+}
+
+async fn is_known(store: &Store, key: &str, now: Timestamp) -> bool {
+    let once = Some((name("ci"), Once { key: key.into(), fingerprint: "f".into() }));
+    let question = Question { once, undo: None, now };
+    store.find(question).await.unwrap().unwrap().known.is_some()
+}
+
+#[tokio::test]
+async fn keys_are_known_for_a_day_and_only_so_many() {
+    let (store, _) = Store::open(None, FORMAT).await.unwrap();
+    let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
+    keep(&store, once_entry(1, "a", at(0))).await;
+    assert!(is_known(&store, "a", at(86_399)).await);
+    assert!(!is_known(&store, "a", at(86_400)).await);
+    // Once its time is over, it can be used anew.
+    keep(&store, once_entry(2, "a", at(86_400))).await;
+    for number in 0..9_999 {
+        let step = once_entry(3, &number.to_string(), at(86_400));
+        drop(store.keep(step));
+    }
+    assert!(is_known(&store, "a", at(86_401)).await && is_known(&store, "0", at(86_401)).await);
+    keep(&store, once_entry(3, "one too many", at(86_400))).await;
+    assert!(!is_known(&store, "a", at(86_401)).await && is_known(&store, "0", at(86_401)).await);
+}
+
+/// Marks a revision as a step of a rollout, which nobody makes yet.
+async fn mark(store: &Store, numbers: &'static str) {
+    let marked = store.ask(move |database| {
+        let database = open(database)?;
+        let set = format!(
+            "UPDATE revisions SET rollout = 'r-1', source = 'rollout' WHERE number IN ({numbers})"
+        );
+        database.run(&set)
+    });
+    marked.await.unwrap();
+}
+
+async fn target(store: &Store, service: Option<&str>) -> Result<(u32, u32, bool), StoreError> {
+    let question =
+        Question { once: None, undo: Some((service.map(name), None)), now: Timestamp::now() };
+    let target = store.find(question).await.unwrap()?.target.unwrap();
+    let weight = |service: &str| target.content.spec.services[service].pools["blue"].weight.get();
+    Ok((weight("shop"), weight("other"), target.services.is_none()))
+}
+
+#[tokio::test]
+async fn all_steps_of_a_rollout_are_one_change() {
+    let (store, _) = Store::open(None, FORMAT).await.unwrap();
+    let with = |shop: u64, other: u64| {
+        let mut spec = Spec::clone(&shop_with(shop));
+        spec.services["other"].pools["blue"].weight = weight(other);
+        Arc::new(spec)
+    };
+    let specs = [with(1, 1), with(2, 1), with(3, 1), with(3, 7), with(4, 7)];
+    keep(&store, only(entry(1, None, specs[0].clone()))).await;
+    for number in 1..specs.len() {
+        let before = Some(specs[number - 1].clone());
+        keep(&store, only(entry(number as u64 + 1, before, specs[number].clone()))).await;
+    }
+    assert_eq!(target(&store, None).await, Ok((3, 7, true)));
+    // What was before the first of them, of the services that they changed: the other's change stays.
+    mark(&store, "3, 5").await;
+    assert_eq!(target(&store, None).await, Ok((2, 1, false)));
+    assert_eq!(target(&store, Some("shop")).await, Ok((2, 1, false)));
+    assert_eq!(target(&store, Some("other")).await, Ok((3, 1, false)));
+    mark(&store, "1, 2").await;
+    let nothing = target(&store, None).await.unwrap_err();
+    assert!(
+        matches!(&nothing, StoreError::NothingBefore(why) if why.contains("revision 1")),
+        "{nothing}"
+    );
 }

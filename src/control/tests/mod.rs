@@ -4,6 +4,7 @@ mod changes;
 mod commands;
 mod drains;
 mod health;
+mod history;
 mod lingering;
 mod merging;
 
