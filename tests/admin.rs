@@ -399,7 +399,8 @@ async fn pools_come_and_go() {
         let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
         let mut spec = two_pools(&blue, &green);
         let shop = &mut spec.services["shop"];
-        shop.pins.push(Pin { matches: Match::default(), from: Vec::new(), pool: "green".into() });
+        let matches = Match { methods: vec!["GET".into()], ..Match::default() };
+        shop.pins.push(Pin { matches, from: Vec::new(), pool: "green".into() });
         let api = Api::start(spec).await;
         (blue, green, api)
     };

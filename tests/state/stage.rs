@@ -98,9 +98,11 @@ impl Stage {
 
     /// Starts it although it should refuse to; how it ended and what it said.
     pub fn refused(&self) -> (i32, String) {
-        let output = self.command().output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        (output.status.code().unwrap(), said)
+        let before = self.log().len();
+        match self.try_start(self.command()) {
+            Ok(_) => panic!("it started: {}", self.log()),
+            Err(status) => (status.code().unwrap(), self.log()[before..].to_owned()),
+        }
     }
 
     pub fn log(&self) -> String {
