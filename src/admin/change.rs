@@ -9,9 +9,6 @@ use axum::{
 };
 use std::time::Duration;
 
-/// Who makes the changes that come without a token.
-pub(super) const AUTHOR: &str = "api";
-
 /// Said with the answer to a change that was made before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -68,7 +65,7 @@ fn change(admin: &Admin, command: Command, conditions: Conditions) -> Result<Cha
     Ok(Change {
         command,
         source,
-        author: AUTHOR.into(),
+        author: conditions.caller.author,
         cause: conditions.cause,
         force: conditions.force,
         if_match,

@@ -26,7 +26,7 @@ use crate::config::parse_duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use client::Client;
 use failure::Failure;
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// A layer-7 traffic-splitting reverse proxy: releases a new version of a service without a gap.
 #[derive(Parser)]
@@ -49,6 +49,9 @@ struct Global {
         default_value = "http://127.0.0.1:9900"
     )]
     admin: String,
+    /// The file with the token to show to the admin API; instead of it, CROSSFADE_TOKEN may have the token
+    #[arg(long, global = true, env = "CROSSFADE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// What to print: text for people, json is what the API said
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,

@@ -12,6 +12,8 @@ pub struct Surroundings {
     pub variable: fn(&str) -> Option<String>,
     /// The bytes of a file, or why there are none.
     pub file: fn(&Path) -> Result<Vec<u8>, String>,
+    /// Whether everybody on this machine can read a file.
+    pub others_read: fn(&Path) -> bool,
     pub now: fn() -> SystemTime,
     /// The text was written by crossfade itself, from a spec that was in force: what it may become by the API is
     /// no error, nor is a certificate whose file has gone (see [`KeyPair::absent`](crate::spec::KeyPair::absent)).
@@ -26,7 +28,13 @@ impl Surroundings {
 
     /// For what comes over the network: the environment is not the client's.
     pub fn of_clients() -> Self {
-        Self { variable: |_| None, file: load::read, now: SystemTime::now, own: false }
+        Self {
+            variable: |_| None,
+            file: load::read,
+            others_read: load::others_read,
+            now: SystemTime::now,
+            own: false,
+        }
     }
 
     /// For what crossfade wrote itself.

@@ -299,7 +299,7 @@ impl Control {
             Work::Renew(prepared) => {
                 self.connectors = prepared.connectors;
                 self.publish(applied.desired, prepared.listeners, self.revision).await;
-                tracing::info!("certificates renewed");
+                tracing::info!("certificates or tokens renewed");
             }
             Work::Publish(prepared) => {
                 self.connectors = prepared.connectors;

@@ -101,7 +101,12 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
         limits: pick(Some(&base.limits), &file.limits, &ours.limits),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
-        admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
+        admin: by_field!(
+            Admin { address, hosts, insecure, tokens, unix_roles, public_metrics },
+            Some(&base.admin),
+            &file.admin,
+            &ours.admin
+        ),
         state: by_field!(
             State { directory, revisions },
             Some(&base.state),

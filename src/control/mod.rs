@@ -44,8 +44,8 @@ mod traffic;
 mod validate;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, Known, LeftInFlight, Lookups, NameStatus,
-    Once, Publishes, Receipt, Reply, Source, StateStatus, View,
+    Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,
+    NameStatus, Once, Publishes, Receipt, Reply, Source, StateStatus, View,
 };
 pub use handle::Handle;
 pub use holds::HoldStatus;

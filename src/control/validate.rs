@@ -21,8 +21,16 @@ pub(super) fn problems(spec: &Spec) -> Vec<String> {
     }
     for file in spec.absent_files() {
         problems.push(format!(
-            "the certificate {} cannot be read any more, or its key; put them back, or name others",
+            "{} cannot be read any more, or the key that belongs to it; put it back, or name another",
             file.display()
+        ));
+    }
+    let admin = &spec.admin;
+    if admin.is_public() && !admin.is_guarded() && !admin.insecure {
+        problems.push(format!(
+            "the admin API listens on {}, which is open to others, and nobody would have to show that they may \
+             steer; keep `admin.tokens`, or set `admin.insecure`",
+            admin.address
         ));
     }
     let mut addresses = HashSet::new();

@@ -1,4 +1,5 @@
 //! A folder with a configuration, the process that runs there, and its admin API.
+#![allow(unreachable_pub)]
 
 use serde_json::Value;
 use std::{
