@@ -879,6 +879,13 @@ async fn history_and_the_way_back() {
         assert_eq!(api.get(missing).await.status, 404, "{missing}");
     }
     assert_eq!(api.get("/v1/revisions/1/diff?to=x").await.status, 422);
+    for twice in [
+        "/v1/revisions?limit=1&limit=2",
+        "/v1/revisions/1/diff?to=1&to=2",
+        "/v1/adopt?service=a&service=b",
+    ] {
+        assert_eq!(api.get(twice).await.status, 400, "{twice}");
+    }
 
     let undone = api.post("/v1/undo", json!({"service": "shop", "cause": "no"})).await;
     assert_eq!((undone.status.as_u16(), &undone.json()["revision"]), (200, &json!(3)));
