@@ -1,8 +1,8 @@
 //! The parts put together: control task and workers, from the first snapshot to the last byte.
 
 use crate::{
-    acme,
-    control::{self, FileStatus, Handle, Inheritance, StartError, Started},
+    acme, config,
+    control::{self, FileStatus, Format, Handle, Inheritance, StartError, Started},
     live::{Counter, Live, Phase},
     proxy,
     spec::Spec,
@@ -43,6 +43,10 @@ impl fmt::Display for ProcessError {
 
 impl std::error::Error for ProcessError {}
 
+/// Specs are kept in the keys of the file.
+pub const FORMAT: Format =
+    Format { write: config::to_stored, read: config::from_stored, changes: config::changes_text };
+
 /// How often threads are looked at, which cannot be awaited.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -63,7 +67,7 @@ impl Prepared {
             Some(threads) => threads.get(),
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        let started = control::start_from(spec, cores, file, inheritance).await;
+        let started = control::start_from(spec, cores, file, FORMAT, inheritance).await;
         started.map(Self).map_err(ProcessError::Start)
     }
 

@@ -1,5 +1,5 @@
 use super::receipt::Receipt;
-use crate::control::ChangeError;
+use crate::control::{ChangeError, StoreError};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -188,6 +188,15 @@ impl Problem {
         }
     }
 
+    pub(super) fn no_space(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "/problems/no-space",
+            "No space left to keep it",
+            detail,
+        )
+    }
+
     pub(super) fn timed_out() -> Self {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -215,6 +224,12 @@ impl Problem {
     }
 }
 
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        ChangeError::from(error).into()
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
@@ -222,8 +237,10 @@ impl From<ChangeError> for Problem {
             ChangeError::Conflict(why) => Self::conflict(why),
             ChangeError::Stale { current } => Self::stale(current),
             ChangeError::Invalid(errors) => Self::invalid(errors),
+            ChangeError::KeyReused => Self::invalid(vec![error.to_string()]),
+            ChangeError::NotKept(StoreError::Full(_)) => Self::no_space(error.to_string()),
             ChangeError::Upgrading => Self::upgrading(error.to_string()),
-            ChangeError::Ended => Self::unavailable(error.to_string()),
+            ChangeError::NotKept(_) | ChangeError::Ended => Self::unavailable(error.to_string()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, OrderStatus};
+use super::{HoldStatus, OrderStatus, StoreError};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
     spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
@@ -29,6 +29,22 @@ pub struct Change {
 pub enum Source {
     File,
     Api,
+    Rollout,
+}
+
+impl Source {
+    /// As it is written down, and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Api => "api",
+            Self::Rollout => "rollout",
+        }
+    }
+
+    pub(super) fn of(text: &str) -> Option<Self> {
+        [Self::File, Self::Api, Self::Rollout].into_iter().find(|source| source.as_str() == text)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +101,12 @@ pub enum Command {
     Release {
         service: Name,
     },
+    /// What an older revision put in force, anew: of everything, or of one service.
+    Undo {
+        service: Option<Name>,
+        /// `None`: what was before the newest change; all revisions of one rollout are one change.
+        to_revision: Option<u64>,
+    },
     /// The whole desired state (`PUT /v1/config`).
     Replace {
         spec: Box<Spec>,
@@ -93,6 +115,31 @@ pub enum Command {
     Load {
         file: Box<Spec>,
     },
+}
+
+/// Says that a change is the same as one before, which must not be made twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// The author's own.
+    pub key: String,
+    /// Of all that was asked for.
+    pub fingerprint: String,
+}
+
+/// What became of a change that is made once.
+pub enum Reply {
+    Made(Box<Receipt>),
+    /// It was made before.
+    Known(Known),
+}
+
+/// What is known of a change that was made before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// As it was given to [`Store::remember`](super::Store::remember); `None`: the process ended before that.
+    pub answer: Option<String>,
+    /// In force after it.
+    pub revision: u64,
 }
 
 /// What a change did.
@@ -181,8 +228,24 @@ pub enum ChangeError {
     Invalid(Vec<String>),
     /// Another process is taking over what is in force.
     Upgrading,
+    /// The key of [`Once`] was used for something else.
+    KeyReused,
+    /// It could not be kept, so that a restart would forget it.
+    NotKept(StoreError),
     /// The control plane has ended.
     Ended,
+}
+
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unwritable(reasons) => Self::Invalid(reasons),
+            StoreError::KeyReused => Self::KeyReused,
+            StoreError::NoRevision(what) => Self::NotFound(what),
+            StoreError::NothingBefore(what) => Self::Conflict(what),
+            error => Self::NotKept(error),
+        }
+    }
 }
 
 impl fmt::Display for ChangeError {
@@ -195,6 +258,15 @@ impl fmt::Display for ChangeError {
             Self::Upgrading => f.write_str(
                 "crossfade is being upgraded and nothing changes just now; try again in a second",
             ),
+            Self::KeyReused => f.write_str(
+                "this Idempotency-Key was used for another request; use a new key for each change",
+            ),
+            Self::NotKept(why) => {
+                write!(
+                    f,
+                    "the change cannot be kept, so it is not made: {why}; see `state` in /v1/status"
+                )
+            }
             Self::Ended => f.write_str("crossfade is shutting down"),
         }
     }
@@ -207,6 +279,8 @@ impl std::error::Error for ChangeError {}
 pub struct View {
     pub revision: u64,
     pub spec: Arc<Spec>,
+    /// The file as last loaded; what differs from it is drift. `None`: there was none.
+    pub loaded: Option<Arc<Spec>>,
     pub file: FileStatus,
     /// Keys whose change in the file waits for a restart.
     pub needs_restart: Vec<String>,
@@ -216,6 +290,18 @@ pub struct View {
     pub orders: Arc<[OrderStatus]>,
     pub publishes: Publishes,
     pub names: Vec<NameStatus>,
+    pub state: StateStatus,
+}
+
+/// How it stands with what is kept.
+#[derive(Clone, Debug, Default)]
+pub struct StateStatus {
+    /// `None`: in memory alone.
+    pub directory: Option<Arc<PathBuf>>,
+    /// Why the last change could not be kept, and was refused.
+    pub error: Option<String>,
+    /// Changes so far that could not be kept.
+    pub failures: u64,
 }
 
 /// A name that stands for backends, and what is known of it.
@@ -242,6 +328,7 @@ pub struct Lookups {
 pub struct Publishes {
     pub file: u64,
     pub api: u64,
+    pub rollout: u64,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -1,19 +1,19 @@
-use super::{Change, ChangeError, Estate, Issuance, Lead, Receipt, View};
+use super::{Change, ChangeError, Estate, Issuance, Lead, Once, Receipt, Reply, Store, View};
 use crate::spec::Spec;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What the control task is sent.
 pub(super) enum Message {
-    Apply(Box<Change>, oneshot::Sender<Result<Receipt, ChangeError>>),
+    Apply(Box<Change>, Option<Once>, oneshot::Sender<Result<Reply, ChangeError>>),
     /// The file could not be loaded; what is in force stays.
     FileFailed(String),
     Issue(Issuance, oneshot::Sender<Result<(), ChangeError>>),
     HandOver {
         freeze: bool,
-        answer: oneshot::Sender<Estate>,
+        answer: oneshot::Sender<Result<Estate, ChangeError>>,
     },
-    TakeBack,
+    TakeBack(oneshot::Sender<Result<(), ChangeError>>),
     TakeOver {
         estate: Estate,
         file: Option<Arc<Spec>>,
@@ -29,11 +29,16 @@ pub(super) enum Message {
 pub struct Handle {
     messages: mpsc::Sender<Message>,
     view: watch::Receiver<Arc<View>>,
+    store: Store,
 }
 
 impl Handle {
-    pub(super) fn new(messages: mpsc::Sender<Message>, view: watch::Receiver<Arc<View>>) -> Self {
-        Self { messages, view }
+    pub(super) fn new(
+        messages: mpsc::Sender<Message>,
+        view: watch::Receiver<Arc<View>>,
+        store: Store,
+    ) -> Self {
+        Self { messages, view, store }
     }
 
     /// Makes a change and returns once it is in force everywhere: no request is routed by the old table
@@ -42,10 +47,20 @@ impl Handle {
     /// # Errors
     /// When it is not made; nothing has changed then.
     pub async fn apply(&self, change: Change) -> Result<Receipt, ChangeError> {
-        let (answer, answered) = oneshot::channel();
-        let message = Message::Apply(Box::new(change), answer);
-        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
-        answered.await.map_err(|_| ChangeError::Ended)?
+        match self.ask(|answer| Message::Apply(Box::new(change), None, answer)).await? {
+            Reply::Made(receipt) => Ok(*receipt),
+            // Without a key nothing is known.
+            Reply::Known(_) => Err(ChangeError::KeyReused),
+        }
+    }
+
+    /// The same, but a change whose key is known already is not made again. Who made it gives the answer to
+    /// [`Store::remember`], for who asks again.
+    ///
+    /// # Errors
+    /// When it is not made; nothing has changed then.
+    pub async fn apply_once(&self, change: Change, once: Once) -> Result<Reply, ChangeError> {
+        self.ask(|answer| Message::Apply(Box::new(change), Some(once), answer)).await
     }
 
     /// Shows that the file as it is now cannot be loaded; every error a line.
@@ -60,28 +75,33 @@ impl Handle {
     /// # Errors
     /// When a listener cannot use them, or the control plane has ended.
     pub async fn issue(&self, issuance: Issuance) -> Result<(), ChangeError> {
+        self.ask(|answer| Message::Issue(issuance, answer)).await
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T, ChangeError>>) -> Message,
+    ) -> Result<T, ChangeError> {
         let (answer, answered) = oneshot::channel();
-        let message = Message::Issue(issuance, answer);
-        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
+        self.messages.send(message(answer)).await.map_err(|_| ChangeError::Ended)?;
         answered.await.map_err(|_| ChangeError::Ended)?
     }
 
     /// What is in force, for another process. With `freeze` every change is refused from then on, until
-    /// [`Handle::take_back`].
+    /// [`Handle::take_back`], and the state is let go of, so that another process can open it.
     ///
     /// # Errors
-    /// When the control plane has ended.
+    /// When the control plane has ended, or the state's thread.
     pub async fn hand_over(&self, freeze: bool) -> Result<Estate, ChangeError> {
-        let (answer, answered) = oneshot::channel();
-        let message = Message::HandOver { freeze, answer };
-        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
-        answered.await.map_err(|_| ChangeError::Ended)
+        self.ask(|answer| Message::HandOver { freeze, answer }).await
     }
 
     /// The other process does not want it: changes are made here again.
-    pub async fn take_back(&self) {
-        // When the task has ended there is nobody left to change anything.
-        let _ = self.messages.send(Message::TakeBack).await;
+    ///
+    /// # Errors
+    /// When the state cannot be opened, above all because the other process has it.
+    pub async fn take_back(&self) -> Result<(), ChangeError> {
+        self.ask(Message::TakeBack).await
     }
 
     /// Puts in force what another process has handed over, with what `file` changed since it was last loaded.
@@ -94,10 +114,7 @@ impl Handle {
         estate: Estate,
         file: Option<Arc<Spec>>,
     ) -> Result<(), ChangeError> {
-        let (answer, answered) = oneshot::channel();
-        let message = Message::TakeOver { estate, file, answer };
-        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
-        answered.await.map_err(|_| ChangeError::Ended)?
+        self.ask(|answer| Message::TakeOver { estate, file, answer }).await
     }
 
     /// Each change from now on; it is answered once it has been put in force there, or after a second.
@@ -116,16 +133,18 @@ impl Handle {
     /// # Errors
     /// When it cannot be in force (nothing has changed then), or the control plane has ended.
     pub async fn follow(&self, estate: Estate) -> Result<(), ChangeError> {
-        let (answer, answered) = oneshot::channel();
-        let message = Message::Follow(estate, answer);
-        self.messages.send(message).await.map_err(|_| ChangeError::Ended)?;
-        answered.await.map_err(|_| ChangeError::Ended)?
+        self.ask(|answer| Message::Follow(estate, answer)).await
     }
 
     /// Returns when the control task has got round to it; false when it has ended.
     pub async fn is_alive(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.messages.send(Message::Alive(answer)).await.is_ok() && answered.await.is_ok()
+    }
+
+    /// What is kept of changes.
+    pub fn history(&self) -> &Store {
+        &self.store
     }
 
     pub fn view(&self) -> Arc<View> {

@@ -8,10 +8,14 @@
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `discovery`: which addresses names stand for
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
+//! - `warm`: which of those that have left are probed on, for an undo
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `estate`: what a process leaves to the one that takes over
+//! - `store`: what is kept of changes, on disk or in memory
+//! - `start`: the first snapshot, from the file and what was kept
+//! - `making`: how a change is made
 //! - `task`: the loop that holds it all together
 
 mod command;
@@ -27,10 +31,13 @@ mod holds;
 mod issuance;
 mod leaving;
 mod listeners;
+mod making;
 mod merge;
 mod parts;
 mod probe;
 mod prober;
+mod start;
+mod store;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -38,13 +45,15 @@ mod testing;
 mod tests;
 mod traffic;
 mod validate;
+mod warm;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, Ledger, LeftInFlight, Lookups, NameStatus,
-    Publishes, Receipt, Source, View,
+    Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,
+    NameStatus, Once, Publishes, Receipt, Reply, Source, StateStatus, View,
 };
 pub use estate::{Estate, Held, Lead};
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
-pub use task::{Inheritance, StartError, Started, start, start_from};
+pub use start::{Inheritance, StartError, Started, start, start_from};
+pub use store::{Content, Format, Page, Revision, Store, StoreError};

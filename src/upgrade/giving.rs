@@ -159,7 +159,9 @@ impl Subject {
         };
         if let Err(error) = passed {
             let error = failed(launched, &error).await;
-            self.handle.take_back().await;
+            if let Err(error) = self.handle.take_back().await {
+                tracing::error!(%error, "what is in force cannot be changed any more");
+            }
             return Err(error);
         }
         let upgraded = Upgraded { pid, version: readiness.version.clone() };

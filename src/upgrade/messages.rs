@@ -1,14 +1,14 @@
 //! What the two processes say to each other, in a form that both know whichever of them is newer: the file's keys.
 
 use crate::{
-    config::{self, Surroundings},
+    config,
     control::{Estate, Held},
     spec::{Name, Spec},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 /// Of what is said here. A new process that does not know it refuses to take over.
 pub(super) const PROTOCOL: u32 = 1;
@@ -139,17 +139,16 @@ impl TryFrom<Document> for Estate {
 }
 
 fn read(document: &Value, what: &str) -> Result<Arc<Spec>, String> {
-    let text = format!("{document:#}");
-    let outcome = config::parse(&text, Path::new(""), Surroundings::of_clients());
-    outcome.spec.map(Arc::new).ok_or_else(|| {
-        let errors: Vec<_> = outcome.errors.iter().map(|it| it.message.as_str()).collect();
-        format!("{what} cannot be read by this version: {}", errors.join("; "))
-    })
+    // Certificates that are missing may be named otherwise in the file: that is seen later.
+    let read = config::from_stored(&document.to_string()).map(Arc::new);
+    read.map_err(|errors| format!("{what} cannot be read by this version: {}", errors.join("; ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Surroundings;
+    use std::path::Path;
 
     #[test]
     fn an_estate_comes_back() {

@@ -110,11 +110,9 @@ impl Taking {
             return Err("it speaks out of turn".into());
         };
         let estate = Estate::try_from(document)?;
-        if estate != self.estate {
-            // A file that was loaded there since this process read it would be undone by merging what was read.
-            let file = (estate.file_base == self.estate.file_base).then_some(file);
-            handle.take_over(estate, file).await.map_err(|error| error.to_string())?;
-        }
+        // A file that was loaded there since this process read it would be undone by merging what was read.
+        let file = (estate.file_base == self.estate.file_base).then_some(file);
+        handle.take_over(estate, file).await.map_err(|error| error.to_string())?;
         let leads = handle.lead().await.map_err(|error| error.to_string())?;
         Ok(Predecessor { channel, log: self.log, leads })
     }

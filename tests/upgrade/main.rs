@@ -185,6 +185,31 @@ async fn a_tunnel_goes_on_in_the_old_process() {
 }
 
 #[tokio::test]
+async fn the_state_moves_with_it_or_stays() {
+    let shop = Shop::open().await;
+    let mut stage =
+        Stage::start(&shop.config_with("threads: 1\nstate: { directory: state }")).await;
+    stage.cutover("green").await;
+    let dies = script(&stage.path("dies"), "exit 7");
+    let (status, _) = stage.ask("POST", "/v1/upgrade", json!({ "binary": dies })).await;
+    assert_eq!(status, 409);
+    stage.cutover("blue").await;
+    stage.upgrade().await;
+    stage.cutover("green").await;
+    // With a change of the file in the same step.
+    stage.write(&shop.config_with("threads: 2\nstate: { directory: state }"));
+    stage.upgrade().await;
+    stage.cutover("blue").await;
+    let (status, revisions) = stage.ask("GET", "/v1/revisions", json!({})).await;
+    let numbers: Vec<_> =
+        revisions.as_array().unwrap().iter().map(|it| it["revision"].as_u64().unwrap()).collect();
+    let newest = numbers[0];
+    assert_eq!(status, 200, "{revisions}");
+    assert!(numbers == (1..=newest).rev().collect::<Vec<_>>() && newest >= 5, "{numbers:?}");
+    assert!(stage.first_ended().await.success());
+}
+
+#[tokio::test]
 async fn the_admin_api_moves_with_its_unix_socket() {
     let shop = Shop::open().await;
     let config = shop.config().replace("127.0.0.2:0", "unix:a.sock");

@@ -2,7 +2,10 @@
 
 use super::Control;
 use crate::{
-    control::{ChangeError, Estate, desired::Desired, merge::keep_for_restart},
+    control::{
+        ChangeError, Estate, StoreError, desired::Desired, making::Prepared, start::step,
+        store::Step,
+    },
     spec::Spec,
 };
 use std::{
@@ -15,17 +18,34 @@ use tokio::{sync::oneshot, time::timeout};
 const PREDECESSOR: Duration = Duration::from_secs(1);
 
 impl Control {
-    /// What is in force. With `freeze` nothing changes it from then on, until it is taken back or this process
-    /// follows the one that took over.
-    pub(super) fn hand_over(&mut self, freeze: bool) -> Estate {
+    /// What is in force. With `freeze` nothing changes it from then on, and the state is let go of, until it is taken
+    /// back or this process follows the one that took over.
+    ///
+    /// # Errors
+    /// When the state cannot be let go of.
+    pub(super) async fn hand_over(&mut self, freeze: bool) -> Result<Estate, ChangeError> {
         if freeze {
+            self.store.close().await?;
             self.frozen = true;
             for waiting in std::mem::take(&mut self.waiting) {
                 // Who has left does not mind.
                 let _ = waiting.answer.send(Err(ChangeError::Upgrading));
             }
         }
-        self.estate()
+        Ok(self.estate())
+    }
+
+    /// The other process did not take over.
+    ///
+    /// # Errors
+    /// When the state cannot be opened again; nothing is changed here then.
+    pub(super) async fn take_back(&mut self) -> Result<(), ChangeError> {
+        // What is kept in memory alone was not let go of.
+        if self.frozen && self.store.directory().is_some() {
+            self.store.reopen().await?;
+        }
+        self.frozen = false;
+        Ok(())
     }
 
     fn estate(&self) -> Estate {
@@ -46,13 +66,32 @@ impl Control {
         let inherited = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
         let (mut desired, mut revision) = inherited;
         let mut spec = Spec::clone(&desired.spec);
-        keep_for_restart(&self.desired.spec, &mut spec);
+        spec.keep_for_restart(&self.desired.spec);
         if spec != *desired.spec {
             desired.spec = Arc::new(spec);
             // Unless the file has changed something already.
             revision = estate.revision + 1;
         }
-        let listeners = self.prepare(&desired.spec)?;
+        let Prepared { listeners, connectors } = self.prepare(&desired.spec)?;
+        let kept = self.store.reopen().await?;
+        let file = desired.file_base.clone().filter(|it| estate.file_base.as_ref() != Some(it));
+        let step = match kept {
+            Some(kept) if kept.revision == estate.revision && revision == estate.revision => {
+                Step { file, ..Step::default() }
+            }
+            Some(kept) if kept.revision == estate.revision => {
+                step(revision, Some(estate.spec.clone()), &desired, file)
+            }
+            // Another directory than before: with a history of its own, or none.
+            Some(kept) => {
+                revision = revision.max(kept.revision + 1);
+                let before = Some(Arc::new(kept.content.spec));
+                step(revision, before, &desired, desired.file_base.clone())
+            }
+            None => step(revision, None, &desired, desired.file_base.clone()),
+        };
+        self.store.keep(step).await.unwrap_or(Err(StoreError::Closed))?;
+        self.connectors = connectors;
         self.holds.follow(&estate.holds, Instant::now());
         self.publish(desired, listeners, revision).await;
         self.revision = revision;
@@ -79,7 +118,7 @@ impl Control {
     }
 
     /// No request is routed by an older table there either, once this returns.
-    pub(super) async fn tell_predecessor(&mut self) {
+    pub(in crate::control) async fn tell_predecessor(&mut self) {
         let Some(predecessor) = &self.predecessor else { return };
         let (followed, follows) = oneshot::channel();
         let told = async {

@@ -11,8 +11,11 @@ fn file() -> FileStatus {
 
 /// A process that begins with what another has left.
 async fn heir(estate: Estate, spec: Spec) -> Rig {
+    let taken = estate.clone();
     let inheritance = Inheritance { sockets: Inherited::default(), estate: Some(estate) };
-    let Started { live, handle, task } = start_from(spec, 2, file(), inheritance).await.unwrap();
+    let started = start_from(spec.clone(), 2, file(), FORMAT, inheritance).await;
+    let Started { live, handle, task } = started.unwrap();
+    handle.take_over(taken, Some(Arc::new(spec))).await.unwrap();
     Rig { live, handle, task }
 }
 
@@ -72,7 +75,7 @@ async fn nothing_changes_from_the_hand_over_on_unless_it_is_taken_back() {
     }
     assert_eq!(old.apply(to_green()).await.err(), Some(ChangeError::Upgrading));
     assert_eq!(old.handle.view().revision, estate.revision);
-    old.handle.take_back().await;
+    old.handle.take_back().await.unwrap();
     let (service, pool) = (name("shop"), Some(name("blue")));
     let undrain = Command::Undrain { service, pool, backends: Vec::new() };
     assert_eq!(old.apply(undrain).await.unwrap().revision, Some(estate.revision + 1));

@@ -5,8 +5,10 @@ mod commands;
 mod drains;
 mod estates;
 mod health;
+mod history;
 mod lingering;
 mod merging;
+mod random;
 
 use super::{testing::*, *};
 use crate::{
@@ -37,7 +39,7 @@ struct Rig {
 
 async fn rig(spec: Spec) -> Rig {
     let file = FileStatus { path: Some(PathBuf::from("crossfade.yaml")), ..FileStatus::default() };
-    let Started { live, handle, task } = start(spec, 2, file).await.unwrap();
+    let Started { live, handle, task } = start(spec, 2, file, FORMAT).await.unwrap();
     Rig { live, handle, task }
 }
 
