@@ -39,7 +39,9 @@ pub(super) async fn apply(
         dry_run: conditions.dry_run,
         wait_healthy: conditions.wait_healthy,
     };
-    Ok(admin.handle.apply(change).await?)
+    let (handle, is_patient) = (admin.handle.clone(), change.wait_healthy.is_some());
+    let made = async move { handle.apply(change).await };
+    Ok(conditions.attempt.follow(made, is_patient).await?)
 }
 
 /// The receipt, at once or when what was left is idle.

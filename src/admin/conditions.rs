@@ -1,7 +1,7 @@
 //! Under which conditions a change is asked for: the query, `If-Match`, and the keys that the body of any
 //! change may have.
 
-use super::{access::Caller, problem::Problem};
+use super::{access::Caller, audit::Attempt, problem::Problem};
 use crate::config::parse_duration;
 use axum::{
     extract::{FromRequestParts, Query},
@@ -44,6 +44,9 @@ pub(super) struct Asked {
     #[serde(skip)]
     #[param(ignore)]
     caller: Caller,
+    #[serde(skip)]
+    #[param(ignore)]
+    attempt: Attempt,
 }
 
 /// Keys that the body of any change may have.
@@ -74,6 +77,7 @@ pub(super) struct Conditions {
     pub(super) wait_healthy: Option<Duration>,
     pub(super) if_match: IfMatch,
     pub(super) caller: Caller,
+    pub(super) attempt: Attempt,
 }
 
 /// The revisions that the change was made up for.
@@ -93,6 +97,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
             .map_err(|error| Problem::malformed(format!("the query cannot be read: {error}")))?;
         asked.if_match = IfMatch::of(&parts.headers)?;
         asked.caller = parts.extensions.get().cloned().unwrap_or_default();
+        asked.attempt = parts.extensions.get().cloned().unwrap_or_default();
         Ok(asked)
     }
 }
@@ -116,6 +121,7 @@ impl Asked {
                 .duration("wait_healthy", body.wait_healthy.or(text(self.wait_healthy))),
             if_match: self.if_match,
             caller: self.caller,
+            attempt: self.attempt,
         }
     }
 }

@@ -28,6 +28,9 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
     if wanted.admin.address != ours.admin.address {
         keys.push("admin.address".to_owned());
     }
+    if wanted.admin.audit != ours.admin.audit {
+        keys.push("admin.audit".to_owned());
+    }
     keys
 }
 
@@ -35,6 +38,7 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
 pub(super) fn keep_for_restart(ours: &Spec, wanted: &mut Spec) {
     wanted.threads = ours.threads;
     wanted.admin.address = ours.admin.address.clone();
+    wanted.admin.audit = ours.admin.audit.clone();
 }
 
 /// The file's value if the file changed it, else ours.
@@ -105,7 +109,17 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(
-            Admin { address, hosts, insecure, tokens, unix_roles, public_metrics },
+            Admin {
+                address,
+                hosts,
+                insecure,
+                tokens,
+                tls,
+                client_roles,
+                unix_roles,
+                public_metrics,
+                audit
+            },
             Some(&base.admin),
             &file.admin,
             &ours.admin

@@ -1,4 +1,4 @@
-//! Who may use the admin API: tokens, users of a unix socket, and what is told to whom.
+//! Who may use the admin API: tokens, client certificates, users of a unix socket, and what is told to whom.
 
 #![allow(unreachable_pub)]
 
@@ -7,6 +7,7 @@ mod api;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod tokens;
 mod unix;
 
