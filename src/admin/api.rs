@@ -1,8 +1,8 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, audit, conditions::LONGEST_WAIT, door::door, hold, look, openapi, problem::Problem,
-    steer,
+    Admin, audit, conditions::LONGEST_WAIT, door::door, drains, hold, ledger, look, openapi,
+    problem::Problem, steer,
 };
 use axum::{
     BoxError, Router,
@@ -69,14 +69,17 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(look::service))
         .routes(routes!(look::drains))
         .routes(routes!(audit::audit))
+        .routes(routes!(ledger::ledger))
         .routes(routes!(steer::put_weights))
         .routes(routes!(steer::cutover))
         .routes(routes!(steer::put_pool, steer::delete_pool))
-        .routes(routes!(steer::drain_pool))
-        .routes(routes!(steer::undrain_pool))
+        .routes(routes!(drains::drain_service))
+        .routes(routes!(drains::undrain_service))
+        .routes(routes!(drains::drain_pool))
+        .routes(routes!(drains::undrain_pool))
         .routes(routes!(steer::put_backend, steer::delete_backend))
-        .routes(routes!(steer::drain_backend))
-        .routes(routes!(steer::undrain_backend))
+        .routes(routes!(drains::drain_backend))
+        .routes(routes!(drains::undrain_backend))
         .routes(routes!(hold::hold))
         .routes(routes!(hold::release))
         .routes(routes!(hold::holds))

@@ -8,11 +8,13 @@ mod body;
 mod change;
 mod conditions;
 mod door;
+mod drains;
 mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
 mod hold;
+mod ledger;
 mod look;
 mod metrics;
 mod openapi;

@@ -1,5 +1,9 @@
 use super::{hold::HoldView, views::Open};
-use crate::{config, control};
+use crate::{
+    config,
+    control::{self, Ledger},
+    live::Tally,
+};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -48,6 +52,28 @@ pub(super) struct Left {
     backend: Option<String>,
     #[serde(flatten)]
     open: Open,
+    #[serde(flatten)]
+    since: Since,
+}
+
+/// What has become of it by now: what was in flight + `started` = `finished` + `cut` + `open`.
+#[derive(Debug, Serialize, ToSchema)]
+struct Since {
+    /// Since then: pins lead to pools without weight too.
+    started: u64,
+    finished: u64,
+    /// Tunnels that were asked to end, because what they lead to drains.
+    told_to_close: u64,
+    /// Cancelled at the deadline of the drain.
+    cut: u64,
+    open: u64,
+}
+
+impl From<Ledger> for Since {
+    fn from(Ledger { since, open }: Ledger) -> Self {
+        let Tally { started, finished, told, cut } = since;
+        Self { started, finished, told_to_close: told, cut, open }
+    }
 }
 
 impl From<&control::Receipt> for Receipt {
@@ -78,6 +104,7 @@ impl From<&control::LeftInFlight> for Left {
             pool: left.pool.to_string(),
             backend: left.backend.as_ref().map(ToString::to_string),
             open: left.in_flight.into(),
+            since: left.ledger().into(),
         }
     }
 }

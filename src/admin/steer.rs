@@ -285,82 +285,6 @@ pub(super) async fn reload(
     reloading.await.unwrap_or_else(|error| Err(Problem::unavailable(error.to_string())))
 }
 
-/// No new requests for a pool, until it is undrained.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/drain", tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), Asked), request_body = Common,
-    responses(Answers, BodyAnswers))]
-pub(super) async fn drain_pool(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool)): Segments<(String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    make(
-        &admin,
-        Command::Drain { service: service.into(), pool: pool.into(), backend: None },
-        conditions,
-    )
-    .await
-}
-
-/// A pool gets requests again.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/undrain", tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), Asked), request_body = Common,
-    responses(Answers, BodyAnswers))]
-pub(super) async fn undrain_pool(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool)): Segments<(String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    make(
-        &admin,
-        Command::Undrain { service: service.into(), pool: pool.into(), backend: None },
-        conditions,
-    )
-    .await
-}
-
-/// No new requests for a backend, until it is undrained.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/backends/{address}/drain",
-    tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), ("address" = String, Path), Asked),
-    request_body = Common, responses(Answers, BodyAnswers))]
-pub(super) async fn drain_backend(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool, address)): Segments<(String, String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    let backend = Some(existing(&address)?);
-    make(&admin, Command::Drain { service: service.into(), pool: pool.into(), backend }, conditions)
-        .await
-}
-
-/// A backend gets requests again.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/backends/{address}/undrain",
-    tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), ("address" = String, Path), Asked),
-    request_body = Common, responses(Answers, BodyAnswers))]
-pub(super) async fn undrain_backend(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool, address)): Segments<(String, String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    let backend = Some(existing(&address)?);
-    make(
-        &admin,
-        Command::Undrain { service: service.into(), pool: pool.into(), backend },
-        conditions,
-    )
-    .await
-}
-
 /// The conditions of a change whose body says nothing else.
 pub(super) fn plain(asked: Asked, body: Common) -> Result<Conditions, Problem> {
     let mut errors = Errors::default();
@@ -371,6 +295,6 @@ pub(super) fn plain(asked: Asked, body: Common) -> Result<Conditions, Problem> {
 }
 
 /// The address of a backend that should be there: what is no address is none's.
-fn existing(address: &str) -> Result<BackendAddress, Problem> {
+pub(super) fn existing(address: &str) -> Result<BackendAddress, Problem> {
     address.parse().map_err(|error| Problem::not_found(format!("no backend `{address}`: {error}")))
 }

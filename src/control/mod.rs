@@ -38,8 +38,8 @@ mod traffic;
 mod validate;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Lookups, NameStatus, Publishes,
-    Receipt, Source, View,
+    Change, ChangeError, Command, Drain, FileStatus, Ledger, LeftInFlight, Lookups, NameStatus,
+    Publishes, Receipt, Source, View,
 };
 pub use handle::Handle;
 pub use holds::HoldStatus;

@@ -379,7 +379,11 @@ impl<'a> Choice<'a> {
         let table = &self.service.pools[pool];
         // Somebody could, but for the limit.
         let is_full = !table.drained && is_available(table, &self.live.pools[pool]);
-        let reason = if is_full { Reason::Overloaded } else { Reason::NoBackend };
+        let reason = match (table.drained, is_full) {
+            (true, _) => Reason::Draining,
+            (_, true) => Reason::Overloaded,
+            _ => Reason::NoBackend,
+        };
         if first
             && !is_full
             && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
@@ -463,6 +467,7 @@ impl<'a> Choice<'a> {
         }
         self.draw(key, drawable, state)
             // Nobody can take it: tell whose share it is.
+            .or_else(|| self.draw(key, self.service.undrained(), state))
             .or_else(|| self.draw(key, PoolSet::ALL, state))
             .ok_or_else(|| Reason::NoBackend.into())
     }

@@ -4,6 +4,7 @@
 
 #[path = "../support/admin.rs"]
 mod api;
+mod audit;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;

@@ -175,4 +175,30 @@ mod tests {
         assert_eq!(skipped, 50_000 - u64::from(ALL_DENIED_BURST));
         assert_eq!(audit.refusals()["forbidden"], 50_002);
     }
+
+    #[test]
+    fn an_attempt_is_recorded_once_whatever_becomes_of_it() {
+        use crate::admin::problem::Problem;
+        use axum::response::IntoResponse;
+        let audit = Audit::open(None).unwrap();
+        let attempt =
+            |path: &str| Attempt::new(audit.clone(), entry(Event::ChangeUnanswered, path));
+        let refused = Problem::conflict("no").into_response();
+        let first = attempt("/1");
+        first.answered(&refused);
+        first.answered(&refused);
+        drop(first);
+        attempt("/2").answered(&().into_response());
+        let left = attempt("/3");
+        let in_a_task = left.clone();
+        drop(left);
+        assert_eq!(audit.newest(9, None).len(), 1, "somebody still follows it");
+        drop(in_a_task);
+        let told: Vec<_> =
+            audit.newest(9, None).iter().map(|it| (it.path.clone().unwrap(), it.event)).collect();
+        let expected =
+            [("/3".into(), Event::ChangeUnanswered), ("/1".into(), Event::ChangeRefused)];
+        assert_eq!(told, expected);
+        Attempt::default().answered(&refused);
+    }
 }
