@@ -122,6 +122,10 @@ fn of_control(error: &ChangeError) -> (u16, Refusal) {
 pub(super) fn made(receipt: &Receipt, entry: Entry) -> Option<Entry> {
     let revision = receipt.revision?;
     let entry = Entry { cause: receipt.cause.clone(), ..entry };
+    if receipt.hold.is_some() || receipt.released.is_some() {
+        // Nothing of what is desired has changed.
+        return Some(Entry { event: Event::ChangeMade, ..entry });
+    }
     if receipt.before == receipt.after {
         let is_renewed = receipt.after.is_renewed(&receipt.before);
         return is_renewed.then_some(Entry { event: Event::FilesRenewed, ..entry });
