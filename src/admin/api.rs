@@ -1,7 +1,7 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, conditions::LONGEST_WAIT, door::door, drains, hold, ledger, look, openapi,
+    Admin, conditions::LONGEST_WAIT, door::door, drains, hold, ledger, look, openapi, plan,
     problem::Problem, steer,
 };
 use axum::{
@@ -81,6 +81,7 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(hold::hold))
         .routes(routes!(hold::release))
         .routes(routes!(hold::holds))
+        .routes(routes!(plan::plan))
         .routes(routes!(steer::reload))
 }
 

@@ -17,6 +17,7 @@ mod ledger;
 mod look;
 mod metrics;
 mod openapi;
+mod plan;
 mod problem;
 mod quantile;
 mod receipt;

@@ -13,6 +13,7 @@ mod healthcheck;
 mod hold;
 mod output;
 mod path;
+mod plan;
 mod progress;
 mod reload;
 mod schema;
@@ -90,6 +91,8 @@ enum Verb {
     Release(hold::ReleaseArgs),
     /// Add or remove a backend
     Backend(backend::Args),
+    /// Say what a configuration file would change, and for which of the last hour's requests
+    Plan(plan::Args),
     /// Read the configuration file again
     Reload(reload::Args),
     /// Succeed if crossfade lives, for container health checks
@@ -128,6 +131,7 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Hold(args) => hold::run(&client, args).await,
         Verb::Release(args) => hold::release(&client, args).await,
         Verb::Backend(args) => backend::run(&client, args).await,
+        Verb::Plan(args) => plan::run(&client, args).await,
         Verb::Reload(args) => reload::run(&client, args).await,
         Verb::Healthcheck(args) => healthcheck::run(&client, args).await,
         Verb::DemoApp(args) => demo_app::run(args).await,

@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, OrderStatus};
+use super::{HoldStatus, OrderStatus, Preview};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
     spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
@@ -115,6 +115,8 @@ pub struct Receipt {
     pub released: Option<HoldStatus>,
     /// The backend or pool did not exist before.
     pub created: bool,
+    /// Of a dry run.
+    pub preview: Option<Preview>,
     pub warnings: Vec<String>,
     /// What stopped getting new requests, by this change or, when all was as asked already, before; idle
     /// when none has a request open.

@@ -102,6 +102,7 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             &ours.resolver
         ),
         limits: pick(Some(&base.limits), &file.limits, &ours.limits),
+        reload: pick(Some(&base.reload), &file.reload, &ours.reload),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(

@@ -10,6 +10,7 @@
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
+//! - `preview`: what a change would do to the requests of the last hour; PURE
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `task`: the loop that holds it all together
 
@@ -27,6 +28,7 @@ mod leaving;
 mod listeners;
 mod merge;
 mod parts;
+mod preview;
 mod probe;
 mod prober;
 mod task;
@@ -44,4 +46,5 @@ pub use command::{
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
+pub use preview::{Forecast, Preview};
 pub use task::{StartError, Started, start};

@@ -158,14 +158,17 @@ impl Parts {
                 pools.push(PoolEntry { pool: live, backends });
                 plan.placed.extend(placed);
             }
-            let (slot, gate) = match known.get(name) {
-                Some(known) => (known.slot.clone(), known.gate.clone()),
-                None => {
-                    let gate = Gate::below(self.whole.clone());
-                    (Arc::new(self.service_slots.take()), Arc::new(gate))
-                }
-            };
-            plan.services.push(LiveService { name: name.clone(), slot, gate, hold: None, pools });
+            plan.services.push(match known.get(name) {
+                Some(&known) => LiveService { hold: None, pools, ..known.clone() },
+                None => LiveService {
+                    name: name.clone(),
+                    slot: Arc::new(self.service_slots.take()),
+                    gate: Arc::new(Gate::below(self.whole.clone())),
+                    recent: Arc::default(),
+                    hold: None,
+                    pools,
+                },
+            });
         }
         plan
     }

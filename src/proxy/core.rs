@@ -6,6 +6,7 @@ use super::{
     http2::Heads,
     mirror::Copies,
     retry::{Again, Budget},
+    sampling::Sampling,
     upstream::Upstream,
 };
 use crate::{
@@ -73,6 +74,7 @@ pub(super) struct ServiceState {
     /// By the pool's place in the service.
     pub(super) balance: Vec<BalanceState>,
     pub(super) budget: Budget,
+    pub(super) sampling: Sampling,
     /// By their numbers.
     policies: Vec<CorePolicy>,
 }
@@ -231,6 +233,9 @@ impl Core {
     pub(super) fn tidy(&self) {
         let now = self.live.clock.now();
         self.flights.tidy();
+        let mut services = self.services.borrow_mut();
+        services.iter_mut().for_each(|state| state.sampling.tidy(now.millis()));
+        drop(services);
         self.private.borrow_mut().retain(|upstream| {
             let upstream = upstream.upgrade();
             upstream.inspect(|upstream| upstream.tidy(now)).is_some()

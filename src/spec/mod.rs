@@ -58,6 +58,7 @@ pub struct Spec {
     pub startup_wait: Duration,
     pub resolver: Resolver,
     pub limits: Limits,
+    pub reload: Reload,
     pub listeners: Vec<Listener>,
     /// `None`: certificates come from files alone.
     pub acme: Option<Acme>,
@@ -79,6 +80,7 @@ impl Default for Spec {
             startup_wait: Duration::from_secs(10),
             resolver: Resolver::default(),
             limits: Limits::default(),
+            reload: Reload::default(),
             listeners: Vec::new(),
             acme: None,
             admin: Admin::default(),
@@ -94,6 +96,13 @@ impl Default for Spec {
 pub struct Limits {
     /// Requests in flight, over all services and cores; `None`: any number.
     pub in_flight: Option<u32>,
+}
+
+/// What a reload of the file may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// Percent of the last hour's requests that may be left without anybody to answer; `None`: any.
+    pub max_stranded_percent: Option<u32>,
 }
 
 /// What speaks HTTP/1 with clients and backends.

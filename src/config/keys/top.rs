@@ -1,7 +1,7 @@
 use super::{Listener, Route, Service, TokenSection, UnixRoleSection, section};
 use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
-    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, SetOf, Span, choice,
+    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, Percent, SetOf, Span, choice,
 };
 use crate::spec::{AcmeChallenge, Engine, Families};
 
@@ -21,6 +21,8 @@ section! {
             "How names (`dns:`, `srv:`) are resolved that stand for backends.";
         limits: Limits, Absent("no limits"), example "{ in_flight: 20000 }",
             "How much the whole proxy takes on at once.";
+        reload: Reload, Absent("no limits"), example "{ max_stranded: 5% }",
+            "What a reload of the file may do.";
         listeners: ListOf<Listener, 1>, Required, example "[{ address: 0.0.0.0:8080 }]",
             "The addresses that accept client connections.";
         acme: Acme, Absent("certificates come from files alone"),
@@ -39,7 +41,6 @@ section! {
     }
     planned {
         "state": State, Inert, "What survives a restart.";
-        "reload": Anything, Inert, "Limits on what a reload may do.";
         "access_log": Anything, Inert, "A log line for each request.";
         "tracing": Anything, Inert, "Spans of requests, sent by OTLP.";
     }
@@ -97,6 +98,15 @@ section! {
     {
         in_flight: Count<1, 10_000_000>, Absent("any number"), example "20000",
             "Requests in flight, over all services. What comes beyond it is answered 503 `overloaded` at once.";
+    }
+    planned {}
+}
+
+section! {
+    Reload, "What a reload of the file may do. `crossfade reload --force` does it all the same.",
+    {
+        max_stranded: Percent, Absent("any share"), example "5%",
+            "The largest share of the last hour's requests that it may leave without anybody to answer them.";
     }
     planned {}
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::spec::{
     Limits, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, ProxyProtocol,
-    Resolver, Route, Shutdown, Spec,
+    Reload, Resolver, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize};
@@ -56,6 +56,9 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
             .unwrap_or(defaults.startup_wait),
         resolver: resolver(reader, file.resolver),
         limits: Limits { in_flight: file.limits.value().and_then(|keys| keys.in_flight.value()) },
+        reload: Reload {
+            max_stranded_percent: file.reload.value().and_then(|keys| keys.max_stranded.value()),
+        },
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         acme,
         admin,

@@ -589,13 +589,13 @@ fn spec() -> impl Strategy<Value = Spec> {
         threads,
         duration(0),
         duration(0),
-        (duration(0), resolver(), option::of(1u32..=10_000_000)),
+        (duration(0), resolver(), option::of(1u32..=10_000_000), option::of(0u32..=100)),
         duration(0),
     );
     (services, (listeners, acme()), routes, admin(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
             let ((threads, engine), delay, drain, startup, metrics_linger) = settings;
-            let (startup_wait, resolver, in_flight) = startup;
+            let (startup_wait, resolver, in_flight, max_stranded_percent) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
                 .map(|(name, matches, mut action, at)| {
@@ -616,6 +616,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 startup_wait,
                 resolver,
                 limits: Limits { in_flight },
+                reload: Reload { max_stranded_percent },
                 acme: in_agreement(&listeners, acme),
                 listeners,
                 admin,
