@@ -77,5 +77,6 @@ pub mod live;
 pub mod net;
 pub mod process;
 pub mod proxy;
+pub mod rollout;
 pub mod routing;
 pub mod spec;

@@ -149,7 +149,8 @@ fn describe(receipt: &Value, dry_run: bool) -> String {
 
 /// Where requests such as those of the last hour would go.
 fn forecast(preview: &Value) -> String {
-    let (Some(requests), Some(samples)) = (preview["requests"].as_u64(), preview["samples"].as_u64())
+    let (Some(requests), Some(samples)) =
+        (preview["requests"].as_u64(), preview["samples"].as_u64())
     else {
         return String::new();
     };
@@ -158,7 +159,11 @@ fn forecast(preview: &Value) -> String {
     }
     let percent = |of: &Value, key: &str| 100.0 * of[key].as_f64().unwrap_or_default();
     let line = |of: &Value| {
-        format!("{:.2} % elsewhere, {:.2} % nowhere", percent(of, "elsewhere"), percent(of, "nowhere"))
+        format!(
+            "{:.2} % elsewhere, {:.2} % nowhere",
+            percent(of, "elsewhere"),
+            percent(of, "nowhere")
+        )
     };
     let mut text = format!(
         "  of about {requests} requests of the last hour (by {samples} of them) would go: {}\n",

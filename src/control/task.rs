@@ -476,6 +476,7 @@ impl Control {
             hold: None,
             released: None,
             created: applied.created,
+            preview: None,
             warnings: applied.warnings.clone(),
             leaving: Vec::new(),
             lingering: Vec::new(),
