@@ -12,10 +12,12 @@ mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod history;
 mod hold;
 mod ledger;
 mod look;
 mod metrics;
+mod once;
 mod openapi;
 mod plan;
 mod problem;

@@ -120,14 +120,7 @@ fn describe(receipt: &Value, dry_run: bool) -> String {
         (Some(revision), false) => format!("revision {revision}\n"),
         (None, _) => String::new(),
     };
-    for change in changed {
-        let path = change["path"].as_str().unwrap_or_default();
-        text.push_str(&format!(
-            "  {path}: {} -> {}\n",
-            value(&change["from"]),
-            value(&change["to"])
-        ));
-    }
+    text.push_str(&changes(&receipt["changed"]));
     if dry_run {
         text.push_str(&forecast(&receipt["preview"]));
     }
@@ -190,6 +183,16 @@ fn released(hold: &Value) -> String {
     let service = hold["service"].as_str().unwrap_or_default();
     let held = hold["held"].as_u64().unwrap_or_default();
     format!("{service} is released, {held} requests had to wait\n")
+}
+
+/// What differs, a line each.
+pub(super) fn changes(changed: &Value) -> String {
+    let changed = changed.as_array().map(Vec::as_slice).unwrap_or_default();
+    let line = |change: &Value| {
+        let path = change["path"].as_str().unwrap_or_default();
+        format!("  {path}: {} -> {}\n", value(&change["from"]), value(&change["to"]))
+    };
+    changed.iter().map(line).collect()
 }
 
 /// Values of the configuration, short enough for a line.

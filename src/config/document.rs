@@ -61,6 +61,12 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
         keys.set("acme", acme::acme(acme, detail));
     }
     keys.section("admin", admin::admin(&spec.admin, detail));
+    let mut state = Keys::new(detail);
+    if let Some(directory) = &spec.state.directory {
+        state.set("directory", tls::path(directory));
+    }
+    state.number("revisions", spec.state.revisions, defaults.state.revisions);
+    keys.section("state", state);
     let mut metrics = Keys::new(detail);
     metrics.duration("linger", spec.metrics_linger, defaults.metrics_linger);
     keys.section("metrics", metrics);

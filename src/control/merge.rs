@@ -3,7 +3,7 @@
 
 use crate::spec::{
     Admin, Backend, Ejection, HealthCheck, Name, Pool, Resolver, Retries, Service, ServiceLimits,
-    ServiceTimeouts, Shutdown, Spec, Weight,
+    ServiceTimeouts, Shutdown, Spec, State, Weight,
 };
 use indexmap::IndexMap;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ pub(super) fn merge(base: Option<&Spec>, file: &Spec, ours: &Spec) -> Spec {
         None => file.clone(),
         Some(base) => merge_specs(base, file, ours),
     };
-    keep_for_restart(ours, &mut merged);
+    merged.keep_for_restart(ours);
     merged
 }
 
@@ -28,13 +28,10 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
     if wanted.admin.address != ours.admin.address {
         keys.push("admin.address".to_owned());
     }
+    if wanted.state.directory != ours.state.directory {
+        keys.push("state.directory".to_owned());
+    }
     keys
-}
-
-/// Takes what only a restart can change from `ours`.
-pub(super) fn keep_for_restart(ours: &Spec, wanted: &mut Spec) {
-    wanted.threads = ours.threads;
-    wanted.admin.address = ours.admin.address.clone();
 }
 
 /// The file's value if the file changed it, else ours.
@@ -110,6 +107,12 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             Some(&base.admin),
             &file.admin,
             &ours.admin
+        ),
+        state: by_field!(
+            State { directory, revisions },
+            Some(&base.state),
+            &file.state,
+            &ours.state
         ),
         metrics_linger: pick(
             Some(&base.metrics_linger),

@@ -12,6 +12,9 @@
 //! - `ejector`: which backends are left out because their requests fail
 //! - `preview`: what a change would do to the requests of the last hour; PURE
 //! - `traffic`: which pools gain traffic, and whether they can serve it
+//! - `store`: what is kept of changes, on disk or in memory
+//! - `start`: the first snapshot, from the file and what was kept
+//! - `making`: how a change is made
 //! - `task`: the loop that holds it all together
 
 mod command;
@@ -26,11 +29,14 @@ mod holds;
 mod issuance;
 mod leaving;
 mod listeners;
+mod making;
 mod merge;
 mod parts;
 mod preview;
 mod probe;
 mod prober;
+mod start;
+mod store;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -40,11 +46,12 @@ mod traffic;
 mod validate;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, Ledger, LeftInFlight, Lookups, NameStatus,
-    Publishes, Receipt, Source, View,
+    Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,
+    NameStatus, Once, Publishes, Receipt, Reply, Source, StateStatus, View,
 };
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
 pub use preview::{Forecast, Preview};
-pub use task::{StartError, Started, start};
+pub use start::{StartError, Started, start};
+pub use store::{Content, Format, Page, Revision, Store, StoreError};

@@ -2,7 +2,9 @@
 //! speaks of, carrying over all that stays.
 
 use crate::{
-    live::{Ejected, Gate, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
+    live::{
+        Ejected, Gate, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots, Weighted,
+    },
     spec::{Backend, BackendAddress, HealthCheck, Name, Pool, ProxyVersion, Service, Spec, Weight},
 };
 use std::{
@@ -103,6 +105,12 @@ impl Parts {
     /// Every backend in the table, by service and pool in the spec's order.
     pub(super) fn placed(&self) -> &[Placed] {
         &self.placed
+    }
+
+    /// Some of the last hour's requests, by service.
+    pub(super) fn recent(&self, now_millis: u64) -> Vec<(Name, Vec<Weighted>)> {
+        let services = self.services.iter();
+        services.map(|service| (service.name.clone(), service.recent.look(now_millis))).collect()
     }
 
     /// The backends in the table of one pool.

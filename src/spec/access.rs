@@ -86,6 +86,15 @@ impl Secret {
         }
     }
 
+    /// In place of a file that cannot be read any more: nobody has a token with this hash.
+    pub fn absent() -> Self {
+        Self([0; 32])
+    }
+
+    pub fn is_absent(&self) -> bool {
+        self.is(&Self::absent())
+    }
+
     /// Takes the same time whatever the two are.
     pub fn is(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()

@@ -40,6 +40,7 @@ use ipnet::IpNet;
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -63,6 +64,7 @@ pub struct Spec {
     /// `None`: certificates come from files alone.
     pub acme: Option<Acme>,
     pub admin: Admin,
+    pub state: State,
     /// How long the series of a pool that has left stay visible.
     pub metrics_linger: Duration,
     pub services: IndexMap<Name, Service>,
@@ -84,10 +86,20 @@ impl Default for Spec {
             listeners: Vec::new(),
             acme: None,
             admin: Admin::default(),
+            state: State::default(),
             metrics_linger: Duration::from_secs(60),
             services: IndexMap::new(),
             routes: Vec::new(),
         }
+    }
+}
+
+impl Spec {
+    /// Takes what only a restart can change from `other`.
+    pub fn keep_for_restart(&mut self, other: &Self) {
+        self.threads = other.threads;
+        self.admin.address = other.admin.address.clone();
+        self.state.directory = other.state.directory.clone();
     }
 }
 
@@ -264,6 +276,21 @@ impl Admin {
     /// Whoever asks must show that they may.
     pub fn is_guarded(&self) -> bool {
         !self.tokens.is_empty()
+    }
+}
+
+/// What is kept of the changes that were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// `None`: in memory alone.
+    pub directory: Option<PathBuf>,
+    /// So many revisions at most.
+    pub revisions: u32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: None, revisions: 1000 }
     }
 }
 

@@ -30,6 +30,8 @@ section! {
             "Certificates that are ordered and renewed by themselves (RFC 8555). See docs/tls.md.";
         admin: Admin, Absent("the defaults below"), example "{ hosts: [admin.example.com] }",
             "The admin API: status, metrics, dashboard, and every change at run time.";
+        state: State, Absent("changes are kept in memory alone"), example "{ directory: state }",
+            "What survives a restart. See docs/changes.md.";
         metrics: Metrics, Absent("the defaults below"), example "{ linger: 5m }",
             "How metrics are kept.";
         services: MapOf<NameKind, Service, 1>, Required,
@@ -40,7 +42,6 @@ section! {
             "Which service a request is for. The most specific match wins, the first on ties.";
     }
     planned {
-        "state": State, Inert, "What survives a restart.";
         "access_log": Anything, Inert, "A log line for each request.";
         "tracing": Anything, Inert, "Spans of requests, sent by OTLP.";
     }
@@ -170,10 +171,16 @@ section! {
 }
 
 section! {
-    State, "What survives a restart.", {}
-    planned {
-        "directory": crate::config::kinds::Label, Inert, "Where revisions and rollouts are kept.";
+    State, "What survives a restart, and how much of it is kept. See docs/changes.md.",
+    {
+        directory: FilePath, Absent("in memory alone: a restart returns to the file"), example "state",
+            "The folder where revisions are kept. It is made if it is missing, for crossfade's user alone. Each \
+             crossfade needs one of its own. Changing it needs a restart.";
+        revisions: Count<2, 100_000>, Default("1000"), example "200",
+            "How many revisions are kept at most; the oldest go first. In all they take 256 MiB at most, 64 MiB in \
+             memory.";
     }
+    planned {}
 }
 
 choice! { EngineKind -> Engine { "native" => Engine::Native, "hyper" => Engine::Hyper } }

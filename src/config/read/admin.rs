@@ -108,7 +108,8 @@ fn tokens(reader: &mut Reader<'_>, field: Vec<At<TokenSection>>) -> Vec<Token> {
         let Some(token) = token(reader, value.name.value(), &file, value.role.value()) else {
             continue;
         };
-        if let Some(same) = tokens.iter().find(|known| known.secret.is(&token.secret)) {
+        let is_same = |known: &&Token| known.secret.is(&token.secret) && !token.secret.is_absent();
+        if let Some(same) = tokens.iter().find(is_same) {
             let message = format!("`{}` and `{}` are the same token", same.name, token.name);
             reader.problem(file.node, message, "give each who asks a token of their own");
         }
@@ -148,6 +149,12 @@ fn token(
     file: &At<PathBuf>,
     role: Option<crate::spec::Role>,
 ) -> Option<Token> {
+    if reader.surroundings.own {
+        let (path, content) = reader.file(&file.value);
+        let secret = content.ok().and_then(|content| Secret::from_file(&content).ok());
+        let secret = secret.unwrap_or_else(Secret::absent);
+        return Some(Token { name: name?, role: role?, file: path.into(), secret });
+    }
     let (path, content) = tls::file(reader, file, "token")?;
     let shown = quote(&file.value.display().to_string());
     let secret = match Secret::from_file(&content) {

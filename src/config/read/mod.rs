@@ -17,7 +17,7 @@ use super::{
 };
 use crate::spec::{
     Limits, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, ProxyProtocol,
-    Reload, Resolver, Route, Shutdown, Spec,
+    Reload, Resolver, Route, Shutdown, Spec, State,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize};
@@ -62,6 +62,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         acme,
         admin,
+        state: state(reader, file.state),
         metrics_linger: file
             .metrics
             .value()
@@ -92,6 +93,15 @@ fn resolver(reader: &mut Reader<'_>, field: Field<keys::Resolver>) -> Resolver {
         reader.problem(place, message, "make `max_ttl` as long at least");
     }
     resolver
+}
+
+fn state(reader: &Reader<'_>, field: Field<keys::State>) -> State {
+    let defaults = State::default();
+    let Some(keys) = field.value() else { return defaults };
+    State {
+        directory: keys.directory.value().map(|path| reader.directory.join(path)),
+        revisions: keys.revisions.or(defaults.revisions),
+    }
 }
 
 fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> Vec<At<Listener>> {

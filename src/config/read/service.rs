@@ -126,7 +126,8 @@ fn backends(
         }
         backends.insert(address, backend);
     }
-    if complete && !backends.is_empty() && backends.values().all(|b| b.weight == Weight::ZERO) {
+    let unweighted = backends.values().all(|b| b.weight == Weight::ZERO);
+    if complete && !backends.is_empty() && unweighted && !reader.surroundings.own {
         reader.problem(
             node,
             "the weights of the backends sum to 0",

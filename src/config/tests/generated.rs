@@ -578,6 +578,11 @@ fn unix_role() -> impl Strategy<Value = UnixRole> {
     (who, role()).prop_map(|(who, role)| UnixRole { who, role })
 }
 
+fn state() -> impl Strategy<Value = State> {
+    (option::of(file("state")), 2u32..=100_000)
+        .prop_map(|(directory, revisions)| State { directory, revisions })
+}
+
 fn spec() -> impl Strategy<Value = Spec> {
     let services =
         vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
@@ -590,11 +595,11 @@ fn spec() -> impl Strategy<Value = Spec> {
         duration(0),
         duration(0),
         (duration(0), resolver(), option::of(1u32..=10_000_000), option::of(0u32..=100)),
-        duration(0),
+        (duration(0), state()),
     );
     (services, (listeners, acme()), routes, admin(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
-            let ((threads, engine), delay, drain, startup, metrics_linger) = settings;
+            let ((threads, engine), delay, drain, startup, (metrics_linger, state)) = settings;
             let (startup_wait, resolver, in_flight, max_stranded_percent) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
@@ -620,6 +625,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 acme: in_agreement(&listeners, acme),
                 listeners,
                 admin,
+                state,
                 metrics_linger,
                 services,
                 routes: routes.into_values().collect(),

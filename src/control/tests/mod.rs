@@ -4,6 +4,7 @@ mod changes;
 mod commands;
 mod drains;
 mod health;
+mod history;
 mod lingering;
 mod merging;
 
@@ -36,7 +37,7 @@ struct Rig {
 
 async fn rig(spec: Spec) -> Rig {
     let file = FileStatus { path: Some(PathBuf::from("crossfade.yaml")), ..FileStatus::default() };
-    let Started { live, handle, task } = start(spec, 2, file).await.unwrap();
+    let Started { live, handle, task } = start(spec, 2, file, FORMAT).await.unwrap();
     Rig { live, handle, task }
 }
 
