@@ -51,9 +51,11 @@
 //! # The path of a change
 //!
 //! File and API become a [`control::Command`] to the one control task: apply it to the desired state
-//! (pure), validate the whole, compile (cannot fail), build the snapshot from the live parts that stay, swap
+//! (pure), validate the whole, keep it as a revision (`control/store/`, on a thread of its own; only other changes
+//! wait for that), compile (cannot fail), build the snapshot from the live parts that stay, swap
 //! it in, wait until nobody reads the old one (quiesce), answer with a receipt, drain what left. Once the
-//! answer is out no request is routed by an older table.
+//! answer is out no request is routed by an older table, and no crash forgets it. A start merges the file with
+//! what was kept (`control/start.rs`).
 //!
 //! Names among the backends are looked up beside that (`control/discovery.rs`): what they stand for goes into the
 //! snapshot, never into the desired state, and takes the same way from there on.

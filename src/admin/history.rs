@@ -119,6 +119,8 @@ pub(super) struct AdoptAsked {
 #[utoipa::path(get, path = "/v1/revisions", tag = "history", params(PageAsked),
     responses(
         (status = 200, body = Vec<RevisionView>),
+        (status = 400, body = Problem, content_type = "application/problem+json",
+            description = "The query cannot be read"),
         (status = 422, body = Problem, content_type = "application/problem+json",
             description = "A number is none"),
     ))]
@@ -162,6 +164,8 @@ pub(super) async fn revision(
     params(("revision" = u64, Path), DiffAsked),
     responses(
         (status = 200, body = Difference),
+        (status = 400, body = Problem, content_type = "application/problem+json",
+            description = "The query cannot be read"),
         (status = 404, body = Problem, content_type = "application/problem+json",
             description = "One of them is not kept"),
         (status = 422, body = Problem, content_type = "application/problem+json",
@@ -195,6 +199,8 @@ pub(super) async fn drift(State(admin): State<Arc<Admin>>) -> Json<DriftView> {
 #[utoipa::path(get, path = "/v1/adopt", tag = "history", params(AdoptAsked),
     responses(
         (status = 200, body = ref("#/components/schemas/Config")),
+        (status = 400, body = Problem, content_type = "application/problem+json",
+            description = "The query cannot be read"),
         (status = 404, body = Problem, content_type = "application/problem+json",
             description = "No such service"),
     ))]

@@ -445,7 +445,8 @@ impl Control {
             return Ok(());
         }
         let mut gaining = gaining(&self.desired.spec, after).into_iter();
-        let Some((service, pool)) = gaining.find(|(s, p)| !self.parts.has_healthy(s, p)) else {
+        let Some((service, pool)) = gaining.find(|(s, p)| !self.parts.would_serve(s, p, after))
+        else {
             return Ok(());
         };
         Err(Refused::Wait(ChangeError::Conflict(format!(

@@ -8,6 +8,7 @@
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `discovery`: which addresses names stand for
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
+//! - `warm`: which of those that have left are probed on, for an undo
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
 //! - `preview`: what a change would do to the requests of the last hour; PURE
@@ -44,6 +45,7 @@ mod testing;
 mod tests;
 mod traffic;
 mod validate;
+mod warm;
 
 pub use command::{
     Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,

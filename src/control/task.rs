@@ -167,6 +167,9 @@ impl Control {
             self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
             self.show();
         }
+        if self.parts.cool(now) {
+            self.watch();
+        }
         if let Some(pools) = self.parts.sweep(now, self.desired.spec.metrics_linger) {
             self.live.set_pools(pools);
         }
@@ -245,7 +248,7 @@ impl Control {
         let in_flight = in_flight(&left);
         let before = std::mem::replace(&mut self.desired, desired).spec;
         self.listeners = listeners;
-        self.live.set_pools(self.parts.adopt(plan));
+        self.live.set_pools(self.parts.replace(plan, &before, now));
         let drains = self.drain(&left, &before);
         self.live.published.announce();
         self.watch();
@@ -268,7 +271,7 @@ impl Control {
     pub(super) fn watch(&mut self) {
         let now = self.live.clock.now_millis();
         self.discovery.follow(&self.desired.spec);
-        self.prober.follow(self.parts.placed(), &self.desired.spec, now);
+        self.prober.follow(&self.parts, &self.desired.spec, now);
         self.ejector.follow(self.parts.placed());
     }
 

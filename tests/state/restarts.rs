@@ -103,6 +103,36 @@ fn a_state_that_cannot_be_used_is_an_error_at_the_start() {
     assert_eq!(stage.start().get("/v1/status")["revision"], 3);
 }
 
+/// Written in format 1, which knew no keys of changes.
+#[test]
+fn state_of_an_earlier_version_is_brought_up_to_date() {
+    let stage = Stage::new(SHOP);
+    fs::create_dir(stage.path("state")).unwrap();
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/state/format-1.sqlite3");
+    fs::copy(old, stage.path("state/state.sqlite3")).unwrap();
+    let served = stage.start();
+    let revisions = served.get("/v1/revisions");
+    // One more: where the API listens is the file's, and a restart may change it.
+    assert_eq!(revisions[0]["revision"], 4, "{revisions}");
+    assert_eq!(
+        (&revisions[2]["author"], &revisions[2]["cause"]),
+        (&json!("ci"), &json!("release 2"))
+    );
+    assert_eq!(revisions[2]["at"], "2026-11-21T15:02:00.5Z");
+    let pools = &served.get("/v1/config")["services"]["shop"]["pools"];
+    assert_eq!((&pools["blue"]["weight"], &pools["green"]["drained"]), (&json!(70), &json!(true)));
+    // What is new in the format works on it.
+    let key = [("Idempotency-Key", "\"a\"")];
+    for replayed in [None, Some("true")] {
+        let path = "/v1/services/shop/pools/green/undrain";
+        let answer = served.try_ask("POST", path, "", &key).unwrap();
+        assert_eq!((answer.status, answer.header("idempotency-replayed")), (200, replayed));
+        assert_eq!(answer.body["revision"], 5);
+    }
+    served.kill();
+    assert_eq!(stage.start().get("/v1/revisions").as_array().unwrap().len(), 5);
+}
+
 #[test]
 fn certificates_that_have_gone_stop_nobody_whom_they_do_not_concern() {
     let stage = Stage::new(SHOP);

@@ -122,6 +122,41 @@ async fn salt(rig: &Rig) -> Name {
 }
 
 #[tokio::test]
+async fn an_undo_finds_what_was_removed_proven() {
+    let (blue, green) = (Probed::start(200).await, Probed::start(200).await);
+    let mut shop = checked(&[blue.port], &[green.port]);
+    shop.pools["green"].weight = weight(100);
+    let rig = rig(spec(&[("shop", shop)])).await;
+    eventually(|| [blue.port, green.port].iter().all(|p| rig.backend(*p).health.is_available()))
+        .await;
+    rig.apply(cutover("blue")).await.unwrap();
+    rig.apply(delete_pool("green")).await.unwrap();
+    // It is gone, and probed on.
+    let probes = green.probes();
+    eventually(|| green.probes() > probes + 2).await;
+    assert!(rig.try_backend(green.port).is_none());
+    // One swap: it has been well all the time, so nobody waits and nobody is warned.
+    let receipt = rig.apply(undo(None, Some(1))).await.unwrap();
+    assert_eq!(receipt.warnings, ["no state directory: a restart returns to the file"]);
+    assert!(rig.backend(green.port).health.is_available());
+
+    // One that is shut down once it has left is forgotten, and the way back to it refused.
+    rig.apply(cutover("blue")).await.unwrap();
+    rig.apply(delete_pool("green")).await.unwrap();
+    green.set(503);
+    let refused = async {
+        loop {
+            let asked = Change { dry_run: true, ..change(undo(None, Some(1))) };
+            if rig.handle.apply(asked).await.is_err() {
+                return conflict(&rig, undo(None, Some(1))).await;
+            }
+        }
+    };
+    let why = timeout(PATIENCE, refused).await.expect("in time");
+    assert!(why.contains("pool `green` of service `shop` has no healthy backend"), "{why}");
+}
+
+#[tokio::test]
 async fn users_go_where_they_went_then() {
     let mut sticky = shop();
     sticky.pools["green"].weight = weight(5);

@@ -7,6 +7,7 @@ mod health;
 mod history;
 mod lingering;
 mod merging;
+mod random;
 
 use super::{testing::*, *};
 use crate::{
