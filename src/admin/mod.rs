@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod body;
 mod change;
 mod conditions;
@@ -28,9 +29,11 @@ mod segments;
 mod server;
 mod socket;
 mod steer;
+mod tls;
 mod traffic;
 mod views;
 
+pub use audit::Audit;
 pub use reload::{follow, refuse};
 pub use server::serve;
 pub use socket::{Socket, bind};
@@ -48,5 +51,6 @@ struct Admin {
     reloader: Option<Reloader>,
     traffic: Traffic,
     failures: Failures,
+    audit: Arc<Audit>,
     process: metrics::Process,
 }

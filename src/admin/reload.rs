@@ -1,13 +1,15 @@
 //! The file's way into force, whether it changed by itself or somebody asked for it.
 
+use super::Audit;
 use crate::{
     config::Outcome,
     control::{Change, ChangeError, Command, Handle, Source},
 };
 
 /// Puts the file's new content in force, or shows why it cannot be.
-pub async fn follow(handle: &Handle, outcome: Outcome) {
+pub async fn follow(handle: &Handle, audit: &Audit, outcome: Outcome) {
     let Some(file) = outcome.spec else {
+        audit.unreadable(outcome.errors.len());
         refuse(handle, &outcome).await;
         return;
     };
@@ -24,7 +26,9 @@ pub async fn follow(handle: &Handle, outcome: Outcome) {
         dry_run: false,
         wait_healthy: None,
     };
-    match handle.apply(change).await {
+    let result = handle.apply(change).await;
+    audit.loaded(&result);
+    match result {
         Ok(receipt) => tracing::info!(revision = receipt.revision, "configuration loaded"),
         // Told by the control plane, or nobody is left to tell.
         Err(ChangeError::Ended | ChangeError::Invalid(_)) => {}

@@ -4,6 +4,7 @@ mod backend;
 mod change;
 mod check;
 mod client;
+mod client_tls;
 mod cutover;
 mod demo;
 pub mod demo_app;
@@ -41,7 +42,7 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Global {
-    /// The admin API: http://HOST:PORT or unix:PATH
+    /// The admin API: http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(
         long,
         global = true,
@@ -53,6 +54,15 @@ struct Global {
     /// The file with the token to show to the admin API; instead of it, CROSSFADE_TOKEN may have the token
     #[arg(long, global = true, env = "CROSSFADE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// With https: PEM file of the authorities that vouch for the admin API [default: those of the system]
+    #[arg(long, global = true, env = "CROSSFADE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With https: PEM file of the certificate to show to the admin API
+    #[arg(long, global = true, env = "CROSSFADE_CERT", value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// With https: PEM file of its private key
+    #[arg(long, global = true, env = "CROSSFADE_KEY", value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// What to print: text for people, json is what the API said
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,

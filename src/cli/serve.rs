@@ -1,6 +1,6 @@
 use super::output::{complain, log_colours, say};
 use crate::{
-    admin,
+    admin::{self, Audit},
     config::{self, Loaded, Reloader},
     control::{FileStatus, Handle},
     live::Phase,
@@ -9,7 +9,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{env, io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     runtime::{Builder, LocalOptions},
     signal::unix::{Signal, SignalKind, signal},
@@ -119,6 +119,7 @@ pub(super) struct Served {
     signals: Signals,
     end_admin: oneshot::Sender<()>,
     admin: tokio::task::JoinHandle<std::io::Result<()>>,
+    audit: Arc<Audit>,
 }
 
 impl Served {
@@ -138,21 +139,33 @@ impl Served {
         });
         let process = Process::start(spec, file).await.map_err(|error| error.to_string())?;
         let handle = process.handle.clone();
-        let reloader = loaded.map(|loaded| follow_file(&loaded, &mut signals, &handle));
+        let file = handle.view().spec.admin.audit.clone();
+        let audit = Audit::open(file.as_ref()).map_err(|error| {
+            let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
+            format!("the audit log {path} cannot be written: {error}; see admin.audit")
+        })?;
+        let reloader = loaded.map(|loaded| follow_file(&loaded, &mut signals, &handle, &audit));
         let (end_admin, ended) = oneshot::channel();
         let end = async {
             // A dropped sender is an end too.
             let _ = ended.await;
         };
         let live = process.live.clone();
-        let admin = tokio::task::spawn_local(admin::serve(live, handle, reloader, socket, end));
+        let admin = tokio::task::spawn_local(admin::serve(
+            live,
+            handle,
+            reloader,
+            audit.clone(),
+            socket,
+            end,
+        ));
         process.live.published.read(|snapshot| {
             for listener in &snapshot.listeners {
                 tracing::info!(address = %listener.bound.address, "listening");
             }
         });
         tracing::info!(address = %admin_address, "admin API");
-        Ok(Self { process, admin_address, signals, end_admin, admin })
+        Ok(Self { process, admin_address, signals, end_admin, admin, audit })
     }
 
     /// Serves until it is asked to end, then drains.
@@ -162,6 +175,15 @@ impl Served {
             () = self.signals.end() => {}
             what = self.process.broken() => {
                 tracing::error!("{what}; draining");
+                code = ExitCode::FAILURE;
+            }
+            ended = &mut self.admin => {
+                let why = match ended {
+                    Ok(Ok(())) => "it ended".to_owned(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                };
+                tracing::error!("nobody can steer: {why}; draining");
                 code = ExitCode::FAILURE;
             }
         }
@@ -175,26 +197,34 @@ impl Served {
         }
         // Whoever asked the admin API to drain sees the end of it.
         let _ = self.end_admin.send(());
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.admin).await;
+        if !self.admin.is_finished() {
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.admin).await;
+        }
+        self.audit.flush(Duration::from_secs(2));
         tracing::info!("ended");
         code
     }
 }
 
 /// Puts in force what the file says, when it changes and on SIGHUP.
-fn follow_file(loaded: &Loaded, signals: &mut Signals, handle: &Handle) -> Reloader {
+fn follow_file(
+    loaded: &Loaded,
+    signals: &mut Signals,
+    handle: &Handle,
+    audit: &Arc<Audit>,
+) -> Reloader {
     let (reloader, mut changes) = config::watch(loaded, POLL);
-    let steering = handle.clone();
+    let (steering, log) = (handle.clone(), audit.clone());
     tokio::spawn(async move {
         while let Some(loaded) = changes.recv().await {
-            admin::follow(&steering, loaded.outcome).await;
+            admin::follow(&steering, &log, loaded.outcome).await;
         }
     });
     if let Some(mut hangup) = signals.hangup.take() {
-        let (reloader, handle) = (reloader.clone(), handle.clone());
+        let (reloader, handle, log) = (reloader.clone(), handle.clone(), audit.clone());
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
-                admin::follow(&handle, reloader.reload().await.outcome).await;
+                admin::follow(&handle, &log, reloader.reload().await.outcome).await;
             }
         });
     }

@@ -133,6 +133,16 @@ pub enum Reply {
     Known(Known),
 }
 
+impl Reply {
+    /// The receipt of a change that was made now.
+    pub fn made(&self) -> Option<&Receipt> {
+        match self {
+            Self::Made(receipt) => Some(receipt),
+            Self::Known(_) => None,
+        }
+    }
+}
+
 /// What is known of a change that was made before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {

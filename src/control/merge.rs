@@ -31,6 +31,9 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
     if wanted.state.directory != ours.state.directory {
         keys.push("state.directory".to_owned());
     }
+    if wanted.admin.audit != ours.admin.audit {
+        keys.push("admin.audit".to_owned());
+    }
     keys
 }
 
@@ -103,7 +106,17 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(
-            Admin { address, hosts, insecure, tokens, unix_roles, public_metrics },
+            Admin {
+                address,
+                hosts,
+                insecure,
+                tokens,
+                tls,
+                client_roles,
+                unix_roles,
+                public_metrics,
+                audit
+            },
             Some(&base.admin),
             &file.admin,
             &ours.admin

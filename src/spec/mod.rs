@@ -16,7 +16,8 @@ mod service;
 mod tls;
 
 pub use access::{
-    LONGEST_TOKEN, Role, SHORTEST_TOKEN, Secret, SecretError, Token, UnixRole, UnixWho,
+    AuditFile, ClientRole, LONGEST_TOKEN, Role, SHORTEST_TOKEN, Secret, SecretError, Token,
+    UnixRole, UnixWho,
 };
 pub use acme::{Acme, AcmeChallenge};
 pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
@@ -99,6 +100,7 @@ impl Spec {
     pub fn keep_for_restart(&mut self, other: &Self) {
         self.threads = other.threads;
         self.admin.address = other.admin.address.clone();
+        self.admin.audit = other.admin.audit.clone();
         self.state.directory = other.state.directory.clone();
     }
 }
@@ -261,10 +263,16 @@ pub struct Admin {
     pub insecure: bool,
     /// Who may ask. Empty: whoever reaches loopback or the socket may, also for changes.
     pub tokens: Vec<Token>,
+    /// `None`: in the clear. Clients without a certificate shake hands too, and are told so by an answer.
+    pub tls: Option<ListenerTls>,
+    /// What clients with a certificate may do, the first that fits.
+    pub client_roles: Vec<ClientRole>,
     /// What the users of a unix socket may do, the first that fits. Empty: everything.
     pub unix_roles: Vec<UnixRole>,
     /// `/metrics` needs no token.
     pub public_metrics: bool,
+    /// `None`: in memory alone.
+    pub audit: Option<AuditFile>,
 }
 
 impl Admin {
@@ -273,9 +281,14 @@ impl Admin {
         matches!(self.address, AdminAddress::Tcp(address) if !address.ip().is_loopback())
     }
 
+    /// Who vouches for clients that show a certificate.
+    pub fn client_ca(&self) -> Option<&Authority> {
+        Some(&self.tls.as_ref()?.client_auth.as_ref()?.ca)
+    }
+
     /// Whoever asks must show that they may.
     pub fn is_guarded(&self) -> bool {
-        !self.tokens.is_empty()
+        !self.tokens.is_empty() || self.client_ca().is_some()
     }
 }
 
@@ -301,8 +314,11 @@ impl Default for Admin {
             hosts: Vec::new(),
             insecure: false,
             tokens: Vec::new(),
+            tls: None,
+            client_roles: Vec::new(),
             unix_roles: Vec::new(),
             public_metrics: false,
+            audit: None,
         }
     }
 }

@@ -32,7 +32,7 @@ const ROOMS: &[Room] = &[
     Room { name: "acme", may_name: &["spec", "live", "net", "control"], forbidden: &[] },
     Room {
         name: "admin",
-        may_name: &["spec", "routing", "rollout", "live", "config", "control"],
+        may_name: &["spec", "routing", "rollout", "live", "net", "config", "control"],
         forbidden: &[],
     },
     Room {
