@@ -155,7 +155,13 @@ fn connect(directory: &Path) -> Result<Connection, StoreError> {
 /// Makes what is missing, for this user alone.
 fn make(directory: &Path, file: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let opened = OpenOptions::new().read(true).write(true).create(true).mode(0o600).open(file)?;
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(file)?;
     let mode = opened.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
         opened.set_permissions(Permissions::from_mode(mode & 0o700))?;

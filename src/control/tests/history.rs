@@ -57,7 +57,7 @@ async fn an_undo_undoes_the_newest_change_and_a_second_one_the_first() {
     assert_eq!(weights(&rig, "shop"), [95, 5]);
     // What is in force already is no change.
     let same = rig.apply(undo(None, Some(1))).await.unwrap();
-    assert_eq!((same.revision, &same.before == &same.after), (Some(6), true));
+    assert_eq!((same.revision, same.before == same.after), (Some(6), true));
     let none = rig.apply(undo(None, Some(99))).await.err().unwrap();
     let why = "revision 99 is not kept; those from 1 to 6 are";
     assert_eq!(none, ChangeError::NotFound(why.into()));
