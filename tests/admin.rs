@@ -69,6 +69,7 @@ async fn everything_promised_is_mounted_and_described() {
         ("post", "/v1/services/{service}/release"),
         ("get", "/v1/holds"),
         ("get", "/v1/drains"),
+        ("get", "/v1/audit"),
         ("get", "/v1/ledger"),
         ("post", "/v1/reload"),
         ("post", "/v1/plan"),

@@ -16,6 +16,13 @@ async fn entries(api: &Api, query: &str) -> Vec<Value> {
     answer.json()["entries"].as_array().unwrap().clone()
 }
 
+/// What is told of the request that was answered so.
+async fn told(api: &Api, answer: &Answer) -> Value {
+    let id = answer.header("x-request-id");
+    let told = entries(api, "").await.into_iter().find(|entry| entry["request_id"] == id);
+    told.unwrap_or_else(|| panic!("nothing is told of {}", answer.text))
+}
+
 async fn newest(api: &Api) -> Value {
     entries(api, "?limit=1").await.remove(0)
 }
@@ -61,7 +68,7 @@ async fn changes_and_attempts_are_told_with_who_and_from_where() {
         (api.ask(Request::put(WEIGHTS), "{}").await, 415, "not-json"),
     ] {
         assert_eq!(answer.status, status, "{}", answer.text);
-        let entry = newest(&api).await;
+        let entry = told(&api, &answer).await;
         assert_says(
             &entry,
             json!({"event": "change.refused", "author": "ci", "status": status, "reason": reason,
@@ -69,6 +76,12 @@ async fn changes_and_attempts_are_told_with_who_and_from_where() {
         );
         assert!(!entry.to_string().contains("hunter2"), "{entry}");
     }
+
+    let held = api.post("/v1/services/shop/hold", json!({"for": "30s"})).await;
+    assert_eq!(held.status, 200, "{}", held.text);
+    let entry = told(&api, &held).await;
+    assert_says(&entry, json!({"event": "service.held", "operation": "hold", "service": "shop"}));
+    assert_eq!(api.post("/v1/services/shop/release", json!({})).await.status, 200);
 
     for (token, status, reason, author) in [
         (VIEWER, 403, "forbidden", json!("eye")),

@@ -109,7 +109,9 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
     let mut all = Vec::new();
     for At { value, node } in field.or(Vec::new()) {
         let Field::Good(address) = value.address else { continue };
-        if let Some(first) = firsts.insert(address.value, address.node) {
+        // The system gives each a port of its own.
+        let is_any = address.value.port() == 0;
+        if !is_any && let Some(first) = firsts.insert(address.value, address.node) {
             let message = format!("`{}` is the address of two listeners", address.value);
             let fix = format!("remove one; the first is on line {}", reader.line(first));
             reader.problem(address.node, message, fix);
