@@ -159,7 +159,7 @@ fn take_text(rest: &mut &[u8]) -> Result<String, String> {
 }
 
 /// Section 5.2 and appendix B: the codes of each length follow each other in the order of their symbols.
-fn huffman(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub fn huffman(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let (mut code, mut length) = (0u32, 0u8);
     for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)) {
@@ -201,7 +201,7 @@ const LENGTHS: [u8; 256] = [
     22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
 ];
 
-const STATIC: [(&str, &str); 61] = [
+pub const STATIC: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),
     (":method", "POST"),

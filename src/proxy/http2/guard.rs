@@ -256,10 +256,9 @@ impl Guard {
         if header.len > LARGEST_FRAME {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
-        if self
-            .block
-            .is_some_and(|stream| header.kind != kind::CONTINUATION || header.stream != stream)
-        {
+        // Sections 6.2 and 6.10: nothing else within a header block, and that nowhere else.
+        let continued = (header.kind == kind::CONTINUATION).then_some(header.stream);
+        if self.block != continued {
             return Err(Reason::PROTOCOL_ERROR);
         }
         self.judge_form(header)?;

@@ -78,6 +78,11 @@ impl Blocks {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
     fn place(&self, stream: u32) -> Result<usize, usize> {
         self.open.binary_search_by_key(&stream, |open| open.stream)
     }

@@ -146,6 +146,146 @@ fn an_acknowledgement_is_no_first_frame() {
     assert_eq!(guard.verdict(), Some(Reason::PROTOCOL_ERROR));
 }
 
+/// A field that says all of itself; `first` is 0x40 for one that goes into the table.
+fn literal(first: u8, name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[text.len() as u8][..], text.as_bytes()].concat();
+    [vec![first], text(name), text(value)].concat()
+}
+
+const GET: &[u8] = b"\x82\x86\x84\x41\x01a";
+const ENDS: u8 = END_STREAM | END_HEADERS;
+
+fn ask(stream: u32, more: &[u8]) -> Vec<u8> {
+    frame(HEADERS, ENDS, stream, &[GET, more].concat())
+}
+
+/// The block of the one frame that is let through.
+fn block(shown: &[u8]) -> Vec<u8> {
+    let header = Header::of(shown.first_chunk().unwrap());
+    assert_eq!((header.kind, header.len), (HEADERS, shown.len() - 9), "{shown:?}");
+    shown[9..].to_vec()
+}
+
+#[test]
+fn good_blocks_pass_as_they_came_until_one_does_not() {
+    let mut guard = begun(10);
+    let kept = literal(0x40, "x-a", "1");
+    let first = [ask(1, &kept), frame(DATA, 0, 9, b"x"), ask(3, &[0xbe])].concat();
+    let mut instead = Vec::new();
+    assert_eq!(guard.take_in(&first, 0, &mut instead), first.len());
+    assert!(instead.is_empty(), "nothing was copied");
+    let bad = ask(5, &[literal(0x40, "x-b", "2"), literal(0, "X", "")].concat());
+    let shown = block(&guard.lets_through(&bad, 0));
+    assert!(String::from_utf8_lossy(&shown).contains(MALFORMED));
+    assert!(!String::from_utf8_lossy(&shown).contains("x-b"));
+    let anew = block(&guard.lets_through(&ask(7, &[0xbe, 0xbf, 0xc0]), 0));
+    let whole = [
+        literal(0, ":method", "GET"),
+        literal(0, ":scheme", "http"),
+        literal(0, ":path", "/"),
+        literal(0, ":authority", "a"),
+        literal(0, "x-b", "2"),
+        literal(0, "x-a", "1"),
+        literal(0, ":authority", "a"),
+    ];
+    assert!(String::from_utf8_lossy(&anew).contains(MALFORMED), "a pseudo-header is behind fields");
+    let anew = block(&guard.lets_through(&ask(9, &[0xbe, 0xbf]), 0));
+    assert_eq!(anew, whole[..6].concat());
+    assert_eq!(guard.verdict(), None);
+}
+
+#[test]
+fn what_is_too_large_keeps_its_method() {
+    let mut guard = begun(10);
+    for (more, method) in [
+        (literal(0, "x-a", "").repeat(11), "GET"),
+        (literal(0, "x-a", &"y".repeat(100)).repeat(8), "GET"),
+    ] {
+        let shown = block(&guard.lets_through(&ask(1 + 2 * more.len() as u32, &more), 0));
+        let text = String::from_utf8_lossy(&shown).into_owned();
+        assert!(text.contains(TOO_LARGE) && text.contains(method), "{text}");
+    }
+    let huge = literal(0x40, "x-a", &"y".repeat(100));
+    let bomb = [huge, vec![0xbe; 70]].concat();
+    assert_eq!(guard.lets_through(&ask(9999, &bomb), 0), b"");
+    assert_eq!(guard.verdict(), Some(Reason::ENHANCE_YOUR_CALM));
+}
+
+#[test]
+fn a_block_that_never_ends_is_kept_up_to_a_limit() {
+    let mut guard = begun(10);
+    let most = 2 * LIMITS.bytes + LARGEST_FRAME;
+    let first = frame(HEADERS, 0, 1, &[0; LARGEST_FRAME]);
+    assert_eq!(guard.lets_through(&first, 0), b"");
+    let rest = frame(CONTINUATION, 0, 1, &vec![0; most - LARGEST_FRAME]);
+    assert_eq!((guard.lets_through(&rest, 0), guard.verdict()), (vec![], None));
+    guard.lets_through(&frame(CONTINUATION, 0, 1, &[0]), 0);
+    assert_eq!(guard.verdict(), Some(Reason::ENHANCE_YOUR_CALM));
+}
+
+#[test]
+fn a_block_is_judged_by_where_it_stands() {
+    let trailers = |stream, more: &[u8]| frame(HEADERS, ENDS, stream, more);
+    let is_failed = |shown: &[u8]| block(shown) == literal(0, "connection", "");
+    let opened = |guard: &mut Guard| {
+        let begin = frame(HEADERS, END_HEADERS, 1, GET);
+        assert_eq!(guard.lets_through(&begin, 0), begin);
+    };
+    for (bad, is_bad) in [
+        (trailers(1, &literal(0, "x-a", "1")), false),
+        (trailers(1, &[]), false),
+        (trailers(1, &[0x84]), true),
+        (frame(HEADERS, END_HEADERS, 1, &literal(0, "x-a", "1")), true),
+    ] {
+        let mut guard = begun(10);
+        opened(&mut guard);
+        let shown = guard.lets_through(&bad, 0);
+        assert_eq!((is_failed(&shown), shown == bad), (is_bad, !is_bad), "{bad:?}");
+    }
+    for over in [
+        frame(DATA, END_STREAM, 1, b""),
+        frame(RST_STREAM, 0, 1, &8u32.to_be_bytes()),
+        trailers(1, &[]),
+    ] {
+        let mut guard = begun(10);
+        opened(&mut guard);
+        guard.lets_through(&over, 0);
+        assert!(guard.blocks.is_idle());
+        let late = ask(1, &[]);
+        assert_eq!(guard.lets_through(&late, 0), late, "the library knows what that is");
+    }
+}
+
+#[test]
+fn responses_are_judged_by_where_they_stand() {
+    let answer = |flags, more: &[u8]| frame(HEADERS, flags | END_HEADERS, 1, more);
+    let early = literal(0, ":status", "103");
+    let is_failed = |shown: &[u8]| block(shown) == literal(0, "connection", "");
+    let cases: [(&[Vec<u8>], bool); 9] = [
+        (&[answer(END_STREAM, &[0x88])], false),
+        (&[answer(0, &early), answer(0, &early), answer(0, &[0x88])], false),
+        (&[answer(0, &[0x88]), answer(END_STREAM, &[])], false),
+        (&[answer(0, &[])], true),
+        (&[answer(0, &[0x88, 0x84])], true),
+        (&[answer(END_STREAM, &early)], true),
+        (&[answer(0, &[0x88]), answer(END_STREAM, &[0x88])], true),
+        (&[answer(0, &[0x88]), answer(0, &literal(0, "x-a", "1"))], true),
+        (&[answer(0, &early), answer(0, &literal(0, "x-a", "1"))], true),
+    ];
+    for (answers, is_bad) in cases {
+        let mut guard = Guard::new(Side::Client, 0, LIMITS, 0);
+        guard.take_out(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &ask(1, &[])].concat(), 0);
+        guard.lets_through(&frame(SETTINGS, 0, 0, &[]), 0);
+        let (last, before) = answers.split_last().unwrap();
+        for answer in before {
+            assert_eq!(&guard.lets_through(answer, 0), answer);
+        }
+        assert_eq!(is_failed(&guard.lets_through(last, 0)), is_bad, "{answers:?}");
+        guard.take_out(&frame(RST_STREAM, 0, 1, &8u32.to_be_bytes()), 0);
+        assert!(guard.blocks.is_idle());
+    }
+}
+
 fn some_frame() -> impl Strategy<Value = Vec<u8>> {
     let kinds = prop::sample::select(vec![DATA, HEADERS, RST_STREAM, SETTINGS, PING, 0xfa]);
     (kinds, any::<u8>(), 0u32..6, prop::collection::vec(any::<u8>(), 0..40))

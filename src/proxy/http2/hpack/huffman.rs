@@ -78,6 +78,8 @@ pub(super) struct NoCode;
 /// # Errors
 /// When they are no code.
 pub(super) fn decode(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), NoCode> {
+    // The shortest codes have five bits.
+    out.reserve(bytes.len() * 8 / 5);
     let mut rest = bytes.iter();
     // What was not decoded is at the front.
     let (mut window, mut bits) = (0u64, 0u32);

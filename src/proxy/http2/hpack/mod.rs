@@ -84,6 +84,8 @@ impl Decoder {
     /// Puts a name, be it from the tables, and its value into `text`; how long the name is.
     fn literal(&self, index: usize, rest: &mut &[u8], text: &mut Vec<u8>) -> Result<usize, Stop> {
         text.clear();
+        // Once for most blocks.
+        text.reserve(256);
         match index {
             0 => string(rest, text)?,
             _ => text.extend_from_slice(self.table.at(index).ok_or(Stop::Broken)?.name),
