@@ -180,7 +180,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // Who drives the connection looks for a verdict each time that nothing can be read.
-        if self.watch.verdict().is_some() {
+        if self.watch.verdict().is_some() && self.instead.is_empty() {
             return Poll::Pending;
         }
         if self.watch.0.read.get() > MOST_AHEAD {

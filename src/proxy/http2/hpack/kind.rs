@@ -22,6 +22,9 @@ pub(in super::super) enum Kind {
     Plain,
 }
 
+/// The library takes no longer one for a name.
+const LONGEST_NAME: usize = u16::MAX as usize;
+
 const NAME: u8 = 1;
 const TOKEN: u8 = 2;
 const TARGET: u8 = 4;
@@ -72,7 +75,7 @@ impl Kind {
         if let Some((b':', name)) = name.split_first() {
             return Self::of_pseudo_header(name, value);
         }
-        if !is_all(name, NAME) || !is_good_value(value) {
+        if !is_all(name, NAME) || name.len() > LONGEST_NAME || !is_good_value(value) {
             return Self::Bad;
         }
         match name {
@@ -144,6 +147,15 @@ mod tests {
         ];
         for (name, value, kind) in cases {
             assert_eq!(Kind::of(name, value), kind, "{:?}", name.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn what_the_library_takes_for_a_name() {
+        for (bytes, kind) in [(LONGEST_NAME, Kind::Plain), (LONGEST_NAME + 1, Kind::Bad)] {
+            let name = vec![b'x'; bytes];
+            assert_eq!(Kind::of(&name, b""), kind);
+            assert_eq!(http::HeaderName::from_bytes(&name).is_ok(), kind == Kind::Plain);
         }
     }
 
