@@ -63,7 +63,13 @@ async fn everything_promised_is_mounted_and_described() {
         ("delete", &format!("{pool}/backends/{{address}}")),
         ("post", &format!("{pool}/backends/{{address}}/drain")),
         ("post", &format!("{pool}/backends/{{address}}/undrain")),
+        ("post", "/v1/services/{service}/drain"),
+        ("post", "/v1/services/{service}/undrain"),
+        ("post", "/v1/services/{service}/hold"),
+        ("post", "/v1/services/{service}/release"),
+        ("get", "/v1/holds"),
         ("get", "/v1/drains"),
+        ("get", "/v1/ledger"),
         ("post", "/v1/reload"),
     ];
     let described = api.described();
@@ -485,6 +491,86 @@ async fn a_drain_is_seen_until_it_is_over() {
     assert_eq!(api.service().await["pools"][0]["state"], "drained");
     let other = "/v1/services/shop/pools/blue/backends/127.0.0.1:1/drain";
     assert_eq!(api.post(other, json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn several_are_drained_at_once_or_none() {
+    let (blue, green, api) = shop().await;
+    let backends = format!("/v1/services/shop/pools/blue/backends/{}", green.address);
+    api.put(&backends, json!({})).await;
+    let pool = "/v1/services/shop/pools/blue";
+    let (one, two) = (blue.address.to_string(), green.address.to_string());
+    let states = async || {
+        let backends = api.service().await["pools"][0]["backends"].clone();
+        [0, 1].map(|at: usize| backends[at]["state"].as_str().unwrap().to_owned())
+    };
+    let unknown = json!({"backends": [one, "127.0.0.1:1"]});
+    assert_eq!(api.post(&format!("{pool}/drain"), unknown).await.status, 404);
+    for wrong in [json!({"backends": []}), json!({"backends": one}), json!({"backends": [1]})] {
+        assert_eq!(api.post(&format!("{pool}/drain"), wrong.clone()).await.status, 422, "{wrong}");
+    }
+    assert_eq!(states().await, ["active", "active"]);
+    let both = json!({"backends": [one, two]});
+    let receipt = api.post(&format!("{pool}/drain"), both.clone()).await.json();
+    assert_eq!(receipt["changed"].as_array().unwrap().len(), 2, "{receipt}");
+    assert_eq!(states().await, ["drained", "drained"]);
+    let desired = api.get("/v1/config").await.json();
+    assert_eq!(desired["services"]["shop"]["pools"]["blue"]["backends"][1]["drained"], true);
+    assert_eq!(api.post(&format!("{pool}/undrain"), both).await.status, 200);
+    assert_eq!(states().await, ["active", "active"]);
+
+    assert_eq!(api.post("/v1/services/shop/drain", json!({})).await.status, 200);
+    let refused = api.proxy.h1().await.get("/").await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.headers["x-crossfade-error"], "draining");
+    assert_eq!(api.post("/v1/services/shop/undrain", json!({})).await.status, 200);
+    assert_eq!(api.proxy.h1().await.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_service_is_held_and_released() {
+    let (_blue, _green, api) = shop().await;
+    let shop = "/v1/services/shop";
+    for wrong in [json!({"for": 3}), json!({"for": "2h"}), json!({"fro": "3s"})] {
+        assert_eq!(api.post(&format!("{shop}/hold"), wrong.clone()).await.status, 422, "{wrong}");
+    }
+    assert_eq!(api.post("/v1/services/none/hold", json!({})).await.status, 404);
+    let body = json!({"for": "1h", "cause": "restart"});
+    let receipt = api.post(&format!("{shop}/hold"), body).await.json();
+    assert_eq!((&receipt["revision"], &receipt["changed"]), (&json!(1), &json!([])));
+    assert_eq!(receipt["hold"]["service"], "shop");
+    let mut client = api.proxy.h1().await;
+    let waits = tokio::spawn(async move { client.get("/").await.status });
+    eventually("it waits", async || api.get("/v1/holds").await.json()[0]["waiting"] == 1).await;
+    assert!(api.get("/metrics").await.text.contains("crossfade_held{service=\"shop\"} 1\n"));
+    let dry = api.post(&format!("{shop}/release?dry_run=true"), json!({})).await;
+    assert_eq!(
+        (dry.status.as_u16(), api.get("/v1/holds").await.json()[0]["waiting"].as_u64()),
+        (200, Some(1))
+    );
+    let receipt = api.post(&format!("{shop}/release"), json!({})).await.json();
+    assert_eq!(receipt["released"]["held"], 1);
+    assert_eq!(waits.await.unwrap(), 200);
+    assert_eq!(api.get("/v1/holds").await.json(), json!([]));
+}
+
+#[tokio::test]
+async fn the_ledger_is_balanced_and_exported() {
+    let (_blue, _green, api) = shop().await;
+    for _ in 0..10 {
+        assert_eq!(api.proxy.h1().await.get("/").await.status, 200);
+    }
+    until("all have ended", || api.proxy.open() == 0).await;
+    let ledger = api.get("/v1/ledger").await.json();
+    let sum = |key: &str| -> u64 {
+        ledger.as_array().unwrap().iter().map(|entry| entry[key].as_u64().unwrap()).sum()
+    };
+    assert_eq!([sum("started"), sum("finished"), sum("cut"), sum("open")], [10, 10, 0, 0]);
+    let metrics = api.get("/metrics").await.text;
+    for kind in ["started_total", "finished_total", "cut_total", "open"] {
+        let sample = format!("crossfade_tickets_{kind}{{service=\"shop\",pool=\"blue\"");
+        assert!(metrics.contains(&sample), "{kind}");
+    }
 }
 
 #[tokio::test]

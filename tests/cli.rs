@@ -193,6 +193,15 @@ async fn changes_are_made_and_told() {
     let one = format!("drain shop blue {}", blue.address);
     assert_eq!(steer(&api, &one).await.code, 0);
     assert_eq!(api.service().await["pools"][0]["backends"][0]["state"], "drained");
+    assert_eq!(steer(&api, &one.replace("drain", "undrain")).await.code, 0);
+    assert_eq!(steer(&api, "drain shop --wait").await.code, 0);
+    assert_eq!(state().await, "drained");
+    assert_eq!(steer(&api, "undrain shop").await.code, 0);
+    assert_eq!(state().await, "active");
+    let held = steer(&api, "hold shop --for 1h --wait").await;
+    assert!(held.code == 0 && held.out.contains("shop is held until"), "{} {}", held.out, held.err);
+    let released = steer(&api, "release shop").await;
+    assert!(released.out.contains("shop is released, 0 requests"), "{}", released.out);
     assert_eq!(steer(&api, "healthcheck").await.code, 0);
 }
 

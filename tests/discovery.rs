@@ -309,19 +309,19 @@ async fn a_name_is_drained_and_removed_as_one() {
     let proxy = Proxy::start(spec).await;
     proxy.ready().await;
     assert_eq!(answers(&proxy).await.len(), 2);
-    let (service, pool) = ("shop".into(), "blue".into());
-    let drain = Command::Drain { service, pool, backend: Some(name.clone()) };
+    let (service, pool) = ("shop".into(), Some("blue".into()));
+    let drain = Command::Drain { service, pool, backends: vec![name.clone()] };
     let receipt = proxy.apply(drain.clone()).await.unwrap();
     assert_eq!(receipt.leaving.len(), 2);
     assert_eq!(proxy.h1().await.get("/").await.status, 503);
     assert_eq!(proxy.apply(drain).await.unwrap().leaving.len(), 2, "who asks again can wait too");
-    let (service, pool) = ("shop".into(), "blue".into());
-    let undrain = Command::Undrain { service, pool, backend: Some(name.clone()) };
+    let (service, pool) = ("shop".into(), Some("blue".into()));
+    let undrain = Command::Undrain { service, pool, backends: vec![name.clone()] };
     proxy.apply(undrain).await.unwrap();
     assert_eq!(answers(&proxy).await.len(), 2);
-    let (service, pool) = ("shop".into(), "blue".into());
-    let backend = Some("127.0.0.1:1".parse().unwrap());
-    assert!(proxy.apply(Command::Drain { service, pool, backend }).await.is_err());
+    let (service, pool) = ("shop".into(), Some("blue".into()));
+    let backends = vec!["127.0.0.1:1".parse().unwrap()];
+    assert!(proxy.apply(Command::Drain { service, pool, backends }).await.is_err());
 }
 
 #[tokio::test]

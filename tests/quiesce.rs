@@ -51,6 +51,7 @@ impl Maker {
             name: "shop".into(),
             slot: self.service.clone(),
             gate: Arc::default(),
+            hold: None,
             pools,
         };
         let snapshot = Snapshot {

@@ -4,7 +4,8 @@ mod support;
 
 use bytes::Bytes;
 use crossfade::{
-    control::{ChangeError, Command},
+    control::{ChangeError, Command, Ledger},
+    live::Tally,
     spec::{FieldMatch, Match, Pin, Sticky, StickyKey, UnhealthyPool, ValueMatch},
 };
 use http_body_util::{BodyExt, StreamBody};
@@ -323,9 +324,13 @@ async fn what_outlasts_the_drain_is_cut_and_counted() {
         address: old.spec_address(),
     };
     let receipt = proxy.apply(delete).await.unwrap();
+    let before = receipt.in_flight[0].ledger();
+    assert_eq!((receipt.in_flight[0].in_flight.stream, before.open), (1, 1));
     assert!(download.body_mut().collect().await.is_err(), "cut, and seen to be cut");
     until("the drain is over", || proxy.handle.view().drains.is_empty()).await;
     assert_eq!((receipt.open(), receipt.leaving[0].cut_count()), (0, 1));
+    let Ledger { since, open } = receipt.in_flight[0].ledger();
+    assert_eq!((since, open), (Tally { cut: 1, ..Tally::default() }, 0));
 }
 
 #[tokio::test]
@@ -347,12 +352,14 @@ async fn idle_connections_to_a_backend_that_leaves_are_closed_at_once() {
     spec.services["shop"].timeouts.upstream_idle = Duration::from_secs(3600);
     let proxy = Proxy::start(spec).await;
     assert_eq!(proxy.h1().await.get("/").await.text(), "ok");
-    let drain = Command::Drain { service: "shop".into(), pool: "blue".into(), backend: None };
+    let drain =
+        Command::Drain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] };
     proxy.apply(drain).await.unwrap();
     tokio::time::timeout(PATIENCE, closed.notified()).await.expect("closed");
     let reply = proxy.h1().await.get("/").await;
     assert_eq!((reply.status, &reply.headers["retry-after"]), (503, &"1".parse().unwrap()));
-    let undrain = Command::Undrain { service: "shop".into(), pool: "blue".into(), backend: None };
+    let undrain =
+        Command::Undrain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] };
     proxy.apply(undrain).await.unwrap();
     assert_eq!(proxy.h1().await.get("/").await.text(), "ok");
 }

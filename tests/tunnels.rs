@@ -84,7 +84,7 @@ async fn two_pools(backend: &Backend, other: &Backend, engine: Engine, drain: Du
 }
 
 fn drain_blue() -> Command {
-    Command::Drain { service: "shop".into(), pool: "blue".into(), backend: None }
+    Command::Drain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] }
 }
 
 const ENGINES: [Engine; 2] = [Engine::Native, Engine::Hyper];
@@ -140,6 +140,7 @@ async fn silent_websockets_are_told_and_their_answers_still_reach_the_backend() 
         until("the tunnels have ended", || proxy.open() == 0).await;
         let pools = proxy.live.pools();
         assert_eq!(pools.iter().map(|pool| pool.stats.totals().drain_cut).sum::<u64>(), 0);
+        assert_eq!(pools.iter().map(|pool| pool.tally().told).sum::<u64>(), 5);
     }
 }
 

@@ -1,7 +1,8 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, conditions::LONGEST_WAIT, guard::guard, look, openapi, problem::Problem, steer,
+    Admin, conditions::LONGEST_WAIT, door::door, drains, hold, ledger, look, openapi,
+    problem::Problem, steer,
 };
 use axum::{
     BoxError, Router,
@@ -45,7 +46,7 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(from_fn_with_state(Arc::clone(admin), guard))
+        .layer(from_fn_with_state(Arc::clone(admin), door))
         .with_state(Arc::clone(admin))
 }
 
@@ -66,14 +67,20 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(look::services))
         .routes(routes!(look::service))
         .routes(routes!(look::drains))
+        .routes(routes!(ledger::ledger))
         .routes(routes!(steer::put_weights))
         .routes(routes!(steer::cutover))
         .routes(routes!(steer::put_pool, steer::delete_pool))
-        .routes(routes!(steer::drain_pool))
-        .routes(routes!(steer::undrain_pool))
+        .routes(routes!(drains::drain_service))
+        .routes(routes!(drains::undrain_service))
+        .routes(routes!(drains::drain_pool))
+        .routes(routes!(drains::undrain_pool))
         .routes(routes!(steer::put_backend, steer::delete_backend))
-        .routes(routes!(steer::drain_backend))
-        .routes(routes!(steer::undrain_backend))
+        .routes(routes!(drains::drain_backend))
+        .routes(routes!(drains::undrain_backend))
+        .routes(routes!(hold::hold))
+        .routes(routes!(hold::release))
+        .routes(routes!(hold::holds))
         .routes(routes!(steer::reload))
 }
 

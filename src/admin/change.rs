@@ -9,9 +9,6 @@ use axum::{
 };
 use std::time::Duration;
 
-/// Who makes the changes that come without a token.
-pub(super) const AUTHOR: &str = "api";
-
 /// Between two looks at what a change left behind.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -35,7 +32,7 @@ pub(super) async fn apply(
     let change = Change {
         command,
         source,
-        author: AUTHOR.into(),
+        author: conditions.caller.author,
         cause: conditions.cause,
         force: conditions.force,
         if_match,

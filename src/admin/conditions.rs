@@ -1,7 +1,7 @@
 //! Under which conditions a change is asked for: the query, `If-Match`, and the keys that the body of any
 //! change may have.
 
-use super::problem::Problem;
+use super::{access::Caller, problem::Problem};
 use crate::config::parse_duration;
 use axum::{
     extract::{FromRequestParts, Query},
@@ -41,6 +41,9 @@ pub(super) struct Asked {
     #[serde(skip)]
     #[param(ignore)]
     if_match: IfMatch,
+    #[serde(skip)]
+    #[param(ignore)]
+    caller: Caller,
 }
 
 /// Keys that the body of any change may have.
@@ -70,6 +73,7 @@ pub(super) struct Conditions {
     pub(super) force: bool,
     pub(super) wait_healthy: Option<Duration>,
     pub(super) if_match: IfMatch,
+    pub(super) caller: Caller,
 }
 
 /// The revisions that the change was made up for.
@@ -88,6 +92,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let Query(mut asked): Query<Self> = Query::try_from_uri(&parts.uri)
             .map_err(|error| Problem::malformed(format!("the query cannot be read: {error}")))?;
         asked.if_match = IfMatch::of(&parts.headers)?;
+        asked.caller = parts.extensions.get().cloned().unwrap_or_default();
         Ok(asked)
     }
 }
@@ -110,6 +115,7 @@ impl Asked {
             wait_healthy: errors
                 .duration("wait_healthy", body.wait_healthy.or(text(self.wait_healthy))),
             if_match: self.if_match,
+            caller: self.caller,
         }
     }
 }
@@ -211,7 +217,7 @@ impl Errors {
         }
     }
 
-    fn duration(&mut self, key: &str, value: Option<Value>) -> Option<Duration> {
+    pub(super) fn duration(&mut self, key: &str, value: Option<Value>) -> Option<Duration> {
         let text = self.text(key, value)?;
         let duration = parse_duration(&text).filter(|duration| *duration <= LONGEST_WAIT);
         if duration.is_none() {

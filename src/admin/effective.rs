@@ -1,15 +1,18 @@
-use crate::{routing::ServiceTable, spec::UnhealthyPool};
+use crate::{
+    routing::{PoolSet, ServiceTable},
+    spec::UnhealthyPool,
+};
 
 /// The share, 0 to 1, of a service's draws that each pool gets as things stand. `available` says which have
 /// a backend that may get requests; all shares are 0 when no pool can take any.
 pub(super) fn shares(service: &ServiceTable, available: impl Fn(usize) -> bool) -> Vec<f64> {
-    let mut takes = service.undrained();
-    if service.policy.unhealthy_pool == UnhealthyPool::Redistribute {
-        (0..service.pools.len())
-            .filter(|&pool| !available(pool))
-            .for_each(|pool| takes.remove(pool));
-    }
-    service.split.shares(takes)
+    let undrained = service.undrained();
+    service.split.shares(match service.policy.unhealthy_pool {
+        UnhealthyPool::Fail => undrained,
+        UnhealthyPool::Redistribute => {
+            PoolSet::of((0..service.pools.len()).map(available)).and(undrained)
+        }
+    })
 }
 
 #[cfg(test)]

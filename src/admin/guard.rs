@@ -1,48 +1,32 @@
 //! No web page may steer a proxy: who does not name this listener as a client of it would, or comes from a
 //! page of somebody else, is refused before anything is looked at (DNS rebinding, cross-site requests).
 
-use super::{Admin, problem::Problem};
-use crate::spec::AdminAddress;
+use super::{access::Peer, problem::Problem};
+use crate::spec::{self, AdminAddress};
 use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, header, uri::Authority},
-    middleware::Next,
-    response::Response,
+    extract::Request,
+    http::{HeaderMap, Method, header, uri::Authority},
 };
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::net::IpAddr;
 
-/// The side of a connection that is ours.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Local {
-    Tcp(SocketAddr),
-    /// No web page can connect to it, so any `Host` is good.
-    Unix,
-}
-
-pub(super) async fn guard(
-    State(admin): State<Arc<Admin>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    let local = request.extensions().get::<Local>().copied();
-    if let Some(Local::Tcp(local)) = local {
-        let view = admin.handle.view();
-        let settings = &view.spec.admin;
-        let host = host(&request)?;
-        if !is_ours(&host, local.ip(), &settings.address, &settings.hosts) {
-            return Err(Problem::misdirected(format!(
-                "`{host}` is not a name of the admin API; ask for its address, for localhost, or list \
-                 the name in admin.hosts"
-            )));
+/// # Errors
+/// When it may be a web page that asks.
+pub(super) fn check(request: &Request, peer: &Peer, settings: &spec::Admin) -> Result<(), Problem> {
+    let host = match peer {
+        Peer::Tcp { local, .. } => {
+            let host = host(request)?;
+            if !is_ours(&host, local.ip(), &settings.address, &settings.hosts) {
+                return Err(Problem::misdirected(format!(
+                    "`{host}` is not a name of the admin API; ask for its address, for localhost, or list \
+                     the name in admin.hosts"
+                )));
+            }
+            host
         }
-        same_origin(request.headers(), &host)?;
-    } else {
-        same_origin(request.headers(), &Authority::from_static("localhost"))?;
-    }
-    Ok(next.run(request).await)
+        Peer::Unix(_) => Authority::from_static("localhost"),
+    };
+    same_origin(request.headers(), &host)?;
+    same_site(request.method(), request.headers())
 }
 
 /// RFC 9112 section 3.2: the target's authority wins over `Host`, which there must be exactly one of.
@@ -87,6 +71,20 @@ fn same_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// What browsers say of their own accord (Fetch Metadata). A link may lead here, since looking changes nothing
+/// and the page that has the link sees nothing of the answer.
+fn same_site(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value == word);
+    let is_link = (method == Method::GET || method == Method::HEAD)
+        && says("sec-fetch-mode", "navigate")
+        && says("sec-fetch-dest", "document");
+    let mut sites = headers.get_all("sec-fetch-site").iter();
+    if is_link || sites.all(|site| site == "same-origin" || site == "none") {
+        return Ok(());
+    }
+    Err(Problem::cross_origin("pages of other sites may not use the admin API"))
 }
 
 #[cfg(test)]
@@ -134,5 +132,33 @@ mod tests {
         for origin in ["null", "http://localhost", "http://evil.example", "localhost:9900", ""] {
             assert!(!check(origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn only_the_same_site_or_a_link() {
+        let check = |method: Method, headers: &[(&'static str, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+            same_site(&method, &headers.collect()).is_ok()
+        };
+        const LINK: [(&str, &str); 3] = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
+        let site = |site| [("sec-fetch-site", site)];
+        assert!(check(Method::POST, &[]), "no browser");
+        assert!(check(Method::POST, &site("same-origin")) && check(Method::GET, &site("none")));
+        for from in ["cross-site", "same-site", "", "Same-Origin "] {
+            assert!(!check(Method::GET, &site(from)), "{from}");
+            assert!(!check(Method::PUT, &site(from)), "{from}");
+        }
+        assert!(check(Method::GET, &LINK));
+        assert!(!check(Method::POST, &LINK), "a form of another site");
+        let frame = [LINK[0], LINK[1], ("sec-fetch-dest", "iframe")];
+        assert!(!check(Method::GET, &frame));
+        let twice = [("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")];
+        assert!(!check(Method::GET, &twice));
     }
 }

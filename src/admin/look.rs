@@ -60,7 +60,8 @@ fn starting(waiting_for: &[String]) -> String {
 ))]
 pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], super::metrics::page(&admin))
+    let tickets = admin.live.census.take().await;
+    ([(header::CONTENT_TYPE, content_type)], super::metrics::page(&admin, tickets.as_ref()))
 }
 
 /// What is in force and what it does.

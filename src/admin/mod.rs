@@ -1,14 +1,19 @@
 //! Where people and programs look in and steer: an HTTP API over a loopback or unix socket, on the control
 //! plane's runtime. It reads what is shared and sends commands; it never touches the data plane.
 
+mod access;
 mod api;
 mod body;
 mod change;
 mod conditions;
+mod door;
+mod drains;
 mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod hold;
+mod ledger;
 mod look;
 mod metrics;
 mod openapi;
@@ -28,6 +33,7 @@ pub use server::serve;
 pub use socket::{Socket, bind};
 
 use crate::{config::Reloader, control::Handle, live::Live};
+use access::Failures;
 use std::sync::Arc;
 use traffic::Traffic;
 
@@ -38,5 +44,6 @@ struct Admin {
     /// `None`: there is no configuration file.
     reloader: Option<Reloader>,
     traffic: Traffic,
+    failures: Failures,
     process: metrics::Process,
 }

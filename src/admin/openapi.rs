@@ -45,7 +45,9 @@ pub(super) fn render(mut document: OpenApi) -> String {
 /// Adds what any request may be answered to every operation.
 fn describe_common(document: &mut OpenApi) {
     let answers = [
-        ("403", "A page of another origin asks"),
+        ("401", "Nothing shows who asks, or a wrong token"),
+        ("403", "Whoever asks has another role than this takes; or a page of another origin asks"),
+        ("429", "Too many wrong tokens came from where this comes from"),
         ("421", "`Host` is not a name of the admin API"),
         ("503", "Too many requests at once"),
     ];

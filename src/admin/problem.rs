@@ -5,7 +5,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use std::time::Duration;
 use utoipa::ToSchema;
+
+const WRONG_TOKEN: &str = "/problems/wrong-token";
 
 /// Why a request was not answered as asked (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,6 +29,9 @@ pub(super) struct Problem {
     /// Requests that were still open then.
     #[serde(skip_serializing_if = "Option::is_none")]
     open: Option<u64>,
+    /// Seconds.
+    #[serde(skip)]
+    retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -43,6 +49,7 @@ impl Problem {
             errors: Vec::new(),
             receipt: None,
             open: None,
+            retry_after: None,
         }
     }
 
@@ -52,6 +59,30 @@ impl Problem {
 
     pub(super) fn cross_origin(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "/problems/cross-origin", "From another origin", detail)
+    }
+
+    pub(super) fn unknown(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "/problems/unauthenticated", "Say who you are", detail)
+    }
+
+    pub(super) fn wrong_token(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, WRONG_TOKEN, "Wrong token", detail)
+    }
+
+    pub(super) fn limited(wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let problem = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "/problems/too-many-wrong-tokens",
+            "Too many wrong tokens",
+            format!("too many wrong tokens came from here; try again in {seconds} s"),
+        );
+        Self { retry_after: Some(seconds), ..problem }
+    }
+
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "/problems/forbidden", "Not allowed", detail)
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
@@ -124,16 +155,19 @@ impl Problem {
     }
 
     pub(super) fn overloaded() -> Self {
-        Self::new(
+        let problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "/problems/overloaded",
             "Too many requests at once",
             "the admin API is busy; try again in a second",
-        )
+        );
+        Self { retry_after: Some(1), ..problem }
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "Not ready", detail)
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let problem = Self::new(status, "/problems/unavailable", "Not ready", detail);
+        Self { retry_after: Some(1), ..problem }
     }
 
     pub(super) fn timed_out() -> Self {
@@ -181,8 +215,17 @@ impl IntoResponse for Problem {
         let mut response = (status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 section 3.
+            let challenge = if self.kind == WRONG_TOKEN {
+                "Bearer realm=\"crossfade\", error=\"invalid_token\""
+            } else {
+                "Bearer realm=\"crossfade\""
+            };
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -1,5 +1,9 @@
-use super::views::Open;
-use crate::{config, control};
+use super::{hold::HoldView, views::Open};
+use crate::{
+    config,
+    control::{self, Ledger},
+    live::Tally,
+};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -20,6 +24,12 @@ pub(super) struct Receipt {
     in_flight: Vec<Left>,
     /// Ids of the drains that began, see `/v1/drains`.
     drains: Vec<String>,
+    /// The hold that began, or goes on until later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<HoldView>,
+    /// The hold that ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    released: Option<HoldView>,
     warnings: Vec<String>,
 }
 
@@ -42,6 +52,28 @@ pub(super) struct Left {
     backend: Option<String>,
     #[serde(flatten)]
     open: Open,
+    #[serde(flatten)]
+    since: Since,
+}
+
+/// What has become of it by now: what was in flight + `started` = `finished` + `cut` + `open`.
+#[derive(Debug, Serialize, ToSchema)]
+struct Since {
+    /// Since then: pins lead to pools without weight too.
+    started: u64,
+    finished: u64,
+    /// Tunnels that were asked to end, because what they lead to drains.
+    told_to_close: u64,
+    /// Cancelled at the deadline of the drain.
+    cut: u64,
+    open: u64,
+}
+
+impl From<Ledger> for Since {
+    fn from(Ledger { since, open }: Ledger) -> Self {
+        let Tally { started, finished, told, cut } = since;
+        Self { started, finished, told_to_close: told, cut, open }
+    }
 }
 
 impl From<&control::Receipt> for Receipt {
@@ -58,6 +90,8 @@ impl From<&control::Receipt> for Receipt {
                 .collect(),
             in_flight: receipt.in_flight.iter().map(Left::from).collect(),
             drains: receipt.drains.iter().map(ToString::to_string).collect(),
+            hold: receipt.hold.as_ref().map(HoldView::of),
+            released: receipt.released.as_ref().map(HoldView::of),
             warnings: receipt.warnings.clone(),
         }
     }
@@ -70,6 +104,7 @@ impl From<&control::LeftInFlight> for Left {
             pool: left.pool.to_string(),
             backend: left.backend.as_ref().map(ToString::to_string),
             open: left.in_flight.into(),
+            since: left.ledger().into(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The admin listener: one socket, HTTP/1.1, on the control plane's runtime.
 
 use super::{
-    Admin, api,
-    guard::Local,
-    metrics,
+    Admin,
+    access::{Failures, Peer, UnixPeer},
+    api, metrics,
     socket::{Accepted, Listener, Socket},
     traffic::Traffic,
 };
@@ -53,7 +53,14 @@ pub async fn serve(
     end: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let process = metrics::Process::new();
-    let admin = Arc::new(Admin { live, handle, reloader, traffic: Traffic::default(), process });
+    let admin = Arc::new(Admin {
+        live,
+        handle,
+        reloader,
+        traffic: Traffic::default(),
+        failures: Failures::default(),
+        process,
+    });
     let router = api::router(&admin);
     let listener = socket.listen()?;
     tokio::select! {
@@ -80,12 +87,13 @@ async fn run(listener: Listener, router: Router, end: impl Future<Output = ()>) 
         };
         let (router, ended) = (router.clone(), ended.clone());
         match accepted {
-            Ok(Accepted::Tcp(stream, local)) => connections.spawn(async move {
-                connection(stream, Local::Tcp(local), router, ended).await;
+            Ok(Accepted::Tcp { stream, local, remote }) => connections.spawn(async move {
+                connection(stream, Peer::Tcp { local, remote }, router, ended).await;
                 drop(place);
             }),
-            Ok(Accepted::Unix(stream)) => connections.spawn(async move {
-                connection(stream, Local::Unix, router, ended).await;
+            Ok(Accepted::Unix(stream, credentials)) => connections.spawn(async move {
+                let peer = Peer::Unix(Arc::new(UnixPeer::of(credentials).await));
+                connection(stream, peer, router, ended).await;
                 drop(place);
             }),
             Err(error) => {
@@ -103,13 +111,13 @@ async fn run(listener: Listener, router: Router, end: impl Future<Output = ()>) 
     }
 }
 
-async fn connection<S>(stream: S, local: Local, router: Router, mut ended: watch::Receiver<()>)
+async fn connection<S>(stream: S, peer: Peer, router: Router, mut ended: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(local);
+        request.extensions_mut().insert(peer.clone());
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

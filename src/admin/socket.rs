@@ -11,7 +11,7 @@ use std::{
     },
     path::{Path, PathBuf},
 };
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix::UCred};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -34,9 +34,14 @@ pub(super) enum Listener {
 }
 
 pub(super) enum Accepted {
-    /// With the address that was connected to.
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
+    Tcp {
+        stream: TcpStream,
+        /// The address that was connected to.
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    /// With whose process it was that connected.
+    Unix(UnixStream, UCred),
 }
 
 /// The file of a unix socket, as long as it is ours.
@@ -123,13 +128,15 @@ impl Listener {
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, remote) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 let local = stream.local_addr()?;
-                Ok(Accepted::Tcp(stream, local))
+                Ok(Accepted::Tcp { stream, local, remote })
             }
             Self::Unix { listener, .. } => {
-                listener.accept().await.map(|(stream, _)| Accepted::Unix(stream))
+                let (stream, _) = listener.accept().await?;
+                let credentials = stream.peer_cred()?;
+                Ok(Accepted::Unix(stream, credentials))
             }
         }
     }

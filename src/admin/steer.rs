@@ -21,12 +21,12 @@ use serde_json::Value;
 use std::{path::Path, sync::Arc};
 use utoipa::{IntoResponses, ToSchema};
 
-type Answer = Result<Response, Problem>;
+pub(super) type Answer = Result<Response, Problem>;
 
 /// What every change may answer.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "documents the answers; they are made by `change` and `Problem`")]
-enum Answers {
+pub(super) enum Answers {
     /// Done: in force everywhere, no request is routed as before any more.
     #[response(status = 200)]
     Done(Receipt),
@@ -56,7 +56,7 @@ enum Answers {
 /// What a change with a body may answer besides.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "as above")]
-enum BodyAnswers {
+pub(super) enum BodyAnswers {
     /// The body took too long.
     #[response(status = 408, content_type = "application/problem+json")]
     Slow(Problem),
@@ -285,84 +285,8 @@ pub(super) async fn reload(
     reloading.await.unwrap_or_else(|error| Err(Problem::unavailable(error.to_string())))
 }
 
-/// No new requests for a pool, until it is undrained.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/drain", tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), Asked), request_body = Common,
-    responses(Answers, BodyAnswers))]
-pub(super) async fn drain_pool(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool)): Segments<(String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    make(
-        &admin,
-        Command::Drain { service: service.into(), pool: pool.into(), backend: None },
-        conditions,
-    )
-    .await
-}
-
-/// A pool gets requests again.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/undrain", tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), Asked), request_body = Common,
-    responses(Answers, BodyAnswers))]
-pub(super) async fn undrain_pool(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool)): Segments<(String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    make(
-        &admin,
-        Command::Undrain { service: service.into(), pool: pool.into(), backend: None },
-        conditions,
-    )
-    .await
-}
-
-/// No new requests for a backend, until it is undrained.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/backends/{address}/drain",
-    tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), ("address" = String, Path), Asked),
-    request_body = Common, responses(Answers, BodyAnswers))]
-pub(super) async fn drain_backend(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool, address)): Segments<(String, String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    let backend = Some(existing(&address)?);
-    make(&admin, Command::Drain { service: service.into(), pool: pool.into(), backend }, conditions)
-        .await
-}
-
-/// A backend gets requests again.
-#[utoipa::path(post, path = "/v1/services/{service}/pools/{pool}/backends/{address}/undrain",
-    tag = "steer",
-    params(("service" = String, Path), ("pool" = String, Path), ("address" = String, Path), Asked),
-    request_body = Common, responses(Answers, BodyAnswers))]
-pub(super) async fn undrain_backend(
-    State(admin): State<Arc<Admin>>,
-    Segments((service, pool, address)): Segments<(String, String, String)>,
-    asked: Asked,
-    Body(body): Body<Common>,
-) -> Answer {
-    let conditions = plain(asked, body)?;
-    let backend = Some(existing(&address)?);
-    make(
-        &admin,
-        Command::Undrain { service: service.into(), pool: pool.into(), backend },
-        conditions,
-    )
-    .await
-}
-
 /// The conditions of a change whose body says nothing else.
-fn plain(asked: Asked, body: Common) -> Result<Conditions, Problem> {
+pub(super) fn plain(asked: Asked, body: Common) -> Result<Conditions, Problem> {
     let mut errors = Errors::default();
     errors.unknown(&body.others, "cause, force, wait_healthy");
     let conditions = asked.conditions(body, &mut errors);
@@ -371,6 +295,6 @@ fn plain(asked: Asked, body: Common) -> Result<Conditions, Problem> {
 }
 
 /// The address of a backend that should be there: what is no address is none's.
-fn existing(address: &str) -> Result<BackendAddress, Problem> {
+pub(super) fn existing(address: &str) -> Result<BackendAddress, Problem> {
     address.parse().map_err(|error| Problem::not_found(format!("no backend `{address}`: {error}")))
 }

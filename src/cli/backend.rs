@@ -55,6 +55,6 @@ pub(super) async fn run(client: &Client, args: Args) -> Result<(), Failure> {
     let Place { service, pool, address } = place;
     let address = address.to_string();
     let path = path::backend(&service, &pool, &address);
-    let progress = Progress::backend(&service, &pool, &address);
+    let progress = Progress::backends(&service, &pool, vec![address]);
     Request::new(method, path, body, change).send(client, progress).await
 }

@@ -108,6 +108,8 @@ fn describe(receipt: &Value, dry_run: bool) -> String {
     let mut text = match (receipt["revision"].as_u64(), changed.is_empty()) {
         (_, true) if dry_run => "nothing would change\n".to_owned(),
         (_, false) if dry_run => "would change\n".to_owned(),
+        _ if receipt["hold"].is_object() => held(&receipt["hold"]),
+        _ if receipt["released"].is_object() => released(&receipt["released"]),
         (Some(revision), true) => format!("nothing to change, still at revision {revision}\n"),
         (Some(revision), false) => format!("revision {revision}\n"),
         (None, _) => String::new(),
@@ -134,6 +136,19 @@ fn describe(receipt: &Value, dry_run: bool) -> String {
         text.push_str(&format!("  draining: {}\n", drains.join(", ")));
     }
     text
+}
+
+fn held(hold: &Value) -> String {
+    let [service, until] = ["service", "until"].map(|key| hold[key].as_str().unwrap_or_default());
+    format!(
+        "{service} is held until {until}: `crossfade release {service}` lets its requests go on\n"
+    )
+}
+
+fn released(hold: &Value) -> String {
+    let service = hold["service"].as_str().unwrap_or_default();
+    let held = hold["held"].as_u64().unwrap_or_default();
+    format!("{service} is released, {held} requests had to wait\n")
 }
 
 /// Values of the configuration, short enough for a line.

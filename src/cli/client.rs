@@ -1,5 +1,9 @@
 use super::{Failure, Format, Global, output};
-use reqwest::{Method, RequestBuilder, Url};
+use reqwest::{
+    Method, RequestBuilder, StatusCode, Url,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    redirect::Policy,
+};
 use serde_json::Value;
 use std::{path::Path, time::Duration};
 
@@ -14,12 +18,24 @@ pub(super) struct Client {
     admin: String,
     format: Format,
     timeout: Duration,
+    /// Shows who asks.
+    has_token: bool,
 }
 
 impl Client {
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         // The admin API is near; a proxy of the environment is meant for the web.
-        let builder = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT);
+        // It leads nobody elsewhere either, least of all a token.
+        let builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT);
+        let token = token(global)?;
+        let has_token = token.is_some();
+        let builder = match token {
+            Some(token) => builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, token)])),
+            None => builder,
+        };
         let (builder, base) = match global.admin.strip_prefix("unix:") {
             Some(path) => (builder.unix_socket(Path::new(path)), "http://localhost".to_owned()),
             None if global.admin.contains("://") => (builder, global.admin.clone()),
@@ -41,6 +57,7 @@ impl Client {
             admin: global.admin.clone(),
             format: global.output,
             timeout: global.timeout,
+            has_token,
         })
     }
 
@@ -91,7 +108,29 @@ impl Client {
         let answer: Value = serde_json::from_str(&text).map_err(|_| {
             Failure::failed(format!("{} answers {status}, but not as crossfade does", self.admin))
         })?;
-        if status.is_success() { Ok(answer) } else { Err(self.refused(&answer)) }
+        match status {
+            _ if status.is_success() => Ok(answer),
+            StatusCode::UNAUTHORIZED => Err(self.unknown(&answer)),
+            _ => Err(self.refused(&answer)),
+        }
+    }
+
+    fn unknown(&self, problem: &Value) -> Failure {
+        if self.json() {
+            output::print(&format!("{problem:#}\n"));
+        }
+        Failure::failed(if self.has_token {
+            format!(
+                "{} does not know the token; it may have been replaced: look at --token-file or \
+                 CROSSFADE_TOKEN, and at admin.tokens there",
+                self.admin
+            )
+        } else {
+            format!(
+                "{} wants a token; name its file with --token-file, or set CROSSFADE_TOKEN",
+                self.admin
+            )
+        })
     }
 
     fn no_answer(&self, error: &reqwest::Error, timeout: Duration) -> Failure {
@@ -131,6 +170,32 @@ impl Client {
         }
         Failure::gave_up(message)
     }
+}
+
+/// What shows who asks, as the header has it.
+fn token(global: &Global) -> Result<Option<HeaderValue>, Failure> {
+    let (token, place) = match &global.token_file {
+        Some(file) => {
+            let token = std::fs::read_to_string(file).map_err(|error| {
+                Failure::usage(format!("the token in {} cannot be read: {error}", file.display()))
+            })?;
+            (token, file.display().to_string())
+        }
+        None => match std::env::var("CROSSFADE_TOKEN") {
+            Ok(token) if !token.trim().is_empty() => (token, "CROSSFADE_TOKEN".to_owned()),
+            _ => return Ok(None),
+        },
+    };
+    let token = token.trim();
+    let good = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let value = good.then(|| HeaderValue::try_from(format!("Bearer {token}")).ok()).flatten();
+    let Some(mut value) = value else {
+        return Err(Failure::usage(format!(
+            "there is no token in {place}: it is one word of visible ASCII characters"
+        )));
+    };
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 /// What lies at the bottom says more than the layers above it.

@@ -10,6 +10,7 @@ pub mod demo_app;
 mod drain;
 mod failure;
 mod healthcheck;
+mod hold;
 mod output;
 mod path;
 mod progress;
@@ -23,7 +24,7 @@ use crate::config::parse_duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use client::Client;
 use failure::Failure;
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// A layer-7 traffic-splitting reverse proxy: releases a new version of a service without a gap.
 #[derive(Parser)]
@@ -46,6 +47,9 @@ struct Global {
         default_value = "http://127.0.0.1:9900"
     )]
     admin: String,
+    /// The file with the token to show to the admin API; instead of it, CROSSFADE_TOKEN may have the token
+    #[arg(long, global = true, env = "CROSSFADE_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// What to print: text for people, json is what the API said
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
@@ -80,6 +84,10 @@ enum Verb {
     Drain(drain::Args),
     /// New requests for a pool or a backend again
     Undrain(drain::Args),
+    /// Let the requests of a service wait while its backends restart
+    Hold(hold::Args),
+    /// Let the requests of a held service go on
+    Release(hold::ReleaseArgs),
     /// Add or remove a backend
     Backend(backend::Args),
     /// Read the configuration file again
@@ -117,6 +125,8 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Cutover(args) => cutover::run(&client, args).await,
         Verb::Drain(args) => drain::run(&client, args, "drain").await,
         Verb::Undrain(args) => drain::run(&client, args, "undrain").await,
+        Verb::Hold(args) => hold::run(&client, args).await,
+        Verb::Release(args) => hold::release(&client, args).await,
         Verb::Backend(args) => backend::run(&client, args).await,
         Verb::Reload(args) => reload::run(&client, args).await,
         Verb::Healthcheck(args) => healthcheck::run(&client, args).await,

@@ -33,11 +33,14 @@ impl Progress {
         Self::of_drains(|_| true)
     }
 
-    /// Of one backend of a pool, be it drained or removed.
-    pub(super) fn backend(service: &str, pool: &str, address: &str) -> Self {
-        let wanted = [("service", service), ("pool", pool), ("backend", address)]
-            .map(|(key, name)| (key, name.to_owned()));
-        Self::of_drains(move |drain| wanted.iter().all(|(key, name)| drain[*key] == **name))
+    /// Of some backends of a pool, be they drained or removed.
+    pub(super) fn backends(service: &str, pool: &str, addresses: Vec<String>) -> Self {
+        let place =
+            [("service", service), ("pool", pool)].map(|(key, name)| (key, name.to_owned()));
+        Self::of_drains(move |drain| {
+            place.iter().all(|(key, name)| drain[*key] == **name)
+                && addresses.iter().any(|address| drain["backend"] == **address)
+        })
     }
 
     fn of_drains(wanted: impl Fn(&Value) -> bool + 'static) -> Self {
@@ -95,6 +98,6 @@ mod tests {
             {"service": "shop", "pool": "blue", "backend": "a:1", "in_flight": {"request": 4}},
             {"service": "shop", "pool": "blue", "backend": "b:1", "in_flight": {"request": 8}},
         ]);
-        assert_eq!((Progress::backend("shop", "blue", "a:1").open)(&drains), 4);
+        assert_eq!((Progress::backends("shop", "blue", vec!["a:1".to_owned()]).open)(&drains), 4);
     }
 }

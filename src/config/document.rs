@@ -1,6 +1,7 @@
 //! A spec in the keys of the file: what [`parse`](super::parse) reads as the same spec.
 
 mod acme;
+mod admin;
 mod matching;
 mod route;
 mod service;
@@ -11,9 +12,7 @@ use super::{
     scalar::{format_duration, format_size},
     variables::escape,
 };
-use crate::spec::{
-    Admin, AdminAddress, Engine, Listener, ListenerLimits, ListenerTimeouts, Resolver, Spec,
-};
+use crate::spec::{Engine, Listener, ListenerLimits, ListenerTimeouts, Resolver, Spec};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     if let Some(acme) = &spec.acme {
         keys.set("acme", acme::acme(acme, detail));
     }
-    keys.section("admin", admin(&spec.admin, detail));
+    keys.section("admin", admin::admin(&spec.admin, detail));
     let mut metrics = Keys::new(detail);
     metrics.duration("linger", spec.metrics_linger, defaults.metrics_linger);
     keys.section("metrics", metrics);
@@ -127,17 +126,6 @@ fn listener(listener: &Listener, detail: Detail) -> Value {
     }
     keys.other("redirect_https", &listener.redirect_https, &false, |it| (*it).into());
     keys.into_value()
-}
-
-fn admin(admin: &Admin, detail: Detail) -> Keys {
-    let defaults = Admin::default();
-    let mut keys = Keys::new(detail);
-    keys.other("address", &admin.address, &defaults.address, |address| text(&address.to_string()));
-    keys.other("hosts", &admin.hosts, &defaults.hosts, |hosts| hosts.clone().into());
-    // The reader asks for it, and the spec does not keep it.
-    let open = matches!(admin.address, AdminAddress::Tcp(tcp) if !tcp.ip().is_loopback());
-    keys.other("insecure", &open, &false, |open| (*open).into());
-    keys
 }
 
 /// A text in which nothing is a variable.

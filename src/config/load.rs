@@ -10,6 +10,7 @@ use std::{
     fs::File,
     hash::Hasher,
     io::{self, Read},
+    os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -52,6 +53,11 @@ fn regular(file: &Path) -> io::Result<&Path> {
     } else {
         Err(io::Error::other("it is not a regular file"))
     }
+}
+
+/// The permission alone: a folder above may keep others out all the same.
+pub(super) fn others_read(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
 }
 
 pub(super) fn hash(content: &Content) -> Option<u64> {

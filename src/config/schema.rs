@@ -143,6 +143,6 @@ mod tests {
         assert_eq!(schema["additionalProperties"], json!(false));
         let pool = &schema["$defs"]["Pool"]["properties"];
         assert_eq!(pool["weight"]["anyOf"][0]["maximum"], json!(1_000_000));
-        assert_eq!(schema["$defs"]["Admin"]["properties"]["tokens"]["not"], json!({}));
+        assert_eq!(schema["$defs"]["Admin"]["properties"]["tls"]["not"], json!({}));
     }
 }

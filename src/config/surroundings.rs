@@ -12,6 +12,8 @@ pub struct Surroundings {
     pub variable: fn(&str) -> Option<String>,
     /// The bytes of a file, or why there are none.
     pub file: fn(&Path) -> Result<Vec<u8>, String>,
+    /// Whether everybody on this machine can read a file.
+    pub others_read: fn(&Path) -> bool,
     pub now: fn() -> SystemTime,
 }
 
@@ -23,7 +25,12 @@ impl Surroundings {
 
     /// For what comes over the network: the environment is not the client's.
     pub fn of_clients() -> Self {
-        Self { variable: |_| None, file: load::read, now: SystemTime::now }
+        Self {
+            variable: |_| None,
+            file: load::read,
+            others_read: load::others_read,
+            now: SystemTime::now,
+        }
     }
 }
 

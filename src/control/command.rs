@@ -1,8 +1,8 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::OrderStatus;
+use super::{HoldStatus, OrderStatus};
 use crate::{
-    live::{InFlight, LiveBackend},
+    live::{InFlight, LiveBackend, Tally},
     spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
 };
 use jiff::Timestamp;
@@ -63,16 +63,27 @@ pub enum Command {
         pool: Name,
         address: BackendAddress,
     },
-    /// No new requests for a pool, or for one of its backends.
+    /// No new requests for these backends of a pool; without backends for all of the pool, without a pool for all of
+    /// the service.
     Drain {
         service: Name,
-        pool: Name,
-        backend: Option<BackendAddress>,
+        pool: Option<Name>,
+        backends: Vec<BackendAddress>,
     },
+    /// New requests again, for what was drained under the same name: a pool or some of its backends.
     Undrain {
         service: Name,
-        pool: Name,
-        backend: Option<BackendAddress>,
+        pool: Option<Name>,
+        backends: Vec<BackendAddress>,
+    },
+    /// Requests of a service wait, at the longest for this time. It is no new revision.
+    Hold {
+        service: Name,
+        time: Duration,
+    },
+    /// They go on.
+    Release {
+        service: Name,
     },
     /// The whole desired state (`PUT /v1/config`).
     Replace {
@@ -98,6 +109,10 @@ pub struct Receipt {
     pub in_flight: Vec<LeftInFlight>,
     /// The drains that it began.
     pub drains: Vec<Name>,
+    /// The hold that it began, or prolonged.
+    pub hold: Option<HoldStatus>,
+    /// The hold that it ended.
+    pub released: Option<HoldStatus>,
     /// The backend or pool did not exist before.
     pub created: bool,
     pub warnings: Vec<String>,
@@ -121,13 +136,36 @@ impl Receipt {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What was in flight at a swap where no new requests go any more, and what has become of it.
+#[derive(Clone, Debug)]
 pub struct LeftInFlight {
     pub service: Name,
     pub pool: Name,
     /// `None`: the pool as a whole.
     pub backend: Option<BackendAddress>,
     pub in_flight: InFlight,
+    /// With what they had counted by then.
+    pub(super) backends: Vec<(Arc<LiveBackend>, Tally)>,
+}
+
+/// in flight at the swap + started = finished + cut + open, whenever nothing begins or ends meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Begun since: a pin leads to a pool without weight too.
+    pub since: Tally,
+    pub open: u64,
+}
+
+impl LeftInFlight {
+    /// What has become of it so far.
+    pub fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger::default();
+        for (backend, then) in &self.backends {
+            ledger.since += backend.tally().since(*then);
+            ledger.open += backend.open();
+        }
+        ledger
+    }
 }
 
 /// Why a change was not made. Nothing has changed then.
@@ -168,6 +206,7 @@ pub struct View {
     /// Keys whose change in the file waits for a restart.
     pub needs_restart: Vec<String>,
     pub drains: Vec<Drain>,
+    pub holds: Vec<HoldStatus>,
     /// Of certificates.
     pub orders: Arc<[OrderStatus]>,
     pub publishes: Publishes,

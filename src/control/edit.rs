@@ -3,8 +3,8 @@
 use super::{ChangeError, Command, validate::known};
 use crate::spec::{Backend, BackendAddress, Name, Pool, Service, Spec, Weight};
 
-/// Makes the change and says whether a pool or backend is new. Not for whole specs
-/// ([`Command::Load`], [`Command::Replace`]), which change nothing here.
+/// Makes the change and says whether a pool or backend is new. Whole specs ([`Command::Load`],
+/// [`Command::Replace`]) and what is not desired but done (a hold) change nothing here.
 ///
 /// # Errors
 /// When the command names what does not exist, or cannot be done now. `spec` is of no use then.
@@ -23,11 +23,14 @@ pub(super) fn apply(spec: &mut Spec, command: &Command) -> Result<bool, ChangeEr
                 return Err(no_backend(address, pool, backends.keys()));
             }
         }
-        Command::Drain { service, pool, backend } => {
-            set_drained(spec, service, pool, backend.as_ref(), true)?;
+        Command::Drain { service, pool, backends } => {
+            set_drained(spec, service, pool.as_ref(), backends, true)?;
         }
-        Command::Undrain { service, pool, backend } => {
-            set_drained(spec, service, pool, backend.as_ref(), false)?;
+        Command::Undrain { service, pool, backends } => {
+            set_drained(spec, service, pool.as_ref(), backends, false)?;
+        }
+        Command::Hold { service, .. } | Command::Release { service } => {
+            service_of(spec, service).map(drop)?;
         }
         Command::Replace { .. } | Command::Load { .. } => {}
     }
@@ -127,17 +130,24 @@ fn put_backend(
 fn set_drained(
     spec: &mut Spec,
     service: &Name,
-    pool_name: &Name,
-    backend: Option<&BackendAddress>,
+    pool_name: Option<&Name>,
+    backends: &[BackendAddress],
     drained: bool,
 ) -> Result<(), ChangeError> {
+    let Some(pool_name) = pool_name else {
+        let pools = &mut service_of(spec, service)?.pools;
+        pools.values_mut().for_each(|pool| pool.drained = drained);
+        return Ok(());
+    };
     let pool = pool_of(spec, service, pool_name)?;
-    match backend {
-        None => pool.drained = drained,
-        Some(address) => match pool.backends.get_mut(address) {
+    if backends.is_empty() {
+        pool.drained = drained;
+    }
+    for address in backends {
+        match pool.backends.get_mut(address) {
             Some(backend) => backend.drained = drained,
             None => return Err(no_backend(address, pool_name, pool.backends.keys())),
-        },
+        }
     }
     Ok(())
 }

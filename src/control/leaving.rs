@@ -76,11 +76,13 @@ fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
         | Command::DeleteBackend { service, pool, address } => {
             is_in(service, pool) && backend.address.is_of(address)
         }
-        Command::Drain { service, pool, backend: one } => {
-            is_in(service, pool)
-                && one.as_ref().is_none_or(|address| backend.address.is_of(address))
+        Command::Drain { service, pool: None, .. } => backend.pool.service == *service,
+        Command::Drain { service, pool: Some(pool), backends } => {
+            let is_one = || backends.iter().any(|address| backend.address.is_of(address));
+            is_in(service, pool) && (backends.is_empty() || is_one())
         }
-        Command::Undrain { .. } => false,
+        Command::Hold { service, .. } => backend.pool.service == *service,
+        Command::Undrain { .. } | Command::Release { .. } => false,
     }
 }
 
@@ -90,19 +92,24 @@ pub(super) fn in_flight(left: &[Left]) -> Vec<LeftInFlight> {
     let mut whole: HashMap<*const LivePool, usize> = HashMap::new();
     for Left { backend, whole_pool, .. } in left {
         let pool = &backend.pool;
-        let new = LeftInFlight {
-            service: pool.service.clone(),
-            pool: pool.name.clone(),
-            backend: (!whole_pool).then(|| backend.address.clone()),
-            in_flight: backend.in_flight(),
-        };
+        let (in_flight, tally) = backend.stock();
+        let counted = (backend.clone(), tally);
         match whole.get(&Arc::as_ptr(pool)).filter(|_| *whole_pool) {
-            Some(&entry) => entries[entry].in_flight += new.in_flight,
+            Some(&entry) => {
+                entries[entry].in_flight += in_flight;
+                entries[entry].backends.push(counted);
+            }
             None => {
                 if *whole_pool {
                     whole.insert(Arc::as_ptr(pool), entries.len());
                 }
-                entries.push(new);
+                entries.push(LeftInFlight {
+                    service: pool.service.clone(),
+                    pool: pool.name.clone(),
+                    backend: (!whole_pool).then(|| backend.address.clone()),
+                    in_flight,
+                    backends: vec![counted],
+                });
             }
         }
     }

@@ -104,7 +104,12 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
         limits: pick(Some(&base.limits), &file.limits, &ours.limits),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
-        admin: by_field!(Admin { address, hosts }, Some(&base.admin), &file.admin, &ours.admin),
+        admin: by_field!(
+            Admin { address, hosts, insecure, tokens, unix_roles, public_metrics },
+            Some(&base.admin),
+            &file.admin,
+            &ours.admin
+        ),
         metrics_linger: pick(
             Some(&base.metrics_linger),
             &file.metrics_linger,
@@ -159,6 +164,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
                 in_flight,
                 queue,
                 queue_timeout,
+                held,
                 backend_in_flight,
                 backend_connections
             },

@@ -2,6 +2,7 @@
 //! publish, quiesce, answer, drain.
 //!
 //! - `command`, `handle`: what others say to it and hear from it
+//! - `holds`: which services are held, and until when
 //! - `issuance`: what whoever orders certificates says to it
 //! - `desired` (with `edit`, `merge`, `validate`): what a command makes of the desired state; PURE
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
@@ -20,6 +21,7 @@ mod drain;
 mod edit;
 mod ejector;
 mod handle;
+mod holds;
 mod issuance;
 mod leaving;
 mod listeners;
@@ -36,9 +38,10 @@ mod traffic;
 mod validate;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, LeftInFlight, Lookups, NameStatus, Publishes,
-    Receipt, Source, View,
+    Change, ChangeError, Command, Drain, FileStatus, Ledger, LeftInFlight, Lookups, NameStatus,
+    Publishes, Receipt, Source, View,
 };
 pub use handle::Handle;
+pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
 pub use task::{StartError, Started, start};

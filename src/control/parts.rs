@@ -165,7 +165,7 @@ impl Parts {
                     (Arc::new(self.service_slots.take()), Arc::new(gate))
                 }
             };
-            plan.services.push(LiveService { name: name.clone(), slot, gate, pools });
+            plan.services.push(LiveService { name: name.clone(), slot, gate, hold: None, pools });
         }
         plan
     }

@@ -9,6 +9,7 @@ use super::{
     drain::{self, Drains},
     ejector::Ejector,
     handle::Message,
+    holds::Holds,
     leaving::{Left, in_flight, left, left_before},
     listeners,
     parts::{Parts, Plan, later},
@@ -95,6 +96,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         file: file.clone(),
         needs_restart: Vec::new(),
         drains: Vec::new(),
+        holds: Vec::new(),
         orders: Arc::default(),
         publishes,
         names: Vec::new(),
@@ -110,6 +112,7 @@ pub async fn start(spec: Spec, cores: usize, file: FileStatus) -> Result<Started
         connectors,
         parts,
         drains: Drains::default(),
+        holds: Holds::default(),
         discovery,
         prober,
         ejector: Ejector::default(),
@@ -156,6 +159,7 @@ struct Control {
     connectors: Connectors,
     parts: Parts,
     drains: Drains,
+    holds: Holds,
     discovery: Discovery,
     prober: Prober,
     ejector: Ejector,
@@ -269,7 +273,7 @@ impl Control {
         if step.cut || step.ended {
             self.show();
         }
-        if self.parts.linger_is_over(now) {
+        if self.holds.step(now) || self.parts.linger_is_over(now) {
             self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
             self.show();
         }
@@ -294,6 +298,7 @@ impl Control {
             .chain(starting.then_some(self.ready_by))
             .chain(self.parts.next_deadline())
             .chain(self.ejector.next_deadline())
+            .chain(self.holds.next_deadline())
             .min()
             .unwrap_or_else(|| later(now, Duration::MAX))
     }
@@ -363,14 +368,16 @@ impl Control {
             return Ok(receipt);
         }
         let renewed = unchanged && applied.desired.spec.is_renewed(&self.desired.spec);
-        if unchanged && !renewed {
+        if let Command::Hold { .. } | Command::Release { .. } = change.command {
+            self.hold_or_release(change, &mut receipt).await;
+        } else if unchanged && !renewed {
             self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
             receipt.leaving =
                 left_before(&change.command, self.parts.placed(), self.drains.backends());
         } else if renewed {
             let listeners = self.prepare(&applied.desired.spec)?;
             self.publish(applied.desired, listeners, self.revision).await;
-            tracing::info!("certificates renewed");
+            tracing::info!("certificates or tokens renewed");
         } else {
             let listeners = self.prepare(&applied.desired.spec)?;
             let before = self.desired.spec.clone();
@@ -394,6 +401,36 @@ impl Control {
             self.file.error = None;
         }
         Ok(receipt)
+    }
+
+    /// Nothing of what is desired changes: the same table is published, in which requests wait or go on.
+    async fn hold_or_release(&mut self, change: &Change, receipt: &mut Receipt) {
+        let now = Instant::now();
+        match &change.command {
+            Command::Hold { service, time } => {
+                let by = (change.author.clone(), change.cause.clone());
+                receipt.hold = Some(self.holds.begin(service, *time, now, by));
+                tracing::info!(%service, author = %change.author, ?time, "service held");
+            }
+            Command::Release { service } => {
+                receipt.released = self.holds.release(service);
+                if receipt.released.is_none() {
+                    return;
+                }
+                tracing::info!(%service, author = %change.author, "service released");
+            }
+            _ => return,
+        }
+        self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
+        let held = self.parts.placed().iter().filter(|placed| match &change.command {
+            Command::Hold { service, .. } => placed.service == *service,
+            _ => false,
+        });
+        let held: Vec<Left> = held
+            .map(|p| Left { backend: p.backend.clone(), whole_pool: true, drains: false })
+            .collect();
+        receipt.in_flight = in_flight(&held);
+        receipt.leaving = held.into_iter().map(|held| held.backend).collect();
     }
 
     /// What can fail of a publish, done before it: the listeners of `spec`.
@@ -436,6 +473,8 @@ impl Control {
             after: applied.desired.spec.clone(),
             in_flight: Vec::new(),
             drains: Vec::new(),
+            hold: None,
+            released: None,
             created: applied.created,
             warnings: applied.warnings.clone(),
             leaving: Vec::new(),
@@ -476,7 +515,7 @@ impl Control {
         revision: u64,
     ) -> Swapped {
         let now = Instant::now();
-        let plan = self.parts.plan(
+        let mut plan = self.parts.plan(
             &self.discovery.expand(&desired.spec),
             self.drains.backends(),
             now,
@@ -488,8 +527,10 @@ impl Control {
             placed.backend.stay();
             self.drains.take_back(&placed.backend);
         }
+        self.holds.equip(&mut plan.services, &desired.spec);
         let next = snapshot(revision, &plan, &desired.salts, &listeners, &self.issuance);
         self.live.published.swap(next).quiesced().await;
+        self.holds.settle();
 
         let left = left(self.parts.placed(), &plan.placed);
         let in_flight = in_flight(&left);
@@ -547,6 +588,7 @@ impl Control {
             file: self.file.clone(),
             needs_restart: self.needs_restart.clone(),
             drains: self.drains.list(),
+            holds: self.holds.list(),
             orders: self.issuance.orders.clone(),
             publishes: self.publishes,
             names: self.discovery.status(),

@@ -106,11 +106,19 @@ pub(super) fn delete_backend(pool: &str, port: u16) -> Command {
 }
 
 pub(super) fn drain(pool: &str, port: Option<u16>) -> Command {
-    Command::Drain { service: name("shop"), pool: name(pool), backend: port.map(address) }
+    Command::Drain {
+        service: name("shop"),
+        pool: Some(name(pool)),
+        backends: port.map(address).into_iter().collect(),
+    }
 }
 
 pub(super) fn undrain(pool: &str, port: Option<u16>) -> Command {
-    Command::Undrain { service: name("shop"), pool: name(pool), backend: port.map(address) }
+    Command::Undrain {
+        service: name("shop"),
+        pool: Some(name(pool)),
+        backends: port.map(address).into_iter().collect(),
+    }
 }
 
 pub(super) fn load(file: &Spec) -> Command {

@@ -19,6 +19,14 @@ pub(super) fn problems(spec: &Spec) -> Vec<String> {
             ));
         }
     }
+    let admin = &spec.admin;
+    if admin.is_public() && !admin.is_guarded() && !admin.insecure {
+        problems.push(format!(
+            "the admin API listens on {}, which is open to others, and nobody would have to show that they may \
+             steer; keep `admin.tokens`, or set `admin.insecure`",
+            admin.address
+        ));
+    }
     let mut addresses = HashSet::new();
     for listener in &spec.listeners {
         if listener.address.port() != 0 && !addresses.insert(listener.address) {

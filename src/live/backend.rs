@@ -32,6 +32,9 @@ pub struct LiveBackend {
     cells: PerCore<Cell>,
 }
 
+/// So often is looked for a moment in which nothing ends.
+const LOOKS: usize = 1000;
+
 /// It has left.
 const CLOSING: u8 = 1;
 /// There may be no more connections, and somebody waits for one.
@@ -46,11 +49,12 @@ pub struct BackendTls {
 }
 
 #[derive(Debug, Default)]
-struct Cell {
+pub(super) struct Cell {
     kinds: [Counter; 3],
     open: Counter,
     started: Counter,
     finished: Counter,
+    told: Counter,
     cut: Counter,
     connect_errors: Counter,
     /// Failures of any kind in a row, and all of them.
@@ -101,6 +105,50 @@ impl std::ops::AddAssign for InFlight {
     }
 }
 
+/// Requests by what became of them, each counted where that happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub started: u64,
+    pub finished: u64,
+    /// Asked to end by themselves because their backend drains: tunnels are.
+    pub told: u64,
+    /// Cancelled at a drain's deadline.
+    pub cut: u64,
+}
+
+impl Tally {
+    pub(super) fn of(cells: &PerCore<Cell>) -> Self {
+        let sum = |counter: fn(&Cell) -> &Counter| cells.iter().map(|c| counter(c).get()).sum();
+        Self {
+            started: sum(|cell| &cell.started),
+            finished: sum(|cell| &cell.finished),
+            told: sum(|cell| &cell.told),
+            cut: sum(|cell| &cell.cut),
+        }
+    }
+}
+
+impl Tally {
+    /// What was counted after `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            started: self.started.wrapping_sub(earlier.started),
+            finished: self.finished.wrapping_sub(earlier.finished),
+            told: self.told.wrapping_sub(earlier.told),
+            cut: self.cut.wrapping_sub(earlier.cut),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.started += other.started;
+        self.finished += other.finished;
+        self.told += other.told;
+        self.cut += other.cut;
+    }
+}
+
 impl LiveBackend {
     pub fn new(
         cores: usize,
@@ -126,7 +174,7 @@ impl LiveBackend {
             cut: AtomicBool::new(false),
             cells: PerCore::new(cores),
         });
-        backend.pool.adopt(&backend);
+        backend.pool.adopt(&backend, &backend.cells);
         backend
     }
 
@@ -160,6 +208,16 @@ impl LiveBackend {
         cell.open.sub_release(1);
     }
 
+    /// A request on `core` was asked to end by itself.
+    pub fn tell(&self, core: usize) {
+        self.cells.of(core).told.add(1);
+    }
+
+    /// What became of its requests.
+    pub fn tally(&self) -> Tally {
+        Tally::of(&self.cells)
+    }
+
     /// Requests in flight, over all cores. Once no reader of an older snapshot is left and the backend
     /// is not in the current one, 0 is final: a request begins and ends on one core.
     pub fn open(&self) -> u64 {
@@ -174,6 +232,17 @@ impl LiveBackend {
             stream: sum(Kind::Stream),
             tunnel: sum(Kind::Tunnel),
         }
+    }
+
+    /// What is in flight, with what was counted at that very moment; none begins meanwhile. A core that is busy
+    /// with it all the time makes the two differ.
+    pub fn stock(&self) -> (InFlight, Tally) {
+        let look = || (self.tally(), self.in_flight(), self.tally());
+        let is_one = |(before, open, after): &(Tally, InFlight, Tally)| {
+            before == after && open.total() == before.started - before.finished - before.cut
+        };
+        let (_, open, tally) = (0..LOOKS).map(|_| look()).find(is_one).unwrap_or_else(look);
+        (open, tally)
     }
 
     pub fn started(&self) -> u64 {
@@ -330,6 +399,12 @@ impl LiveBackend {
     /// Cancel what is in flight, for good.
     pub fn set_cut(&self) {
         self.cut.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for LiveBackend {
+    fn drop(&mut self) {
+        self.pool.part_with(self);
     }
 }
 

@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// A counter that one core writes and anybody reads.
 #[derive(Debug, Default)]
@@ -34,9 +37,15 @@ impl Counter {
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// One cell a core, padded so that no core's writes slow another's.
+/// One cell a core, padded so that no core's writes slow another's. A clone has the same cells.
 #[derive(Debug)]
-pub struct PerCore<T>(Box<[Padded<T>]>);
+pub struct PerCore<T>(Arc<[Padded<T>]>);
+
+impl<T> Clone for PerCore<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
 
 impl<T: Default> PerCore<T> {
     pub fn new(cores: usize) -> Self {

@@ -3,11 +3,13 @@
 
 mod backend;
 mod cells;
+mod census;
 mod certificates;
 mod challenges;
 mod connections;
 mod gate;
 mod health;
+mod hold;
 mod lifecycle;
 mod listener;
 mod mirrors;
@@ -17,13 +19,15 @@ mod slots;
 mod snapshot;
 mod stats;
 
-pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome};
+pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome, Tally};
 pub use cells::{Counter, PerCore};
+pub use census::{Census, Tickets, add as add_tickets};
 pub use certificates::{Certificates, SameName};
 pub use challenges::{ChallengeHandshakes, Challenges};
 pub use connections::Held;
 pub use gate::{Entry, Full, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
+pub use hold::{HeldPlace, Hold};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use mirrors::{MirrorPlace, Mirrored, Mirrors};
@@ -50,6 +54,7 @@ pub struct Live {
     pub clock: Clock,
     pub published: Published,
     pub lifecycle: Lifecycle,
+    pub census: Census,
     /// Woken when a backend was ejected or is suspected, so that the control plane looks after it.
     pub ejected: Notify,
     /// Where replies are counted that no pool stands for (`no_route`, bad requests).
@@ -66,6 +71,7 @@ impl Live {
             clock: Clock::start(),
             published: Published::new(first),
             lifecycle: Lifecycle::default(),
+            census: Census::new(cores),
             ejected: Notify::new(),
             unrouted: LivePool::new(cores, empty(), empty(), empty()),
             pools: Mutex::new(Vec::new()),

@@ -1,7 +1,7 @@
-use super::{InFlight, LiveBackend, Mirrors, PoolStats};
+use super::{InFlight, LiveBackend, Mirrors, PerCore, PoolStats, Tally, backend::Cell};
 use crate::spec::Name;
 use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -15,7 +15,15 @@ pub struct LivePool {
     pub stats: PoolStats,
     pub mirrors: Mirrors,
     ejections: AtomicU64,
-    backends: Mutex<Vec<Weak<LiveBackend>>>,
+    backends: Mutex<Backends>,
+}
+
+#[derive(Debug, Default)]
+struct Backends {
+    /// With their counters, which count until what was counted has been taken over.
+    known: Vec<(Weak<LiveBackend>, PerCore<Cell>)>,
+    /// Of those that have gone.
+    gone: Tally,
 }
 
 impl LivePool {
@@ -27,20 +35,42 @@ impl LivePool {
             stats: PoolStats::new(cores),
             mirrors: Mirrors::default(),
             ejections: AtomicU64::new(0),
-            backends: Mutex::new(Vec::new()),
+            backends: Mutex::default(),
         })
     }
 
-    pub(super) fn adopt(&self, backend: &Arc<LiveBackend>) {
-        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        backends.retain(|known| known.strong_count() > 0);
-        backends.push(Arc::downgrade(backend));
+    pub(super) fn adopt(&self, backend: &Arc<LiveBackend>, cells: &PerCore<Cell>) {
+        self.locked().known.push((Arc::downgrade(backend), cells.clone()));
+    }
+
+    /// A backend goes; what it has counted stays.
+    pub(super) fn part_with(&self, backend: &LiveBackend) {
+        let mut backends = self.locked();
+        let Backends { known, gone } = &mut *backends;
+        known.retain(|(known, cells)| {
+            let goes = std::ptr::eq(known.as_ptr(), backend);
+            if goes {
+                *gone += Tally::of(cells);
+            }
+            !goes
+        });
     }
 
     /// Its backends, those that drain included.
     pub fn backends(&self) -> Vec<Arc<LiveBackend>> {
-        let backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        backends.iter().filter_map(Weak::upgrade).collect()
+        self.locked().known.iter().filter_map(|(backend, _)| backend.upgrade()).collect()
+    }
+
+    /// What became of all its requests, those of backends that have gone included.
+    pub fn tally(&self) -> Tally {
+        let backends = self.locked();
+        let mut sum = backends.gone;
+        backends.known.iter().for_each(|(_, cells)| sum += Tally::of(cells));
+        sum
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Backends> {
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of its backends was ejected, by whoever.

@@ -108,6 +108,8 @@ pub enum Reason {
     Overloaded,
     /// As many as may wait for a place among those in flight.
     QueueFull,
+    /// The service is held, and was not released in time; or as many wait already as may.
+    Held,
     /// Cancelled at the deadline of a drain.
     Draining,
     ResponseTimeout,
@@ -135,7 +137,7 @@ impl Fault {
 }
 
 impl Reason {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RequestTimeout,
@@ -152,6 +154,7 @@ impl Reason {
         Self::NoBackend,
         Self::Overloaded,
         Self::QueueFull,
+        Self::Held,
         Self::Draining,
         Self::ResponseTimeout,
         Self::RequestDeadline,
@@ -179,6 +182,7 @@ impl Reason {
             Self::NoBackend => "no_backend",
             Self::Overloaded => "overloaded",
             Self::QueueFull => "queue_full",
+            Self::Held => "held",
             Self::Draining => "draining",
             Self::ResponseTimeout => "response_timeout",
             Self::RequestDeadline => "request_deadline",
@@ -207,7 +211,9 @@ impl Reason {
             | Self::ServerError
             | Self::TlsFailed
             | Self::GrpcStatus => 502,
-            Self::NoBackend | Self::Overloaded | Self::QueueFull | Self::Draining => 503,
+            Self::NoBackend | Self::Overloaded | Self::QueueFull | Self::Held | Self::Draining => {
+                503
+            }
             Self::ResponseTimeout | Self::RequestDeadline | Self::IdleTimeout => 504,
             Self::ClientClosed => 499,
         }

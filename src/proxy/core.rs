@@ -20,6 +20,7 @@ use std::{
     rc::{Rc, Weak},
     sync::Arc,
 };
+use tokio::sync::watch;
 
 pub(super) struct Core {
     pub(super) index: usize,
@@ -248,6 +249,12 @@ impl Core {
     pub(super) fn follow(&self) {
         self.tidy();
         self.flights.sweep(self.now_millis());
+    }
+
+    /// Takes part in a census.
+    pub(super) fn count_tickets(&self, rounds: &mut watch::Receiver<u64>) {
+        let round = *rounds.borrow_and_update();
+        self.live.census.answer(round, self.flights.tickets());
     }
 
     pub(super) fn is_idle(&self) -> bool {

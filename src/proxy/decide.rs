@@ -8,7 +8,7 @@ use super::{
     fields::{Known, Lines, connection_options},
     flight::Ticket,
     head::{self, Facts, Head},
-    queue::{Turn, Waiting},
+    queue::{Queue, Turn, Waiting},
     retry::Again,
     upstream::Upstream,
     withheld::Withheld,
@@ -252,7 +252,7 @@ struct Chosen<'a> {
 }
 
 impl<'a> Choice<'a> {
-    /// A place among the requests in flight, where there is a limit.
+    /// A place among the requests in flight, where there is a limit, once the service is not held any more.
     fn enter<L: Lines>(
         &self,
         turn: Turn,
@@ -260,9 +260,47 @@ impl<'a> Choice<'a> {
         query: &Query<'_, L>,
         state: &mut ServiceState,
     ) -> Result<Option<Permit>, Refusal> {
+        if self.live.hold.is_some() || matches!(turn, Turn::Late(Reason::Held)) {
+            self.wait_for_release(&turn, view, query, state)?;
+        }
         match self.service.policy.limits.in_flight {
             None => Ok(None),
             Some(limit) => self.enter_below(limit, turn, view, query, state),
+        }
+    }
+
+    /// # Errors
+    /// For who has to wait, or has waited in vain. An attempt of what was let in before is no new request: it goes on.
+    #[cold]
+    fn wait_for_release<L: Lines>(
+        &self,
+        turn: &Turn,
+        view: &RequestView<'_, L>,
+        query: &Query<'_, L>,
+        state: &mut ServiceState,
+    ) -> Result<(), Refusal> {
+        match (turn, &self.live.hold) {
+            (Turn::Late(reason), _) => Err(self.turned_away(*reason, view, query, state)),
+            (Turn::Again(_), _) | (_, None) => Ok(()),
+            (_, Some(hold)) => Err(Refusal::Waits(Waiting::Hold(hold.clone()))),
+        }
+    }
+
+    /// In the name of the pool that the request was for.
+    fn turned_away<L: Lines>(
+        &self,
+        reason: Reason,
+        view: &RequestView<'_, L>,
+        query: &Query<'_, L>,
+        state: &mut ServiceState,
+    ) -> Refusal {
+        let (key, _) = self.key(view, query);
+        match self.pool(view, None, key, state) {
+            Ok(pool) => {
+                let pool = Some(self.live.pools[pool].pool.clone());
+                Refusal::Failed { reason, pool }
+            }
+            Err(refusal) => refusal,
         }
     }
 
@@ -281,7 +319,7 @@ impl<'a> Choice<'a> {
             Turn::Granted(permit) | Turn::Again(Some(permit)) if permit.is_of(gate) => {
                 return Ok(Some(permit));
             }
-            Turn::First | Turn::Granted(_) => None,
+            Turn::First | Turn::Granted(_) | Turn::Released => None,
             Turn::Again(_) => Some(Reason::Overloaded),
             Turn::Late(reason) => Some(reason),
         };
@@ -291,18 +329,15 @@ impl<'a> Choice<'a> {
         };
         let reason = late.unwrap_or(Reason::Overloaded);
         if late.is_none() && full == Full::Here && limits.queue > 0 {
-            let waiting = Waiting {
+            let queue = Queue {
                 gate: gate.clone(),
                 limit: limit.into(),
-                queue: limits.queue as usize,
+                places: limits.queue as usize,
                 timeout: limits.queue_timeout,
             };
-            return Err(Refusal::Waits(waiting));
+            return Err(Refusal::Waits(Waiting::Queue(queue)));
         }
-        let (key, _) = self.key(view, query);
-        let pool = self.pool(view, None, key, state)?;
-        let pool = Some(self.live.pools[pool].pool.clone());
-        Err(Refusal::Failed { reason, pool })
+        Err(self.turned_away(reason, view, query, state))
     }
 
     fn make<L: Lines>(
@@ -344,7 +379,11 @@ impl<'a> Choice<'a> {
         let table = &self.service.pools[pool];
         // Somebody could, but for the limit.
         let is_full = !table.drained && is_available(table, &self.live.pools[pool]);
-        let reason = if is_full { Reason::Overloaded } else { Reason::NoBackend };
+        let reason = match (table.drained, is_full) {
+            (true, _) => Reason::Draining,
+            (_, true) => Reason::Overloaded,
+            _ => Reason::NoBackend,
+        };
         if first
             && !is_full
             && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
@@ -428,6 +467,7 @@ impl<'a> Choice<'a> {
         }
         self.draw(key, drawable, state)
             // Nobody can take it: tell whose share it is.
+            .or_else(|| self.draw(key, self.service.undrained(), state))
             .or_else(|| self.draw(key, PoolSet::ALL, state))
             .ok_or_else(|| Reason::NoBackend.into())
     }

@@ -124,6 +124,7 @@ fn explain(reason: Reason) -> &'static str {
         Reason::NoBackend => "no healthy backend",
         Reason::Overloaded => "too many connections or requests at once",
         Reason::QueueFull => "too many requests wait already",
+        Reason::Held => "the service is held and was not released in time",
         Reason::Draining => "what served this request is shutting down",
         Reason::ResponseTimeout => "the backend did not answer in time",
         Reason::RequestDeadline => "the request took longer than allowed",
@@ -156,8 +157,10 @@ pub(super) fn fault_of(reason: Reason) -> Fault {
         | Reason::IdleTimeout
         | Reason::ServerError
         | Reason::ResponseTimeout => Fault::Upstream,
-        Reason::Overloaded | Reason::QueueFull | Reason::Draining | Reason::RequestDeadline => {
-            Fault::Proxy
-        }
+        Reason::Overloaded
+        | Reason::QueueFull
+        | Reason::Held
+        | Reason::Draining
+        | Reason::RequestDeadline => Fault::Proxy,
     }
 }

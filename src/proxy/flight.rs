@@ -3,7 +3,7 @@
 //! for no timer of its own.
 
 use super::upstream::Upstream;
-use crate::live::{Clock, Kind, Outcome, Permit, Reason, millis};
+use crate::live::{Clock, Kind, Outcome, Permit, Reason, Tickets, add_tickets, millis};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -155,7 +155,20 @@ impl Flights {
             let span = u128::from(until.saturating_sub(from)) * 3 / 4;
             flight.farewell.set(from.saturating_add(((span * part) >> 32) as u64).max(1));
         }
-        now >= flight.farewell.get() && !flight.leaves.replace(true)
+        let is_time = now >= flight.farewell.get() && !flight.leaves.replace(true);
+        if is_time {
+            flight.upstream.backend.tell(flight.core);
+        }
+        is_time
+    }
+
+    /// All tickets whose requests have not ended, one by one.
+    pub(super) fn tickets(&self) -> Tickets {
+        let mut tickets = Tickets::new();
+        for (_, flight) in self.open.borrow().iter().filter(|(_, flight)| !flight.ended.get()) {
+            add_tickets(&mut tickets, &flight.upstream.backend.pool, 1);
+        }
+        tickets
     }
 
     /// Ends everything with the same verdict.

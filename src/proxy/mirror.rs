@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     live::{LiveBackend, MirrorPlace, Mirrored},
-    routing::MirrorPolicy,
+    routing::{self, MirrorPolicy},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header, uri::PathAndQuery};
@@ -112,12 +112,8 @@ impl<L: Lines> Original<'_, L> {
             backend: upstream.authority.as_bytes(),
             changes: Changes::of(policy, withheld.as_deref()),
         };
-        let (start, rest) =
-            added.changes.rewrite.map_or((self.head.path, ""), |it| it.of(self.head.path));
-        let target = match self.head.query {
-            Some(query) => format!("{start}{rest}?{query}"),
-            None => format!("{start}{rest}"),
-        };
+        let Head { path, query, .. } = *self.head;
+        let target = routing::target(added.changes.rewrite, path, query);
         let mut fields = HeaderMap::new();
         to_backend(self.head, self.facts, &added, &mut fields);
         // Whoever answers is not listened to, and the body is there as a whole or not at all.

@@ -1,7 +1,7 @@
-//! Waiting for a place among the requests in flight. Whoever has waited is decided anew, on the snapshot of
-//! that moment.
+//! Waiting for a place among the requests in flight, or for a held service to be released. Whoever has waited is
+//! decided anew, on the snapshot of that moment.
 
-use crate::live::{Entry, Full, Gate, Permit, Reason};
+use crate::live::{Entry, Full, Gate, Hold, Permit, Reason};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -10,24 +10,48 @@ pub(super) enum Turn {
     First,
     /// It has waited and may go on.
     Granted(Permit),
+    /// Its service was held, and is not any more.
+    Released,
     /// It has waited in vain, or could not.
     Late(Reason),
     /// Another attempt of a request that was let in, and that does not wait again.
     Again(Option<Permit>),
 }
 
-/// For whom there is no place now.
-pub(super) struct Waiting {
+/// For whom it is not the time now.
+pub(super) enum Waiting {
+    /// For a place.
+    Queue(Queue),
+    /// For who holds the service.
+    Hold(Arc<Hold>),
+}
+
+pub(super) struct Queue {
     pub(super) gate: Arc<Gate>,
     pub(super) limit: u64,
-    pub(super) queue: usize,
+    pub(super) places: usize,
     pub(super) timeout: Duration,
 }
 
 impl Waiting {
-    /// Queues. Returns when it is its turn, or there is nothing more to wait for. Dropping it leaves the queue.
+    /// Returns when it is its turn, or there is nothing more to wait for. Dropping it leaves the queue.
     pub(super) async fn turn(self) -> Turn {
-        let place = match self.gate.enter(self.limit, self.queue) {
+        match self {
+            Self::Queue(queue) => queue.turn().await,
+            Self::Hold(hold) => {
+                let released = match hold.enter() {
+                    Some(place) => place.released().await,
+                    None => false,
+                };
+                if released { Turn::Released } else { Turn::Late(Reason::Held) }
+            }
+        }
+    }
+}
+
+impl Queue {
+    async fn turn(self) -> Turn {
+        let place = match self.gate.enter(self.limit, self.places) {
             Entry::Open(permit) => return Turn::Granted(permit),
             Entry::Full(Full::Here) => return Turn::Late(Reason::QueueFull),
             Entry::Full(Full::Everywhere) => return Turn::Late(Reason::Overloaded),

@@ -41,6 +41,20 @@ pub(super) struct Tunnel<C, B> {
     pub(super) websocket: bool,
 }
 
+impl<C, B> Tunnel<C, B> {
+    /// Of two ends that have said nothing yet.
+    pub(super) fn between(
+        client: C,
+        backend: B,
+        ticket: Ticket,
+        idle: Duration,
+        websocket: bool,
+    ) -> Self {
+        let (head, to_client, to_backend) = Default::default();
+        Self { client, backend, held: None, ticket, head, to_client, to_backend, idle, websocket }
+    }
+}
+
 /// Runs until both sides have ended, one failed, nothing passed for too long, or the backend was cut; a
 /// backend that drains has its tunnels end one after the other. The connection counts as open as long as its
 /// tunnel is.

@@ -46,6 +46,7 @@ async fn run(core: Rc<Core>) {
     let mut listening = Listening { core: core.clone(), open: HashMap::new() };
     let mut changes = core.live.published.changes();
     let mut phases = core.live.lifecycle.subscribe();
+    let mut rounds = core.live.census.rounds();
     let mut tick = interval(TIDY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     listening.follow();
@@ -57,6 +58,7 @@ async fn run(core: Rc<Core>) {
                 core.follow();
             }
             _ = phases.changed() => {}
+            _ = rounds.changed() => core.count_tickets(&mut rounds),
             _ = tick.tick() => core.tidy(),
         }
     }
@@ -75,6 +77,9 @@ async fn run(core: Rc<Core>) {
         if changes.has_changed().unwrap_or(false) {
             changes.mark_unchanged();
             core.follow();
+        }
+        if rounds.has_changed().unwrap_or(false) {
+            core.count_tickets(&mut rounds);
         }
         sleep(Duration::from_millis(5)).await;
     }

@@ -72,6 +72,15 @@ impl PathRewrite {
     }
 }
 
+/// The target that the backend gets: the path, with its prefix replaced if so, and the query as it came.
+pub fn target(rewrite: Option<&PathRewrite>, path: &str, query: Option<&str>) -> String {
+    let (start, rest) = rewrite.map_or((path, ""), |rewrite| rewrite.of(path));
+    match query {
+        Some(query) => format!("{start}{rest}?{query}"),
+        None => format!("{start}{rest}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

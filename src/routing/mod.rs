@@ -19,7 +19,7 @@ mod testing;
 mod tree;
 
 pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
-pub use changes::{FieldEdits, PathRewrite, is_same_field};
+pub use changes::{FieldEdits, PathRewrite, is_same_field, target};
 pub use host::{Host, NotAHost};
 pub use request::{Fields, RequestView, folded_path};
 pub use split::{PoolSet, Sequence, Split};

@@ -12,25 +12,11 @@ impl PoolSet {
     pub const EMPTY: Self = Self(0);
     pub const ALL: Self = Self(u64::MAX);
 
-    /// Higher indexes are left out.
-    pub fn insert(&mut self, pool: usize) {
-        self.0 |= Self::bit(pool);
-    }
-
-    pub fn remove(&mut self, pool: usize) {
-        self.0 &= !Self::bit(pool);
-    }
-
     pub fn contains(self, pool: usize) -> bool {
-        self.0 & Self::bit(pool) != 0
+        let bit = u32::try_from(pool).ok().and_then(|pool| 1_u64.checked_shl(pool));
+        bit.is_some_and(|bit| self.0 & bit != 0)
     }
 
-    fn bit(pool: usize) -> u64 {
-        u32::try_from(pool).ok().and_then(|pool| 1_u64.checked_shl(pool)).unwrap_or(0)
-    }
-}
-
-impl PoolSet {
     /// Of all pools in order, those that are true.
     pub fn of(pools: impl Iterator<Item = bool>) -> Self {
         let (mut set, mut bit) = (0, 1_u64);
@@ -44,14 +30,6 @@ impl PoolSet {
     /// Those that are in the other too.
     pub fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
-    }
-}
-
-impl FromIterator<usize> for PoolSet {
-    fn from_iter<I: IntoIterator<Item = usize>>(pools: I) -> Self {
-        let mut set = Self::EMPTY;
-        pools.into_iter().for_each(|pool| set.insert(pool));
-        set
     }
 }
 
@@ -121,6 +99,7 @@ impl Sequence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::testing::pools;
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
@@ -253,15 +232,14 @@ mod tests {
         let split = Split::new([0, 3, 0, 1, 6]);
         let (mut sequence, mut dice) = (Sequence::default(), SmallRng::seed_from_u64(1));
         let mut draw = |available| sequence.draw(&split, available, &mut dice);
-        let mut without_last = PoolSet::ALL;
-        without_last.remove(4);
+        let without_last = pools(&[0, 1, 2, 3]);
         for _ in 0..100 {
             assert!(matches!(draw(PoolSet::ALL), Some(1 | 3 | 4)));
             assert!(matches!(draw(without_last), Some(1 | 3)));
         }
         assert_eq!(draw(PoolSet::EMPTY), None);
-        assert_eq!(draw([0, 2].into_iter().collect()), None);
-        assert_eq!(draw([3].into_iter().collect()), Some(3));
+        assert_eq!(draw(pools(&[0, 2])), None);
+        assert_eq!(draw(pools(&[3])), Some(3));
         assert_eq!(Sequence::default().draw(&Split::new([]), PoolSet::ALL, &mut dice), None);
     }
 
@@ -270,8 +248,7 @@ mod tests {
     fn changing_availability_favours_nobody() {
         let split = Split::new([70, 20, 10]);
         let (mut sequence, mut dice) = (Sequence::default(), SmallRng::seed_from_u64(8));
-        let mut without_last = PoolSet::ALL;
-        without_last.remove(2);
+        let without_last = pools(&[0, 1]);
         let (mut all, mut some) = ([0_f64; 3], [0_f64; 3]);
         for _ in 0..60_000 {
             for _ in 0..dice.random_range(0..4) {
@@ -294,7 +271,7 @@ mod tests {
     fn shares_are_those_of_the_available_pools() {
         let split = Split::new([60, 30, 10]);
         assert_eq!(split.shares(PoolSet::ALL), [0.6, 0.3, 0.1]);
-        assert_eq!(split.shares([1, 2].into_iter().collect()), [0.0, 0.75, 0.25]);
+        assert_eq!(split.shares(pools(&[1, 2])), [0.0, 0.75, 0.25]);
         assert_eq!(split.shares(PoolSet::EMPTY), [0.0; 3]);
     }
 
@@ -323,10 +300,8 @@ mod tests {
 
     #[test]
     fn a_set_of_pools_ignores_what_it_cannot_hold() {
-        let mut set: PoolSet = [0, 63, 64, usize::MAX].into_iter().collect();
-        assert!(set.contains(0) && set.contains(63) && !set.contains(64) && !set.contains(1));
-        set.remove(64);
-        set.remove(0);
-        assert_eq!(set, [63].into_iter().collect());
+        let set = pools(&[0, 63]);
+        assert!(set.contains(0) && set.contains(63) && !set.contains(1));
+        assert!(![64, usize::MAX].iter().any(|&pool| PoolSet::ALL.contains(pool)));
     }
 }

@@ -150,7 +150,7 @@ fn undivided(service: &Service) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        routing::testing::{service, spec, sticky},
+        routing::testing::{pools, service, spec, sticky},
         spec::Sticky,
     };
     use proptest::prelude::*;
@@ -224,7 +224,7 @@ mod tests {
     fn users_of_an_unavailable_pool_move_and_come_back_and_no_others() {
         let table = table(&[("a", "1", 50), ("b", "2", 30), ("c", "3", 20)], "s");
         let before = draws(&table, PoolSet::ALL);
-        let during = draws(&table, [0, 2].into_iter().collect());
+        let during = draws(&table, pools(&[0, 2]));
         assert!(before.iter().zip(&during).all(|(&old, &new)| if old == 1 {
             new != 1
         } else {

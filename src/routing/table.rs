@@ -212,10 +212,7 @@ impl ServiceTable {
             pools: service.pools.iter().map(|(name, pool)| PoolTable::new(name, pool)).collect(),
             pins: service.pins.iter().map(pin).collect(),
             denies: service.pins.iter().any(|pin| !pin.from.is_empty()),
-            undrained: (service.pools.values().enumerate())
-                .filter(|(_, pool)| !pool.drained)
-                .map(|(index, _)| index)
-                .collect(),
+            undrained: PoolSet::of(service.pools.values().map(|pool| !pool.drained)),
             split: Split::new(service.pools.values().map(|pool| pool.weight.get())),
             sticky: StickyTable::new(service, &salt),
             policy: Arc::new(Policy {
@@ -382,7 +379,7 @@ mod tests {
         let shop = &table.services[0];
         assert!(shop.policy.expose_version && !table.services[1].policy.expose_version);
         assert_eq!(shop.split, Split::new([19, 1]));
-        assert_eq!(shop.undrained(), [0].into_iter().collect());
+        assert_eq!(shop.undrained(), PoolSet::of([true, false].into_iter()));
         assert_eq!(shop.pools[0].backends[1].address.to_string(), "test:9001");
         assert_eq!(shop.pools[0].heaviest.get(), 2);
         let [one, two] = &shop.pools[0].backends[..] else { panic!() };

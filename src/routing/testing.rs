@@ -1,6 +1,6 @@
 //! Specs for tests.
 
-use super::Host;
+use super::{Host, PoolSet};
 use crate::spec::{
     Backend, BackendAddress, Name, Pool, Route, Service, Spec, Sticky, StickyKey, Weight,
 };
@@ -10,6 +10,11 @@ use std::time::Duration;
 /// A host that is one, if any.
 pub(super) fn host_of(text: &str) -> Option<Host<'_>> {
     Host::parse(text.as_bytes()).unwrap()
+}
+
+/// The pools of these indexes.
+pub(super) fn pools(indexes: &[usize]) -> PoolSet {
+    PoolSet::of((0..Service::MAX_POOLS).map(|pool| indexes.contains(&pool)))
 }
 
 /// Each pool: name, version and weight. Without backends.

@@ -3,6 +3,7 @@
 //!
 //! Plain data: no clock, no dice, no I/O.
 
+mod access;
 mod acme;
 mod address;
 mod buckets;
@@ -14,6 +15,9 @@ mod route;
 mod service;
 mod tls;
 
+pub use access::{
+    LONGEST_TOKEN, Role, SHORTEST_TOKEN, Secret, SecretError, Token, UnixRole, UnixWho,
+};
 pub use acme::{Acme, AcmeChallenge};
 pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
 pub use buckets::{EXPORT_EDGES_SECONDS, FINE_BUCKETS, export_bucket, fine_bucket, fine_edges_ns};
@@ -232,6 +236,26 @@ pub struct Admin {
     pub address: AdminAddress,
     /// Further names under which the admin listener may be asked (`Host`).
     pub hosts: Vec<String>,
+    /// Whoever reaches an address that is not loopback may steer, with nothing to show for it.
+    pub insecure: bool,
+    /// Who may ask. Empty: whoever reaches loopback or the socket may, also for changes.
+    pub tokens: Vec<Token>,
+    /// What the users of a unix socket may do, the first that fits. Empty: everything.
+    pub unix_roles: Vec<UnixRole>,
+    /// `/metrics` needs no token.
+    pub public_metrics: bool,
+}
+
+impl Admin {
+    /// An address that others than this machine can reach.
+    pub fn is_public(&self) -> bool {
+        matches!(self.address, AdminAddress::Tcp(address) if !address.ip().is_loopback())
+    }
+
+    /// Whoever asks must show that they may.
+    pub fn is_guarded(&self) -> bool {
+        !self.tokens.is_empty()
+    }
 }
 
 impl Default for Admin {
@@ -239,6 +263,10 @@ impl Default for Admin {
         Self {
             address: AdminAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 9900))),
             hosts: Vec::new(),
+            insecure: false,
+            tokens: Vec::new(),
+            unix_roles: Vec::new(),
+            public_metrics: false,
         }
     }
 }

@@ -278,6 +278,8 @@ pub struct ServiceLimits {
     pub queue: u32,
     /// The longest wait.
     pub queue_timeout: Duration,
+    /// Requests that wait while the service is held.
+    pub held: u32,
     /// Requests in flight on each backend; `None`: any number.
     pub backend_in_flight: Option<u32>,
     /// Open connections to each backend, over all cores; `None`: any number.
@@ -291,6 +293,7 @@ impl Default for ServiceLimits {
             in_flight: None,
             queue: 1000,
             queue_timeout: Duration::from_secs(1),
+            held: 1000,
             backend_in_flight: None,
             backend_connections: None,
         }

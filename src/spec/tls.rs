@@ -1,4 +1,4 @@
-use super::{Authority, Certificate, Name, Spec};
+use super::{Authority, Certificate, Name, Spec, Token};
 
 /// How a listener speaks TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Spec {
     /// Takes what the same files say in `other`. That is no change of the spec: files that are renewed are
     /// still the same files.
     pub fn renew_from(&mut self, other: &Self) {
-        let (certificates, authorities) = other.files();
+        let (certificates, authorities, tokens) = other.files();
         for mine in self.certificates_mut() {
             if let Some(theirs) = certificates.iter().find(|theirs| **theirs == mine) {
                 *mine = (*theirs).clone();
@@ -96,17 +96,23 @@ impl Spec {
                 *mine = (*theirs).clone();
             }
         }
+        for mine in &mut self.admin.tokens {
+            if let Some(theirs) = tokens.iter().find(|theirs| **theirs == mine) {
+                *mine = (*theirs).clone();
+            }
+        }
     }
 
     /// An equal spec's files say something else than these.
     pub fn is_renewed(&self, other: &Self) -> bool {
-        let (certificates, authorities) = self.files();
-        let (others, other_authorities) = other.files();
+        let (certificates, authorities, tokens) = self.files();
+        let (others, other_authorities, other_tokens) = other.files();
         !(all_the_same(certificates, others, Certificate::says_the_same)
-            && all_the_same(authorities, other_authorities, Authority::says_the_same))
+            && all_the_same(authorities, other_authorities, Authority::says_the_same)
+            && all_the_same(tokens, other_tokens, |one, other| one.secret.is(&other.secret)))
     }
 
-    fn files(&self) -> (Vec<&Certificate>, Vec<&Authority>) {
+    fn files(&self) -> (Vec<&Certificate>, Vec<&Authority>, Vec<&Token>) {
         let (mut certificates, mut authorities) = (Vec::new(), Vec::new());
         for tls in self.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
             certificates.extend(&tls.certificates);
@@ -118,7 +124,7 @@ impl Spec {
             authorities.extend(&tls.ca);
         }
         authorities.extend(self.acme.iter().filter_map(|acme| acme.ca.as_ref()));
-        (certificates, authorities)
+        (certificates, authorities, self.admin.tokens.iter().collect())
     }
 
     fn certificates_mut(&mut self) -> impl Iterator<Item = &mut Certificate> {

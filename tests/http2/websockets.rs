@@ -214,7 +214,8 @@ async fn a_websocket_is_told_goodbye_when_its_backend_drains() {
     peer.send(data(1, b"\x82\x02ab")).await;
     hears(&mut peer, 1, b"\x82\x02ab").await;
     proxy.weights(&[("blue", 0), ("green", 1)]).await;
-    let drain = Command::Drain { service: "shop".into(), pool: "blue".into(), backend: None };
+    let drain =
+        Command::Drain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] };
     proxy.apply(drain).await.unwrap();
     peer.until("the end", |peer| peer.streams[&1].ended).await.unwrap();
     assert_eq!(peer.streams[&1].body, [b"\x82\x02ab", GOING_AWAY].concat());

@@ -21,6 +21,8 @@ pub struct Api {
     end: oneshot::Sender<()>,
     served: JoinHandle<std::io::Result<()>>,
     described: Value,
+    /// Sent with every request that shows nothing else.
+    token: Option<String>,
 }
 
 pub struct Answer {
@@ -44,7 +46,16 @@ impl Api {
         Self::with(spec, None).await
     }
 
+    /// One that takes tokens.
+    pub async fn guarded(spec: Spec, token: &str) -> Self {
+        Self::begin(spec, None, Some(token.to_owned())).await
+    }
+
     pub async fn with(spec: Spec, reloader: Option<Reloader>) -> Self {
+        Self::begin(spec, reloader, None).await
+    }
+
+    pub async fn begin(spec: Spec, reloader: Option<Reloader>, token: Option<String>) -> Self {
         let proxy = Proxy::start(spec).await;
         let socket = admin::bind(&AdminAddress::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let AdminAddress::Tcp(address) = socket.address().unwrap() else { unreachable!() };
@@ -54,7 +65,7 @@ impl Api {
             let _ = ended.await;
         };
         let served = tokio::spawn(admin::serve(live, handle, reloader, socket, ended));
-        let mut api = Self { proxy, address, end, served, described: Value::Null };
+        let mut api = Self { proxy, address, end, served, described: Value::Null, token };
         let answer = api.raw(Request::get("/v1/openapi.json"), "").await;
         api.described = answer.json();
         api
@@ -114,6 +125,11 @@ impl Api {
         let has_host = request.headers_ref().unwrap().contains_key("host");
         let request =
             if has_host { request } else { request.header("host", self.address.to_string()) };
+        let shows = request.headers_ref().unwrap().contains_key("authorization");
+        let request = match &self.token {
+            Some(token) if !shows => request.header("authorization", format!("Bearer {token}")),
+            _ => request,
+        };
         let request = request.body(Full::<bytes::Bytes>::from(body)).unwrap();
         let response = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
         let (head, body) = response.into_parts();

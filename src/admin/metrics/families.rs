@@ -2,11 +2,11 @@
 
 use super::text::{Family, Page, Type};
 use crate::{
-    admin::{Admin, views},
+    admin::{Admin, ledger::open, views},
     control::{OrderStatus, View},
     live::{
         CLASSES, CODES, Fault, HandshakeFailure, HistogramTotals, LiveListener, LivePool, METHODS,
-        Mirrored, PoolTotals, Reason,
+        Mirrored, PoolTotals, Reason, Tally, Tickets,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -19,13 +19,14 @@ struct Counted {
     unrouted: bool,
 }
 
-pub(super) fn write(page: &mut Page, admin: &Admin) {
+pub(super) fn write(page: &mut Page, admin: &Admin, tickets: Option<&Tickets>) {
     let view = admin.handle.view();
     let pools = count(admin);
     requests(page, &pools);
     upstream(page, &pools);
     failures(page, &pools);
     in_flight(page, &pools);
+    ledger(page, &pools, tickets);
     queues(page, admin);
     weights(page, admin);
     health(page, admin);
@@ -160,11 +161,40 @@ fn in_flight(page: &mut Page, pools: &[Counted]) {
     }
 }
 
+/// started = finished + cut + open whenever all is quiet, each counted in another place.
+fn ledger(page: &mut Page, pools: &[Counted], tickets: Option<&Tickets>) {
+    let mut counter = |name, help, count: fn(Tally) -> u64| {
+        let mut family = page.family(name, Type::Counter, help);
+        for Counted { pool, .. } in routed(pools) {
+            family.sample(&labels(pool), count(pool.tally()));
+        }
+    };
+    let help = "Requests given to a backend, each attempt by itself.";
+    counter("crossfade_tickets_started_total", help, |tally| tally.started);
+    let help = "Of those, the ones that have ended by themselves.";
+    counter("crossfade_tickets_finished_total", help, |tally| tally.finished);
+    let help = "Of those, the ones cancelled at the deadline of a drain.";
+    counter("crossfade_tickets_cut_total", help, |tally| tally.cut);
+    let Some(tickets) = tickets else { return };
+    let help = "Of those, the ones that are in flight, by walking the tickets of every core.";
+    let mut family = page.family("crossfade_tickets_open", Type::Gauge, help);
+    for Counted { pool, .. } in routed(pools) {
+        family.sample(&labels(pool), open(tickets, pool));
+    }
+}
+
 fn queues(page: &mut Page, admin: &Admin) {
+    let services = admin.live.published.read(|snapshot| snapshot.services.clone());
     let help = "Requests that wait for a place among those in flight.";
     let mut family = page.family("crossfade_queued", Type::Gauge, help);
-    for service in admin.live.published.read(|snapshot| snapshot.services.clone()) {
+    for service in &services {
         family.sample(&[("service", &service.name)], service.gate.waiting());
+    }
+    let help = "Requests that wait because the service is held.";
+    let mut family = page.family("crossfade_held", Type::Gauge, help);
+    for service in &services {
+        let waiting = service.hold.as_ref().map_or(0, |hold| hold.waiting());
+        family.sample(&[("service", &service.name)], waiting);
     }
 }
 

@@ -8,10 +8,12 @@ mod text;
 pub(super) use process::Process;
 
 use super::Admin;
+use crate::live::Tickets;
 
-pub(super) fn page(admin: &Admin) -> String {
+/// `tickets`: what is in flight on the cores; `None`: not all of them have said.
+pub(super) fn page(admin: &Admin, tickets: Option<&Tickets>) -> String {
     let mut page = text::Page::default();
-    families::write(&mut page, admin);
+    families::write(&mut page, admin, tickets);
     let mut text = page.into_string();
     text.push_str(&admin.process.render());
     text

@@ -144,6 +144,7 @@ fn limits(value: &ServiceLimits, detail: Detail) -> Keys {
     }
     keys.number("queue", value.queue, default.queue);
     keys.duration("queue_timeout", value.queue_timeout, default.queue_timeout);
+    keys.number("held", value.held, default.held);
     if let Some(in_flight) = value.backend_in_flight {
         keys.set("backend_in_flight", in_flight);
     }

@@ -5,11 +5,13 @@
 //!
 //! To support a planned key, move its line up, give it a presence and an example, and use the field.
 
+mod admin;
 mod listener;
 mod route;
 mod service;
 mod top;
 
+pub(super) use admin::{RoleKind, TokenSection, UnixRoleSection};
 pub(super) use listener::{
     ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Protocol,
     ProxyProtocolKind, TlsVersionKind, Traceparent,

@@ -293,6 +293,8 @@ section! {
         queue: Count<0, 10_000_000>, Default("1000"), example "100",
             "Requests that wait for a place among those, first come, first served. Only with `in_flight`.";
         queue_timeout: Span<false>, Default("1s"), example "500ms", "The longest wait there.";
+        held: Count<0, 10_000_000>, Default("1000"), example "10000",
+            "Requests that wait while the service is held (`crossfade hold`); the others are refused.";
         backend_in_flight: Count<1, 10_000_000>, Absent("any number"), example "100",
             "Requests in flight on each backend, over all cores; one that has as many is passed over.";
         backend_connections: Count<1, 1_000_000>, Absent("any number"), example "64",

@@ -1,4 +1,4 @@
-use super::{Listener, Route, Service, section};
+use super::{Listener, Route, Service, TokenSection, UnixRoleSection, section};
 use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
     HostsOfOne, ListOf, MapOf, NameKind, Nameserver, SetOf, Span, choice,
@@ -136,18 +136,26 @@ section! {
     Admin, "The admin API. Whoever reaches it can steer the proxy.",
     {
         address: AdminAddressKind, Default("127.0.0.1:9900"), example "unix:/run/crossfade/admin.sock",
-            "IP:PORT of loopback, or `unix:PATH`. Others need `insecure: true`.";
+            "IP:PORT, or `unix:PATH`. One that is not loopback needs `tokens` (or `insecure: true`).";
         hosts: SetOf<AdminHost, 0>, Default("[]"), example "[admin.example.com]",
             "Further names under which it may be asked (`Host`). Its address and loopback always may.";
+        tokens: ListOf<TokenSection, 0>, Default("[]"),
+            example "[{ name: ci, file: ci.token, role: operator }]",
+            "Who may ask, by `Authorization: Bearer TOKEN`. With none, whoever reaches loopback or the socket may \
+             steer. See docs/admin.md.";
+        unix_roles: ListOf<UnixRoleSection, 0>, Default("[]"),
+            example "[{ user: deploy, role: operator }, { group: ops, role: viewer }]",
+            "What who connects to a unix socket may do: the first that fits decides; root and crossfade's own user may \
+             always steer. With none, whoever can open the socket may.";
+        public_metrics: Flag, Default("false"), example "true",
+            "`/metrics` needs no token.";
         insecure: Flag, Default("false"), example "true",
-            "Allows an address that is not loopback. Anyone who reaches it can steer the proxy: for \
-             containers whose port is published on purpose.";
+            "Allows an address that is not loopback without `tokens`: anyone who reaches it can steer the proxy; \
+             and tokens on such an address without TLS, without a warning. For networks that are trusted on purpose.";
     }
     planned {
-        "tokens": Anything, Refused, "Who may look and who may change.";
         "tls": Anything, Refused, "Certificate and key of the admin API.";
         "client_ca": Anything, Refused, "Clients must show a certificate of this authority.";
-        "unix_roles": Anything, Refused, "Roles of the users of a unix socket.";
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the sections of the file to the spec, with the checks that need more than one value.
 
 mod acme;
+mod admin;
 mod matching;
 mod route;
 mod service;
@@ -15,16 +16,11 @@ use super::{
     tree::{NodeId, Tree},
 };
 use crate::spec::{
-    Admin, AdminAddress, LONGEST_SOCKET_PATH, Limits, Listener, ListenerLimits, ListenerTimeouts,
-    Match, Name, Protocols, ProxyProtocol, Resolver, Route, Shutdown, Spec,
+    Limits, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, ProxyProtocol,
+    Resolver, Route, Shutdown, Spec,
 };
 use indexmap::{IndexMap, IndexSet};
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize};
 
 pub(super) use acme::DIRECTORY;
 pub(super) use service::{backend, pool};
@@ -34,7 +30,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
     let file = File::read(reader, Tree::ROOT)?;
     let listeners = listeners(reader, file.listeners);
     let acme = acme::acme(reader, file.acme, &listeners);
-    let admin = admin(reader, file.admin.good(), &listeners);
+    let admin = admin::admin(reader, file.admin.good(), &listeners);
     let service_names: Option<IndexSet<&str>> =
         file.services.node().map(|node| reader.keys(node).collect());
     let services: IndexMap<Name, _> = file
@@ -177,55 +173,6 @@ fn listener_limits(field: Field<keys::ListenerLimits>) -> ListenerLimits {
 /// A size whose kind keeps it within `u32`.
 fn small(field: Field<u64>, default: u32) -> u32 {
     field.value().and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(default)
-}
-
-fn admin(
-    reader: &mut Reader<'_>,
-    keys: Option<At<keys::Admin>>,
-    listeners: &[At<Listener>],
-) -> Admin {
-    let mut admin = Admin::default();
-    let Some(At { value: keys, node }) = keys else {
-        return admin;
-    };
-    let place = keys.address.node().unwrap_or(node);
-    let insecure = keys.insecure.or(false);
-    if let Some(address) = keys.address.value() {
-        admin.address = match address {
-            AdminAddress::Unix(path) => AdminAddress::Unix(unix_path(reader, place, &path)),
-            AdminAddress::Tcp(address) => {
-                if !address.ip().is_loopback() && !insecure {
-                    reader.problem(
-                        place,
-                        format!("`{address}` is open to others, and this version has no tokens yet"),
-                        "use loopback (`127.0.0.1:9900`) or `unix:PATH`; or add `insecure: true` if \
-                         whoever reaches it may steer the proxy",
-                    );
-                }
-                AdminAddress::Tcp(address)
-            }
-        };
-    }
-    if let AdminAddress::Tcp(address) = admin.address
-        && let Some(same) = listeners.iter().find(|at| at.value.address == address)
-    {
-        let message = format!("`{address}` is also the address of a listener");
-        let fix = format!("use another port; the listener is on line {}", reader.line(same.node));
-        reader.problem(place, message, fix);
-    }
-    admin.hosts = keys.hosts.or(Vec::new());
-    admin
-}
-
-/// Relative to the file, and short enough for a socket.
-fn unix_path(reader: &mut Reader<'_>, node: NodeId, path: &Path) -> PathBuf {
-    let path = reader.directory.join(path);
-    let length = path.as_os_str().len();
-    if length > LONGEST_SOCKET_PATH {
-        let message = format!("{} has {length} bytes", quote(&path.display().to_string()));
-        reader.problem(node, message, format!("a socket's path has at most {LONGEST_SOCKET_PATH}"));
-    }
-    path
 }
 
 fn routes(

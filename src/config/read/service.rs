@@ -271,6 +271,7 @@ fn limits(field: Field<keys::ServiceLimits>) -> ServiceLimits {
         in_flight: keys.in_flight.value(),
         queue: keys.queue.or(defaults.queue),
         queue_timeout: keys.queue_timeout.or(defaults.queue_timeout),
+        held: keys.held.or(defaults.held),
         backend_in_flight: keys.backend_in_flight.value(),
         backend_connections: keys.backend_connections.value(),
     })

@@ -119,7 +119,11 @@ pub(super) fn authority(reader: &mut Reader<'_>, ca: At<PathBuf>) -> Option<Auth
 }
 
 /// Where the file is, and what is in it.
-fn file(reader: &mut Reader<'_>, at: &At<PathBuf>, what: &str) -> Option<(Arc<Path>, Vec<u8>)> {
+pub(super) fn file(
+    reader: &mut Reader<'_>,
+    at: &At<PathBuf>,
+    what: &str,
+) -> Option<(Arc<Path>, Vec<u8>)> {
     let (path, content) = reader.file(&at.value);
     match content {
         Ok(content) => Some((path.into(), content)),

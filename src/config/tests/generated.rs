@@ -304,12 +304,14 @@ fn resolver() -> impl Strategy<Value = Resolver> {
 fn limits() -> impl Strategy<Value = ServiceLimits> {
     let in_flight = || option::of(1u32..=10_000_000);
     let of_backends = (in_flight(), option::of(1u32..=1_000_000));
-    (1u64..=1 << 50, in_flight(), 0u32..=10_000_000, duration(1), of_backends).prop_map(
-        |(body_bytes, in_flight, queue, queue_timeout, of_backends)| ServiceLimits {
+    let waiting = || 0u32..=10_000_000;
+    (1u64..=1 << 50, in_flight(), waiting(), duration(1), waiting(), of_backends).prop_map(
+        |(body_bytes, in_flight, queue, queue_timeout, held, of_backends)| ServiceLimits {
             body_bytes,
             in_flight,
             queue,
             queue_timeout,
+            held,
             backend_in_flight: of_backends.0,
             backend_connections: of_backends.1,
         },
@@ -541,8 +543,39 @@ fn admin() -> impl Strategy<Value = Admin> {
         any::<SocketAddr>().prop_map(|it| AdminAddress::Tcp(plain(it))),
         "/[a-z $\\{\\}]{1,20}".prop_map(|it| AdminAddress::Unix(it.into())),
     ];
-    (address, vec("[a-z]{1,5}(\\.[a-z]{1,3})?", 0..3))
-        .prop_map(|(address, hosts)| Admin { address, hosts: unique(hosts) })
+    let hosts = vec("[a-z]{1,5}(\\.[a-z]{1,3})?", 0..3);
+    (address, hosts, vec(token(), 0..3), vec(unix_role(), 0..3), any::<bool>()).prop_map(
+        |(address, hosts, mut tokens, unix_roles, public_metrics)| {
+            tokens.dedup_by(|one, other| one.name == other.name || one.file == other.file);
+            let is_unix = matches!(address, AdminAddress::Unix(_));
+            let mut admin = Admin { address, hosts: unique(hosts), tokens, ..Admin::default() };
+            admin.insecure = admin.is_public();
+            admin.public_metrics = public_metrics;
+            admin.unix_roles = if is_unix { unix_roles } else { Vec::new() };
+            admin
+        },
+    )
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Viewer), Just(Role::Operator)]
+}
+
+fn token() -> impl Strategy<Value = Token> {
+    ("[x-z]{1}", "/[a-z $]{1,9}\\.token", role()).prop_map(|(name, file, role)| {
+        let secret = Secret::from_file(&(MADE_UP.file)(file.as_ref()).unwrap()).unwrap();
+        Token { name: name.into(), file: PathBuf::from(file).into(), role, secret }
+    })
+}
+
+fn unix_role() -> impl Strategy<Value = UnixRole> {
+    let name = || "[a-z0-9$\\{\\}]{1,9}".prop_map(Name::from);
+    let who = prop_oneof![
+        Just(UnixWho::Anybody),
+        name().prop_map(UnixWho::User),
+        name().prop_map(UnixWho::Group),
+    ];
+    (who, role()).prop_map(|(who, role)| UnixRole { who, role })
 }
 
 fn spec() -> impl Strategy<Value = Spec> {

@@ -1,5 +1,6 @@
 //! Tests of the whole way, and what the tests of this room share.
 
+mod admin;
 mod generated;
 mod mutated;
 mod table;
@@ -31,14 +32,20 @@ pub(super) fn a_certificate(name: &str) -> (String, String) {
 }
 
 /// No variables, and whatever a file is asked for, by its ending, there is one good one.
-pub(super) const MADE_UP: Surroundings =
-    Surroundings { variable: |_| None, file: made_up_file, now: SystemTime::now };
+pub(super) const MADE_UP: Surroundings = Surroundings {
+    variable: |_| None,
+    file: made_up_file,
+    others_read: |_| false,
+    now: SystemTime::now,
+};
 
 fn made_up_file(path: &Path) -> Result<Vec<u8>, String> {
     static PAIR: LazyLock<(String, String)> = LazyLock::new(|| a_certificate("shop.example.com"));
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("crt") => Ok(PAIR.0.clone().into_bytes()),
         Some("key") => Ok(PAIR.1.clone().into_bytes()),
+        // Each says something else.
+        Some("token") => Ok(format!("{:?}-0123456789abcdef", path).replace(' ', "-").into_bytes()),
         _ => Err("made up to be missing".into()),
     }
 }

@@ -168,7 +168,8 @@ fn any_spec() -> impl Strategy<Value = Box<Spec>> {
 
 fn any_command() -> impl Strategy<Value = Command> {
     let shop = || Just(name("shop"));
-    let target = || (shop(), any_pool(), prop::option::of((1..5_u16).prop_map(address)));
+    let backends = || prop::collection::vec((1..5_u16).prop_map(address), 0..3);
+    let target = || (shop(), prop::option::of(any_pool()), backends());
     prop_oneof![
         prop::collection::vec((any_pool(), (0..3_u64).prop_map(weight)), 0..4)
             .prop_map(|weights| Command::SetWeights { service: name("shop"), weights }),
@@ -186,8 +187,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         (shop(), any_pool(), 1..5_u16).prop_map(|(service, pool, port)| {
             Command::DeleteBackend { service, pool, address: address(port) }
         }),
-        target().prop_map(|(service, pool, backend)| Command::Drain { service, pool, backend }),
-        target().prop_map(|(service, pool, backend)| Command::Undrain { service, pool, backend }),
+        target().prop_map(|(service, pool, backends)| Command::Drain { service, pool, backends }),
+        target().prop_map(|(service, pool, backends)| Command::Undrain { service, pool, backends }),
         any_spec().prop_map(|spec| Command::Replace { spec }),
         any_spec().prop_map(|file| Command::Load { file }),
     ]

@@ -64,12 +64,8 @@ impl Asking {
     ) -> Self {
         let mut out = Vec::with_capacity(1024);
         message::request_line(&mut out, head, added.changes.rewrite);
-        let mut wire = Wire(&mut out);
-        to_backend(head, facts, added, &mut wire);
-        if length == Length::Chunked {
-            wire.line(b"transfer-encoding", b"chunked");
-        }
-        out.extend_from_slice(b"\r\n");
+        to_backend(head, facts, added, &mut Wire(&mut out));
+        message::end_head(&mut out, length);
         let upgrade = if facts.upgrades { head::upgrade(head).map(<[u8]>::to_vec) } else { None };
         Self { head: out, length, body, is_head: head.method == "HEAD", upgrade }
     }
@@ -310,15 +306,9 @@ impl Inflow<'_> {
         loop {
             let scanned = response::scan(&mut self.download, &bytes[start..], self.limits);
             let Some(len) = scanned.map_err(|_| Malformed)? else { return Ok(None) };
-            // A head that came in pieces has been put together; what is behind it lies here all the same.
             let mut pieces = std::mem::take(&mut self.download.partial);
-            let head = if pieces.is_empty() {
-                start += len;
-                &bytes[start - len..start]
-            } else {
-                start = bytes.len() - (pieces.len() - len);
-                &pieces[..len]
-            };
+            let head;
+            (head, start) = response::whole_head(bytes, start, &pieces, len);
             let fields = fields(&Scanned { lines: &self.download.scan.lines, bytes: head });
             let status = StatusCode::from_u16(self.download.scan.status).map_err(|_| Malformed)?;
             if !self.download.scan.is_interim() {

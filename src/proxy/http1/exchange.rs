@@ -21,7 +21,7 @@ use crate::{
         flight::Ticket,
         framing::Length,
         head::{Facts, Head},
-        headers::{Added, Changes, Sink, add_to_backend, to_backend},
+        headers::{Added, Changes, add_to_backend, to_backend},
         mirror::Original,
         queue::{Turn, Waiting},
         record::{Answerer, Recorder},
@@ -68,8 +68,8 @@ pub(super) struct Switched {
 impl Switched {
     pub(super) fn with(self, client: Stream) -> Tunnel<Stream, Stream> {
         let Self { backend, held, ticket, head, to_client, to_backend, idle, websocket } = self;
-        let held = Some(held);
-        Tunnel { client, backend, held, ticket, head, to_client, to_backend, idle, websocket }
+        let tunnel = Tunnel::between(client, backend, ticket, idle, websocket);
+        Tunnel { held: Some(held), head, to_client, to_backend, ..tunnel }
     }
 }
 
@@ -547,9 +547,5 @@ pub(super) fn write_head(
             to_backend(head, facts, added, &mut Wire(out));
         }
     }
-    let mut wire = Wire(out);
-    if length == Length::Chunked {
-        wire.line(b"transfer-encoding", b"chunked");
-    }
-    out.extend_from_slice(b"\r\n");
+    message::end_head(out, length);
 }

@@ -252,13 +252,8 @@ impl Engine {
                 let scanned = response::scan(download, &scratch[start..end], limits);
                 let Some(len) = scanned.map_err(drop)? else { break };
                 let mut pieces = std::mem::take(&mut download.partial);
-                let head = if pieces.is_empty() {
-                    start += len;
-                    &scratch[start - len..start]
-                } else {
-                    start = end - (pieces.len() - len);
-                    &pieces[..len]
-                };
+                let head;
+                (head, start) = response::whole_head(&scratch[..end], start, &pieces, len);
                 if download.scan.is_interim() {
                     interim::pass(download, &asked, head).map_err(drop)?;
                 } else {

@@ -5,6 +5,7 @@ use crate::{
     live::{METHODS, Reason, method_index},
     proxy::{
         fields::{Known, Lines},
+        framing::Length,
         head::{Head, Version},
         headers::Sink,
     },
@@ -104,11 +105,19 @@ fn without_scheme(target: &str) -> Option<&str> {
 }
 
 fn split_query(target: &str) -> (&str, Option<&str>) {
-    let mark = target.bytes().position(|byte| byte == b'?');
-    match mark.and_then(|at| Some((target.get(..at)?, target.get(at + 1..)?))) {
-        Some((path, query)) => (path, Some(query)),
+    match target.bytes().position(|byte| byte == b'?') {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
         None => (target, None),
     }
+}
+
+/// The end of a request's head whose body has `length`.
+#[inline(always)]
+pub(super) fn end_head(out: &mut Vec<u8>, length: Length) {
+    if length == Length::Chunked {
+        Wire(out).line(b"transfer-encoding", b"chunked");
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Lines as they go on the wire.

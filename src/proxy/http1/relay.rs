@@ -423,15 +423,9 @@ impl Relay<'_> {
             let Some(len) = scanned.map_err(|_| self.failed(Reason::BadResponse))? else {
                 return Ok(());
             };
-            // A head that came in pieces has been put together; what is behind it lies here all the same.
             let mut pieces = std::mem::take(&mut self.download.partial);
-            let head = if pieces.is_empty() {
-                start += len;
-                &scratch[start - len..start]
-            } else {
-                start = end - (pieces.len() - len);
-                &pieces[..len]
-            };
+            let head;
+            (head, start) = response::whole_head(&scratch[..end], start, &pieces, len);
             heard = self.judge(head)?;
             pieces.clear();
             self.download.partial = pieces;

@@ -72,6 +72,22 @@ pub(super) fn scan(
     Ok(is_complete.then_some(scan.len))
 }
 
+/// A head of `len` bytes that `scan` has found complete, and where in `bytes` that goes on which is behind it. It
+/// begins at `start`, or came in `pieces`, which have been put together: what is behind lies in `bytes` all the same.
+#[inline(always)]
+pub(super) fn whole_head<'a>(
+    bytes: &'a [u8],
+    start: usize,
+    pieces: &'a [u8],
+    len: usize,
+) -> (&'a [u8], usize) {
+    if pieces.is_empty() {
+        (&bytes[start..start + len], start + len)
+    } else {
+        (&pieces[..len], bytes.len() - (pieces.len() - len))
+    }
+}
+
 /// What the fields of a response say to this proxy.
 #[derive(Default)]
 pub(super) struct Facts<'a> {

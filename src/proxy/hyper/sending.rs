@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     live::{Moment, Reason, millis},
-    routing::PathRewrite,
+    routing::{self, PathRewrite},
     spec::PoolProtocol,
 };
 use http::{
@@ -348,11 +348,7 @@ impl Sending<'_> {
 fn origin_form(uri: &Uri, rewrite: Option<&PathRewrite>) -> Result<Uri, Reason> {
     let Some(target) = uri.path_and_query() else { return Ok(Uri::from_static("/")) };
     let Some(rewrite) = rewrite else { return Ok(Uri::from(target.clone())) };
-    let (start, rest) = rewrite.of(target.path());
-    let target = match target.query() {
-        Some(query) => format!("{start}{rest}?{query}"),
-        None => format!("{start}{rest}"),
-    };
+    let target = routing::target(Some(rewrite), target.path(), target.query());
     let target = PathAndQuery::try_from(target).map_err(|_| Reason::BadRequest)?;
     Ok(Uri::from(target))
 }

@@ -54,36 +54,13 @@ pub(in crate::proxy) async fn run<C>(
     ticket.turn(Kind::Tunnel);
     ticket.flight.arm(connection.core.live.clock, idle, Reason::IdleTimeout);
     let Ok(Some(client)) = unless_judged(&ticket.flight, client).await else { return };
-    let (head, to_backend) = Default::default();
     match backend {
         BackendEnd::Http1(backend, held, to_client) => {
-            let held = Some(held);
-            let tunnel = Tunnel {
-                client,
-                backend,
-                held,
-                ticket,
-                head,
-                to_client,
-                to_backend,
-                idle,
-                websocket,
-            };
-            tunnel::run(connection, tunnel).await;
+            let tunnel = Tunnel::between(client, backend, ticket, idle, websocket);
+            tunnel::run(connection, Tunnel { held: Some(held), to_client, ..tunnel }).await;
         }
         BackendEnd::Http2(backend, _sent) => {
-            let (held, to_client) = Default::default();
-            let tunnel = Tunnel {
-                client,
-                backend,
-                held,
-                ticket,
-                head,
-                to_client,
-                to_backend,
-                idle,
-                websocket,
-            };
+            let tunnel = Tunnel::between(client, backend, ticket, idle, websocket);
             tunnel::run(connection, tunnel).await;
         }
     }
