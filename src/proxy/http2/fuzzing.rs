@@ -4,6 +4,7 @@ use super::guard::{self, Guard, Limits, Side};
 
 /// Paths of requests that are not let through.
 pub const MALFORMED: &str = guard::MALFORMED;
+pub const ODD: &str = guard::ODD;
 pub const TOO_LARGE: &str = guard::TOO_LARGE;
 
 /// What the guard says to a peer's `bytes` (behind the preface, if a client sends one) that come in pieces of `piece`, where

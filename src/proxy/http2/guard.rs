@@ -14,7 +14,7 @@ mod sum;
 #[cfg(test)]
 mod tests;
 
-pub(super) use blocks::{MALFORMED, TOO_LARGE};
+pub(super) use blocks::{MALFORMED, ODD, TOO_LARGE};
 pub(super) use sum::Limits;
 
 use super::backlog::Backlog;

@@ -1,7 +1,7 @@
 //! One client connection that speaks HTTP/2.
 
 use super::{
-    guard::{Limits, Side},
+    guard::{Limits, MALFORMED, Side},
     heads::Heads,
     stream,
     wire::{Guarded, Watch},
@@ -167,7 +167,7 @@ fn begin(
 ) {
     let limits = &served.connection.listener.spec.limits;
     let fault = stream::fault(&request);
-    if fault == Some(Reason::BadRequest) {
+    if request.uri().path() == MALFORMED {
         turned_away(served, request.method(), Reason::BadRequest);
         return respond.send_reset(Code::PROTOCOL_ERROR);
     }

@@ -127,7 +127,7 @@ impl Opening {
 /// What the guard has found wrong with a request, of which it has let nothing else through.
 pub(super) fn fault<B>(request: &Request<B>) -> Option<Reason> {
     match request.uri().path() {
-        guard::MALFORMED => Some(Reason::BadRequest),
+        guard::MALFORMED | guard::ODD => Some(Reason::BadRequest),
         guard::TOO_LARGE => Some(Reason::HeadersTooLarge),
         _ => None,
     }

@@ -129,6 +129,7 @@ enum Part {
 enum Finding {
     Good,
     Malformed,
+    Odd,
     TooLarge,
 }
 
@@ -171,6 +172,10 @@ fn judge(part: Part, ends: bool, fields: &[Field]) -> Finding {
     };
     if !is_orderly || !is_whole || !fields.iter().all(|(name, value)| is_good(name, value)) {
         Finding::Malformed
+    } else if path.iter().any(|path| path.contains(&b'\\'))
+        || authority.iter().any(|it| it.iter().any(|byte| b"\"/#<>?@\\^`{|}".contains(byte)))
+    {
+        Finding::Odd
     } else if size(fields) > LIMITS.0 || count > LIMITS.1 {
         Finding::TooLarge
     } else {
@@ -188,13 +193,12 @@ fn is_good(name: &[u8], value: &[u8]) -> bool {
         b":method" | b":protocol" => is_token(value),
         b":scheme" => value == b"http" || value == b"https",
         b":path" => {
-            let is = |byte: &u8| byte.is_ascii_graphic() && !b"#<>\\".contains(byte);
-            value == b"*" || value.starts_with(b"/") && value.iter().all(is)
+            let is =
+                |byte: &u8| !byte.is_ascii() || byte.is_ascii_graphic() && !b"#<>".contains(byte);
+            let is_text = value.iter().all(is) && std::str::from_utf8(value).is_ok();
+            value == b"*" || value.starts_with(b"/") && is_text
         }
-        b":authority" => {
-            let is = |byte: &u8| byte.is_ascii_graphic() && !b"\"/#<>?@\\^`{|}".contains(byte);
-            !value.is_empty() && value.iter().all(is)
-        }
+        b":authority" => !value.is_empty() && value.iter().all(u8::is_ascii_graphic),
         b":status" => value.len() == 3 && is_digits(value) && value[0] != b'0',
         b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
             false
@@ -342,10 +346,10 @@ fn compare(shown: &[Frame], wanted: &[Wanted]) {
                 assert_eq!(value(b"connection"), Some(&b""[..]))
             }
             (finding, Part::Request) => {
-                let path = if finding == Finding::Malformed {
-                    fuzzing::MALFORMED
-                } else {
-                    fuzzing::TOO_LARGE
+                let path = match finding {
+                    Finding::Odd => fuzzing::ODD,
+                    Finding::TooLarge => fuzzing::TOO_LARGE,
+                    _ => fuzzing::MALFORMED,
                 };
                 assert_eq!((fields.len(), value(b":path")), (3, Some(path.as_bytes())));
             }
@@ -437,6 +441,7 @@ fn ask_library(shown: &[u8], wanted: &[Wanted]) {
                 continue;
             }
             Finding::Malformed => fuzzing::MALFORMED,
+            Finding::Odd => fuzzing::ODD,
             Finding::TooLarge => fuzzing::TOO_LARGE,
         };
         assert_eq!(parts.uri.path(), mark);

@@ -11,8 +11,9 @@ use super::{
 use h2::Reason;
 use std::ops::Range;
 
-/// By these paths the library is shown requests that are not let through: no client's path has a `\`.
+/// By these paths the library is shown requests that are not let through: no client's path that goes on has a `\`.
 pub(in super::super) const MALFORMED: &str = "/\\malformed";
+pub(in super::super) const ODD: &str = "/\\odd";
 pub(in super::super) const TOO_LARGE: &str = "/\\too-large";
 
 /// Their method, if theirs cannot be told.
@@ -161,6 +162,7 @@ impl Blocks {
             Finding::Good if !self.is_parted => return Ok(true),
             Finding::Good => frame(&self.first, &anew, instead),
             Finding::Malformed => self.replace(part, MALFORMED, &sum, instead),
+            Finding::Odd => self.replace(part, ODD, &sum, instead),
             Finding::TooLarge => self.replace(part, TOO_LARGE, &sum, instead),
         }
         Ok(false)

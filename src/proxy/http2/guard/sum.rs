@@ -26,6 +26,8 @@ pub(in super::super) struct Limits {
 pub(super) enum Finding {
     Good,
     Malformed,
+    /// It can be read, but not be meant.
+    Odd,
     TooLarge,
 }
 
@@ -37,6 +39,7 @@ pub(super) struct Sum {
     /// The pseudo-headers that were there.
     seen: u8,
     is_bad: bool,
+    is_odd: bool,
     is_connect: bool,
     is_interim: bool,
     /// `*` is a path for OPTIONS alone.
@@ -75,11 +78,15 @@ impl Sum {
                 METHOD_SEEN
             }
             Kind::Scheme => SCHEME,
-            Kind::Path | Kind::Asterisk => {
+            Kind::Path | Kind::Asterisk | Kind::OddPath => {
                 self.is_asterisk = field.kind == Kind::Asterisk;
+                self.is_odd |= field.kind == Kind::OddPath;
                 PATH
             }
-            Kind::Authority => AUTHORITY,
+            Kind::Authority | Kind::OddAuthority => {
+                self.is_odd |= field.kind == Kind::OddAuthority;
+                AUTHORITY
+            }
             Kind::Protocol => PROTOCOL,
             Kind::Status | Kind::Interim => {
                 self.is_interim = field.kind == Kind::Interim;
@@ -114,6 +121,8 @@ impl Sum {
         };
         if self.is_bad || !is_whole {
             Finding::Malformed
+        } else if self.is_odd {
+            Finding::Odd
         } else if self.bytes > limits.bytes || self.fields > limits.fields {
             Finding::TooLarge
         } else {

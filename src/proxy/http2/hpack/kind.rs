@@ -14,6 +14,9 @@ pub(in super::super) enum Kind {
     /// `:path` of a request that is for the server.
     Asterisk,
     Authority,
+    /// Those that can be read, and that nobody can be asked for by.
+    OddPath,
+    OddAuthority,
     Protocol,
     Status,
     /// That of an interim response.
@@ -47,6 +50,11 @@ const CLASSES: [u8; 256] = {
             classes[at] |= AUTHORITY;
         }
         byte += 1;
+    }
+    let mut at = 0x80;
+    while at < 256 {
+        classes[at] |= TARGET;
+        at += 1;
     }
     classes
 };
@@ -95,12 +103,26 @@ impl Kind {
             (b"method", _) if is_all(value, TOKEN) => Self::Method,
             (b"scheme", b"http" | b"https") => Self::Scheme,
             (b"path", b"*") => Self::Asterisk,
-            (b"path", [b'/', ..]) if is_all(value, TARGET) => Self::Path,
+            (b"path", [b'/', ..]) => Self::of_path(value),
             (b"authority", _) if is_all(value, AUTHORITY) => Self::Authority,
+            (b"authority", [_, ..]) if value.iter().all(u8::is_ascii_graphic) => Self::OddAuthority,
             (b"protocol", _) if is_all(value, TOKEN) => Self::Protocol,
             (b"status", [b'1', b'0'..=b'9', b'0'..=b'9']) => Self::Interim,
             (b"status", [b'2'..=b'9', b'0'..=b'9', b'0'..=b'9']) => Self::Status,
             _ => Self::Bad,
+        }
+    }
+
+    /// As in HTTP/1, where UTF-8 passes too.
+    fn of_path(path: &[u8]) -> Self {
+        let is_good = |byte: &u8| CLASSES[usize::from(*byte)] & TARGET != 0;
+        let is_text = || path.is_ascii() || std::str::from_utf8(path).is_ok();
+        if is_all(path, TARGET) && is_text() {
+            Self::Path
+        } else if path.iter().all(|byte| *byte == b'\\' || is_good(byte)) && is_text() {
+            Self::OddPath
+        } else {
+            Self::Bad
         }
     }
 }
@@ -125,14 +147,17 @@ mod tests {
 
     #[test]
     fn fields_by_their_kinds() {
-        let cases: [(&[u8], &[u8], Kind); 18] = [
+        let cases: [(&[u8], &[u8], Kind); 21] = [
             (b":method", b"GET", Kind::Method),
             (b":method", b"brew!", Kind::Method),
             (b":method", b"CONNECT", Kind::Connect),
             (b":method", b"OPTIONS", Kind::Options),
             (b":scheme", b"https", Kind::Scheme),
             (b":path", b"/a%2f?b=\"|{}", Kind::Path),
+            (b":path", b"/\xc3\xa9", Kind::Path),
+            (b":path", b"/a\\b", Kind::OddPath),
             (b":path", b"*", Kind::Asterisk),
+            (b":authority", b"user@a", Kind::OddAuthority),
             (b":authority", b"[::1]:80", Kind::Authority),
             (b":protocol", b"websocket", Kind::Protocol),
             (b":status", b"999", Kind::Status),
@@ -185,12 +210,12 @@ mod tests {
             (b":path", b""),
             (b":path", b"x"),
             (b":path", b"/#"),
-            (b":path", b"/\\"),
+            (b":path", b"/<"),
             (b":path", b"/ x"),
-            (b":path", b"/\xc3\xa9"),
+            (b":path", b"/\xc3"),
             (b":authority", b""),
-            (b":authority", b"a@b"),
-            (b":authority", b"a/b"),
+            (b":authority", b"a b"),
+            (b":authority", b"a\xc3\xa9"),
             (b":status", b"099"),
             (b":status", b"20"),
             (b":status", b"2000"),
