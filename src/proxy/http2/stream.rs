@@ -2,7 +2,7 @@
 
 use super::{
     body::Received,
-    connect,
+    connect, guard,
     heads::Held,
     outflow::{Brake, Outflow, Stop},
 };
@@ -12,10 +12,9 @@ use crate::{
         headers::{Marks, to_client},
         hyper::{Agreed, ArrivingBody, Place, ReplyBody, Served, handle, refuse, run_tunnel},
     },
-    spec::ListenerLimits,
 };
 use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, ext::Protocol, server::SendResponse};
+use h2::{Reason as Code, RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use std::{
@@ -125,47 +124,13 @@ impl Opening {
     }
 }
 
-/// What is wrong with a request whatever it is for, beyond what the library refuses.
-pub(super) fn fault<B>(
-    request: &Request<B>,
-    size: usize,
-    limits: &ListenerLimits,
-) -> Option<Reason> {
-    let is_oversized = size > limits.header_bytes as usize
-        // A cookie's crumbs one by one.
-        || request.headers().len() > limits.header_count as usize;
-    if is_oversized {
-        Some(Reason::HeadersTooLarge)
-    } else if is_malformed(request) {
-        Some(Reason::BadRequest)
-    } else {
-        None
+/// What the guard has found wrong with a request, of which it has let nothing else through.
+pub(super) fn fault<B>(request: &Request<B>) -> Option<Reason> {
+    match request.uri().path() {
+        guard::MALFORMED | guard::ODD => Some(Reason::BadRequest),
+        guard::TOO_LARGE => Some(Reason::HeadersTooLarge),
+        _ => None,
     }
-}
-
-/// RFC 9113 sections 8.2.1 (no white space at the ends of a value) and 8.3.1 (scheme, path and authority of
-/// what this proxy speaks).
-fn is_malformed<B>(request: &Request<B>) -> bool {
-    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let has_blank_end = |value: &HeaderValue| {
-        is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
-    };
-    if request.headers().values().any(has_blank_end) {
-        return true;
-    }
-    if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
-        return false;
-    }
-    let uri = request.uri();
-    let has_good_scheme = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let is_asked_of_the_server = target == "*" && request.method() == Method::OPTIONS;
-    let has_authority = uri.authority().is_some() || request.headers().contains_key(header::HOST);
-    !has_good_scheme
-        || !(target.starts_with('/') || is_asked_of_the_server)
-        // As in HTTP/1: no URI has one (RFC 3986 section 2), and some readers take it for a slash.
-        || target.contains('\\')
-        || !has_authority
 }
 
 /// The size of its fields.

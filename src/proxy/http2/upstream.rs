@@ -1,7 +1,7 @@
 //! A core's HTTP/2 connections to one backend, each shared by the requests that are in flight on it.
 
 use super::{
-    guard::Side,
+    guard::{Limits, Side},
     wire::{Guarded, Watch},
 };
 use crate::{
@@ -28,6 +28,10 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// What of a request waits in the library for its turn, on one stream.
 const MOST_WAITING: usize = 64 << 10;
+
+/// What a response's head may take, and its trailers: the listeners' limits are for what came by them, and many share a
+/// connection.
+const RESPONSES: Limits = Limits { bytes: 256 << 10, fields: 1000 };
 
 /// Connections that a core opens to one backend because the others are full.
 const MOST_SESSIONS: usize = 16;
@@ -246,7 +250,7 @@ async fn greet(
     patience: Duration,
 ) -> Result<Rc<Session>, Reason> {
     // Resets are no flood on this side: this proxy asks for streams, nobody else.
-    let watch = Watch::new(Side::Client, 0, clock);
+    let watch = Watch::new(Side::Client, 0, RESPONSES, clock);
     let scheme = if matches!(stream, Stream::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP };
     let io = Guarded::new(stream, watch.clone(), clock);
     let greeting = async {
