@@ -194,9 +194,10 @@ impl Core {
         services.get(slot).is_some_and(|state| state.budget.has(Again::Rescue, percent, now))
     }
 
-    /// A connection to a backend could not be opened; after `consecutive` in a row it is left out.
-    pub(super) fn connect_failed(&self, backend: &LiveBackend, consecutive: u32) {
-        let errors = backend.connect_failed(self.index);
+    /// A connection to a backend could not be opened, which had shown so many `signs` of life before; after
+    /// `consecutive` in a row it is left out.
+    pub(super) fn connect_failed(&self, backend: &LiveBackend, signs: u64, consecutive: u32) {
+        let errors = backend.connect_failed(self.index, signs);
         if errors >= u64::from(consecutive) && backend.health.eject(Ejected::Unreachable) {
             backend.pool.record_ejection();
             tracing::warn!(
