@@ -207,8 +207,8 @@ async fn deliver(
     // A client that is gone has no use for the rest.
     let Ok(stream) = sent else { return };
     if !is_end {
-        let stalls = served.connection.core.stalls.clone();
-        let brake = served.watch().map(|watch| Brake::new(watch.clone(), stalls));
+        let core = &served.connection.core;
+        let brake = served.watch().map(|watch| Brake::new(watch.clone(), core.clone()));
         let mut outflow = Outflow::new(stream, body, brake);
         let ended = poll_fn(|cx| outflow.poll(cx, ReplyBody::poll_verdict)).await;
         if let Err(Stop::Broken(error)) = ended {
