@@ -221,11 +221,16 @@ impl Sending<'_> {
         let clock = core.live.clock;
         // Until there is room on a connection.
         flight.arm(clock, timeouts.response, Reason::Overloaded);
-        let times = (timeouts.connect, timeouts.upstream_idle);
         let most = assignment.policy.limits.backend_connections;
         let dial = || connect(core, flight, &assignment.policy);
-        let lease =
-            flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, most, dial);
+        let lease = flight.upstream.http2.lease(
+            &flight.upstream.backend,
+            clock,
+            fresh,
+            timeouts,
+            most,
+            dial,
+        );
         let lease = match unless_judged(flight, lease).await {
             Ok(Ok(lease)) => lease,
             Err(reason) | Ok(Err(reason)) => return Err(self.failed(reason)),
