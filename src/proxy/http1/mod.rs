@@ -60,6 +60,11 @@ pub(super) async fn serve(connection: Rc<ClientConnection>, client: Stream) {
                 spawn_local(tunnel::run(connection, switched.with(client)));
                 return;
             }
+            After::Agreed(agreed) => {
+                let Session { connection, client, .. } = session;
+                spawn_local(hyper::run_tunnel(connection, *agreed, ready(Some(client))));
+                return;
+            }
         }
     }
 }
