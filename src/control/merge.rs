@@ -170,7 +170,16 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.ejection
         ),
         timeouts: by_field!(
-            ServiceTimeouts { connect, response, body, request, upstream_idle, tunnel_idle, drain },
+            ServiceTimeouts {
+                connect,
+                response,
+                body,
+                request,
+                upstream_idle,
+                ping,
+                tunnel_idle,
+                drain
+            },
             base.map(|b| &b.timeouts),
             &file.timeouts,
             &ours.timeouts

@@ -256,14 +256,16 @@ fn health_check() -> impl Strategy<Value = HealthCheck> {
 
 fn timeouts() -> impl Strategy<Value = ServiceTimeouts> {
     let above = || duration(1);
-    (above(), above(), above(), duration(0), duration(0), above(), duration(0)).prop_map(
-        |(connect, response, body, request, upstream_idle, tunnel_idle, drain)| ServiceTimeouts {
+    let idle = (duration(0), duration(0), above());
+    (above(), above(), above(), duration(0), idle, duration(0)).prop_map(
+        |(connect, response, body, request, idle, drain)| ServiceTimeouts {
             connect,
             response,
             body,
             request,
-            upstream_idle,
-            tunnel_idle,
+            upstream_idle: idle.0,
+            ping: idle.1,
+            tunnel_idle: idle.2,
             drain,
         },
     )

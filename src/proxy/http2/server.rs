@@ -175,7 +175,7 @@ fn begin(
     let core = &served.connection.core;
     match core.heads.hold(heads, bytes, limits.http2_heads as usize) {
         Some(held) => {
-            spawn_local(stream::serve(served.clone(), (request, held), fault, respond));
+            spawn_local(stream::serve(served.clone(), (Box::new(request), held), fault, respond));
         }
         None => {
             turned_away(served, request.method(), Reason::Overloaded);

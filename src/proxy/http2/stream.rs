@@ -20,7 +20,6 @@ use http_body::Body;
 use std::{
     cell::RefCell,
     future::{poll_fn, ready},
-    pin::pin,
     rc::Rc,
     task::Poll,
 };
@@ -51,7 +50,7 @@ impl Interim {
 /// Answers a request, unless the client takes it back: then all that was done for it is let go at once.
 pub(super) async fn serve(
     served: Rc<Served>,
-    (request, held): (Request<RecvStream>, Held),
+    (request, held): (Box<Request<RecvStream>>, Held),
     fault: Option<Reason>,
     respond: SendResponse<Bytes>,
 ) {
@@ -69,26 +68,22 @@ pub(super) async fn serve(
             Ok(asks) => asks,
             Err(reason) => return refuse(&served, request.method(), reason),
         };
-        let (head, body) = request.into_parts();
-        let body = Received::new(body, &head.headers);
+        let place = asks_for_tunnel.then(|| tunnel.place.clone());
+        let request = Box::new(tunnel.arriving(*request, asks_for_tunnel));
         let interim = Some(Interim::Http2(respond.clone()));
-        let (body, place) = match asks_for_tunnel {
-            false => (ArrivingBody::Http2(body), None),
-            true => {
-                tunnel.client.replace(Some(body));
-                (ArrivingBody::None, Some(tunnel.place.clone()))
-            }
-        };
-        handle(served.clone(), Request::from_parts(head, body), interim, place).await
+        handle(served.clone(), request, interim, place).await
     };
-    let mut answer = pin!(answer);
+    // Boxed, as what it holds is let go before the body flows, which may take long.
+    let mut answer = Box::pin(answer);
     let answered = poll_fn(|cx| {
         if respond.borrow_mut().poll_reset(cx).is_ready() {
             return Poll::Ready(None);
         }
         answer.as_mut().poll(cx).map(Some)
     });
-    if let Some(mut response) = answered.await {
+    let answered = answered.await;
+    drop(answer);
+    if let Some(mut response) = answered {
         let mut line = Vec::with_capacity(40);
         core.desk.add_date(core.now_millis(), &mut line);
         date(response.headers_mut(), &line);
@@ -107,20 +102,33 @@ struct Opening {
 }
 
 impl Opening {
+    /// The request as it is handled: what comes behind one that asks for a tunnel is none of its body.
+    fn arriving(&self, request: Request<RecvStream>, asks: bool) -> Request<ArrivingBody> {
+        let (head, body) = request.into_parts();
+        let body = Received::new(body, &head.headers);
+        let body = if asks {
+            self.client.replace(Some(body));
+            ArrivingBody::None
+        } else {
+            ArrivingBody::Http2(body)
+        };
+        Request::from_parts(head, body)
+    }
+
     /// Says that it is open, and keeps it so.
     async fn open(
         &self,
         served: &Rc<Served>,
         respond: &RefCell<SendResponse<Bytes>>,
         response: Response<ReplyBody>,
-        agreed: Agreed,
+        agreed: Box<Agreed>,
     ) {
         let sent = respond.borrow_mut().send_response(response.map(drop), false);
         let (Ok(send), Some(received)) = (sent, self.client.take()) else { return };
         let _active = served.active();
         let client = ready(Some(received.with(send)));
         // Boxed: every stream would have to have room for it.
-        Box::pin(run_tunnel(served.connection.clone(), agreed, client)).await;
+        Box::pin(run_tunnel(served.connection.clone(), *agreed, client)).await;
     }
 }
 
@@ -172,8 +180,8 @@ async fn deliver(
     // A client that is gone has no use for the rest.
     let Ok(stream) = sent else { return };
     if !is_end {
-        let stalls = served.connection.core.stalls.clone();
-        let brake = served.watch().map(|watch| Brake::new(watch.clone(), stalls));
+        let core = &served.connection.core;
+        let brake = served.watch().map(|watch| Brake::new(watch.clone(), core.clone()));
         let mut outflow = Outflow::new(stream, body, brake);
         let ended = poll_fn(|cx| outflow.poll(cx, ReplyBody::poll_verdict)).await;
         if let Err(Stop::Broken(error)) = ended {

@@ -95,6 +95,18 @@ impl Watch {
         self.0.asked_at.get()
     }
 
+    /// Nothing has been heard for so long of a peer that was asked.
+    pub(super) fn has_been_asked_for(&self, now: u64, patience: Duration) -> bool {
+        self.asked_since().is_some_and(|since| now.saturating_sub(since) >= millis(patience))
+    }
+
+    /// How long it is until the peer will have been silent for `patience`, or have had as long to answer.
+    pub(super) fn quiet_until(&self, now: u64, patience: Duration) -> Duration {
+        let since = self.asked_since().unwrap_or(self.0.heard_at.get());
+        let left = since.saturating_add(millis(patience)).saturating_sub(now);
+        if left > 0 { Duration::from_millis(left) } else { patience }
+    }
+
     /// What was asked for has been taken from the library.
     pub(super) fn caught_up(&self) {
         self.0.read.set(0);
