@@ -11,6 +11,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use crossfade::{
     control::{self, Change, Command, FileStatus, Source, Started},
     live::{Kind, Outcome, Published, Snapshot},
+    process::FORMAT,
     routing::{self, Host, RequestView, Salts},
     spec::{
         Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pool, Route, Service, Spec,
@@ -128,7 +129,8 @@ fn runtime() -> Runtime {
 }
 
 fn start(runtime: &Runtime, spec: Spec, cores: usize) -> Started {
-    let started = runtime.block_on(control::start(spec, cores.max(1), FileStatus::default()));
+    let started =
+        runtime.block_on(control::start(spec, cores.max(1), FileStatus::default(), FORMAT));
     started.expect("the spec is valid")
 }
 

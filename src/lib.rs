@@ -31,7 +31,7 @@
 //! All of it happens on the core that accepted the connection. `proxy/connection.rs` gives it, with TLS after
 //! its handshake (`proxy/handshake.rs`), to an engine,
 //! which turns bytes into a head and back: `proxy/http1/` is crossfade's own for HTTP/1, `proxy/http2/` speaks
-//! HTTP/2 by the h2 library, with a guard below it that counts frames; `proxy/hyper/` takes its requests as
+//! HTTP/2 by the h2 library, with a guard below it that counts frames and judges header blocks; `proxy/hyper/` takes its requests as
 //! messages, and speaks HTTP/1 for tests and measurement (`engine: hyper`). `proxy/http1/messages.rs` makes messages
 //! of the requests whose backends speak HTTP/2. What a request means is written
 //! once and knows no engine: `proxy/head.rs` judges it, with `proxy/framing.rs` where its body ends;
@@ -51,9 +51,11 @@
 //! # The path of a change
 //!
 //! File and API become a [`control::Command`] to the one control task: apply it to the desired state
-//! (pure), validate the whole, compile (cannot fail), build the snapshot from the live parts that stay, swap
+//! (pure), validate the whole, keep it as a revision (`control/store/`, on a thread of its own; only other changes
+//! wait for that), compile (cannot fail), build the snapshot from the live parts that stay, swap
 //! it in, wait until nobody reads the old one (quiesce), answer with a receipt, drain what left. Once the
-//! answer is out no request is routed by an older table.
+//! answer is out no request is routed by an older table, and no crash forgets it. A start merges the file with
+//! what was kept (`control/start.rs`).
 //!
 //! Names among the backends are looked up beside that (`control/discovery.rs`): what they stand for goes into the
 //! snapshot, never into the desired state, and takes the same way from there on.
@@ -77,5 +79,6 @@ pub mod live;
 pub mod net;
 pub mod process;
 pub mod proxy;
+pub mod rollout;
 pub mod routing;
 pub mod spec;

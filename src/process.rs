@@ -1,8 +1,8 @@
 //! The parts put together: control task and workers, from the first snapshot to the last byte.
 
 use crate::{
-    acme,
-    control::{self, FileStatus, Handle, StartError},
+    acme, config,
+    control::{self, FileStatus, Format, Handle, StartError},
     live::{Live, Phase},
     proxy,
     spec::Spec,
@@ -42,6 +42,10 @@ impl fmt::Display for ProcessError {
 
 impl std::error::Error for ProcessError {}
 
+/// Specs are kept in the keys of the file.
+pub const FORMAT: Format =
+    Format { write: config::to_stored, read: config::from_stored, changes: config::changes_text };
+
 /// How often threads are looked at, which cannot be awaited.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -55,7 +59,8 @@ impl Process {
             Some(threads) => threads.get(),
             None => thread::available_parallelism().map_or(1, usize::from),
         };
-        let started = control::start(spec, cores, file).await.map_err(ProcessError::Start)?;
+        let started =
+            control::start(spec, cores, file, FORMAT).await.map_err(ProcessError::Start)?;
         // Before anybody is accepted: what was issued before is shown from the first handshake on.
         let acme = acme::start(started.live.clone(), started.handle.clone()).await;
         let spawn = |core| proxy::spawn(started.live.clone(), core);

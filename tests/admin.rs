@@ -72,6 +72,7 @@ async fn everything_promised_is_mounted_and_described() {
         ("get", "/v1/audit"),
         ("get", "/v1/ledger"),
         ("post", "/v1/reload"),
+        ("post", "/v1/plan"),
     ];
     let described = api.described();
     assert!(described["openapi"].as_str().unwrap().starts_with("3.1"), "{}", described["openapi"]);
@@ -406,7 +407,8 @@ async fn pools_come_and_go() {
         let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
         let mut spec = two_pools(&blue, &green);
         let shop = &mut spec.services["shop"];
-        shop.pins.push(Pin { matches: Match::default(), from: Vec::new(), pool: "green".into() });
+        let matches = Match { methods: vec!["GET".into()], ..Match::default() };
+        shop.pins.push(Pin { matches, from: Vec::new(), pool: "green".into() });
         let api = Api::start(spec).await;
         (blue, green, api)
     };
@@ -849,4 +851,106 @@ fn lint(page: &str) {
     let output = tool.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty() && output.stdout.is_empty(), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_plan_changes_nothing_and_tells_where_requests_would_go() {
+    let (_blue, _green, api) = shop().await;
+    assert_eq!(api.proxy.h1().await.get("/cart").await.status, 200);
+    let mut document = api.get("/v1/config").await.json();
+    document["services"]["shop"]["pools"]["blue"]["weight"] = json!(5);
+    let planned = api.post("/v1/plan", document.clone()).await;
+    assert_eq!(planned.status, 200, "{}", planned.text);
+    let planned = planned.json();
+    assert_eq!(planned["changed"][0]["path"], "services.shop.pools.blue.weight");
+    assert!(planned.get("revision").is_none());
+    assert_eq!(planned["preview"]["elsewhere"], 0.45);
+    assert_eq!(
+        (&planned["preview"]["samples"], &planned["preview"]["nowhere"]),
+        (&json!(1), &json!(0.0))
+    );
+    assert_eq!(api.service().await["revision"], 1);
+    document["services"]["shop"]["pools"]["blue"]["weight"] = json!(-1);
+    assert_eq!(api.post("/v1/plan", document).await.status, 422);
+}
+
+#[tokio::test]
+async fn history_and_the_way_back() {
+    let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
+    let api = Api::start(two_pools(&blue, &green)).await;
+    let weights = "/v1/services/shop/weights";
+    let body = json!({"weights": {"blue": 70, "green": 30}, "cause": "try"});
+    assert_eq!(api.put(weights, body).await.json()["revision"], 2);
+    let revisions = api.get("/v1/revisions").await.json();
+    assert_eq!(revisions.as_array().unwrap().len(), 2);
+    assert_eq!((&revisions[0]["cause"], &revisions[0]["source"]), (&json!("try"), &json!("api")));
+    let changed = revisions[0]["changed"].clone();
+    assert!(changed.as_array().is_some_and(|it| !it.is_empty()), "{changed}");
+    assert_eq!(api.get("/v1/revisions?limit=1&before=2").await.json()[0]["revision"], 1);
+    assert_eq!(api.get("/v1/revisions?service=none").await.json(), json!([]));
+    for bad in ["limit=0", "limit=x", "before=-1"] {
+        assert_eq!(api.get(&format!("/v1/revisions?{bad}")).await.status, 422, "{bad}");
+    }
+
+    let whole = api.get("/v1/revisions/2").await.json();
+    assert_eq!(whole["config"], api.get("/v1/config").await.json());
+    assert_eq!(whole["revision"], 2);
+    let difference = api.get("/v1/revisions/1/diff?to=2").await.json();
+    assert_eq!(difference["changed"], changed);
+    assert_eq!(api.get("/v1/revisions/2/diff").await.json()["changed"], json!([]));
+    for missing in ["/v1/revisions/9", "/v1/revisions/x", "/v1/revisions/1/diff?to=9"] {
+        assert_eq!(api.get(missing).await.status, 404, "{missing}");
+    }
+    assert_eq!(api.get("/v1/revisions/1/diff?to=x").await.status, 422);
+    for twice in [
+        "/v1/revisions?limit=1&limit=2",
+        "/v1/revisions/1/diff?to=1&to=2",
+        "/v1/adopt?service=a&service=b",
+    ] {
+        assert_eq!(api.get(twice).await.status, 400, "{twice}");
+    }
+
+    let undone = api.post("/v1/undo", json!({"service": "shop", "cause": "no"})).await;
+    assert_eq!((undone.status.as_u16(), &undone.json()["revision"]), (200, &json!(3)));
+    let again = api.post("/v1/undo", json!({"to_revision": 2, "service": null})).await.json();
+    assert_eq!(again["revision"], 4);
+    assert_eq!(api.post("/v1/undo", json!({"to_revision": 9})).await.status, 404);
+    assert_eq!(api.post("/v1/undo", json!({"service": "none"})).await.status, 409);
+    for bad in [json!({"to_revision": "2"}), json!({"service": 1}), json!({"to": 1})] {
+        assert_eq!(api.post("/v1/undo", bad.clone()).await.status, 422, "{bad}");
+    }
+    let stale = json(Request::post("/v1/undo")).header("if-match", "\"3\"");
+    assert_eq!(api.ask(stale, "{}").await.status, 412);
+
+    // Without a file there is no drift, and what is in force is what a file would say.
+    let drift = api.get("/v1/drift").await.json();
+    assert_eq!(drift, json!({"file": null, "drift": []}));
+    assert_eq!(api.get("/v1/adopt").await.json(), api.get("/v1/config").await.json());
+}
+
+#[tokio::test]
+async fn a_post_with_a_key_is_made_once() {
+    let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
+    let api = Api::start(two_pools(&blue, &green)).await;
+    let ask = async |key: &str, to: &str| {
+        let request =
+            json(Request::post("/v1/services/shop/cutover")).header("idempotency-key", key);
+        api.ask(request, json!({ "to": to }).to_string()).await
+    };
+    let first = ask("\"k\"", "green").await;
+    assert_eq!((first.status.as_u16(), first.header("idempotency-replayed")), (200, ""));
+    api.post("/v1/services/shop/cutover", json!({"to": "blue"})).await;
+    let again = ask("k", "green").await;
+    assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (200, "true"));
+    assert_eq!(again.json(), first.json());
+    assert_eq!(api.get("/v1/config").await.header("etag"), "\"3\"");
+    let other = ask("k", "blue").await;
+    assert_eq!(other.status, 422);
+    assert!(other.text.contains("use a new key for each change"), "{}", other.text);
+    for bad in ["", "a b", "\"", &"x".repeat(256)] {
+        assert_eq!(ask(bad, "green").await.status, 400, "{bad}");
+    }
+    // What is refused is not remembered.
+    assert_eq!(ask("n", "none").await.status, 404);
+    assert_eq!(ask("n", "green").await.status, 200);
 }

@@ -8,6 +8,7 @@ use crossfade::{
         HealthState, Kind, LiveBackend, LivePool, LiveService, Outcome, PoolEntry, Published,
         Retired, Slot, Slots, Snapshot,
     },
+    process::FORMAT,
     routing::RoutingTable,
     spec::{Backend, Pool, Service, Spec, Weight},
 };
@@ -52,6 +53,7 @@ impl Maker {
             slot: self.service.clone(),
             gate: Arc::default(),
             hold: None,
+            recent: Arc::default(),
             pools,
         };
         let snapshot = Snapshot {
@@ -142,7 +144,8 @@ fn without_the_wait_something_does() {
 #[test]
 fn no_request_is_routed_by_the_old_table_once_a_change_is_answered() {
     let runtime = runtime();
-    let started = runtime.block_on(control::start(spec(), CORES, FileStatus::default())).unwrap();
+    let started =
+        runtime.block_on(control::start(spec(), CORES, FileStatus::default(), FORMAT)).unwrap();
     let published = &started.live.published;
     let done = AtomicBool::new(false);
     let mut left = Vec::new();

@@ -1,14 +1,14 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, audit, conditions::LONGEST_WAIT, door::door, drains, hold, ledger, look, openapi,
-    problem::Problem, steer,
+    Admin, audit, conditions::LONGEST_WAIT, door::door, drains, history, hold, ledger, look,
+    once::once, openapi, plan, problem::Problem, steer,
 };
 use axum::{
     BoxError, Router,
     error_handling::HandleErrorLayer,
     http::{Method, Uri, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::IntoResponse,
 };
 use serde_json::Value;
@@ -43,7 +43,8 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router {
         .layer(LoadShedLayer::new())
         .layer(GlobalConcurrencyLimitLayer::new(CONCURRENT))
         .layer(TimeoutLayer::new(DEADLINE));
-    let (router, _) = probed().merge(limited().layer(limits)).split_for_parts();
+    let (router, _) =
+        probed().merge(limited().layer(from_fn(once)).layer(limits)).split_for_parts();
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
@@ -83,7 +84,14 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(hold::hold))
         .routes(routes!(hold::release))
         .routes(routes!(hold::holds))
+        .routes(routes!(plan::plan))
         .routes(routes!(steer::reload))
+        .routes(routes!(history::revisions))
+        .routes(routes!(history::revision))
+        .routes(routes!(history::diff))
+        .routes(routes!(history::undo))
+        .routes(routes!(history::drift))
+        .routes(routes!(history::adopt))
 }
 
 /// The `operationId` of a request in the OpenAPI document.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Longest body but for a whole configuration.
-const LIMIT: usize = 1 << 20;
+pub(super) const LIMIT: usize = 1 << 20;
 
 /// Longest configuration document.
 const CONFIG_LIMIT: usize = 16 << 20;
@@ -62,10 +62,16 @@ async fn read(request: Request, limit: usize) -> Result<String, Problem> {
     if body.size_hint().lower() > limit as u64 {
         return Err(Problem::too_large(limit));
     }
-    let bytes = tokio::time::timeout(DEADLINE, collect(body, limit))
-        .await
-        .map_err(|_| Problem::slow_body())??;
+    let bytes = gather(body, limit).await?;
     String::from_utf8(bytes).map_err(|_| Problem::malformed("the body is not UTF-8"))
+}
+
+/// A whole body.
+///
+/// # Errors
+/// When it is too large, too slow or incomplete.
+pub(super) async fn gather(body: body::Body, limit: usize) -> Result<Vec<u8>, Problem> {
+    tokio::time::timeout(DEADLINE, collect(body, limit)).await.map_err(|_| Problem::slow_body())?
 }
 
 async fn collect(body: body::Body, limit: usize) -> Result<Vec<u8>, Problem> {

@@ -1,13 +1,16 @@
 //! Sends a change to the control plane and answers with its receipt.
 
 use super::{Admin, conditions::Conditions, problem::Problem, receipt::Receipt};
-use crate::control::{self, Change, Command, Source};
+use crate::control::{self, Change, Command, Known, Reply, Source};
 use axum::{
     Json,
-    http::StatusCode,
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use std::time::Duration;
+
+/// Said with the answer to a change that was made before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Between two looks at what a change left behind.
 const LOOK: Duration = Duration::from_millis(5);
@@ -15,11 +18,40 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) async fn make(
     admin: &Admin,
     command: Command,
-    conditions: Conditions,
+    mut conditions: Conditions,
 ) -> Result<Response, Problem> {
     let wait = conditions.waits();
-    let receipt = apply(admin, command, conditions).await?;
-    answer(&receipt, wait).await
+    let Some(once) = conditions.once.take().filter(|_| !conditions.dry_run) else {
+        let receipt = apply(admin, command, conditions).await?;
+        return answer(&receipt, wait).await;
+    };
+    let attempt = conditions.attempt.clone();
+    let change = change(admin, command, conditions)?;
+    let (author, is_patient) = (change.author.clone(), change.wait_healthy.is_some());
+    let (handle, asked) = (admin.handle.clone(), once.clone());
+    let made = async move { handle.apply_once(change, asked).await };
+    match attempt.follow(made, Reply::made, is_patient).await? {
+        Reply::Made(receipt) => {
+            if let Ok(text) = serde_json::to_string(&Receipt::from(&*receipt)) {
+                admin.handle.history().remember(author, once.key, text);
+            }
+            answer(&receipt, wait).await
+        }
+        Reply::Known(known) => again(admin, known).await,
+    }
+}
+
+/// The answer to a change that was made before.
+async fn again(admin: &Admin, known: Known) -> Result<Response, Problem> {
+    let text = match known.answer {
+        Some(text) => text,
+        None => {
+            let (revision, _) = admin.handle.history().revision(known.revision).await?;
+            serde_json::to_string(&Receipt::again(revision))
+                .map_err(|error| Problem::unavailable(error.to_string()))?
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json"), (REPLAYED, "true")], text).into_response())
 }
 
 pub(super) async fn apply(
@@ -27,9 +59,17 @@ pub(super) async fn apply(
     command: Command,
     conditions: Conditions,
 ) -> Result<control::Receipt, Problem> {
+    let attempt = conditions.attempt.clone();
+    let change = change(admin, command, conditions)?;
+    let (handle, is_patient) = (admin.handle.clone(), change.wait_healthy.is_some());
+    let made = async move { handle.apply(change).await };
+    Ok(attempt.follow(made, |receipt| Some(receipt), is_patient).await?)
+}
+
+fn change(admin: &Admin, command: Command, conditions: Conditions) -> Result<Change, Problem> {
     let if_match = conditions.if_match.revision(admin.handle.view().revision)?;
     let source = if matches!(command, Command::Load { .. }) { Source::File } else { Source::Api };
-    let change = Change {
+    Ok(Change {
         command,
         source,
         author: conditions.caller.author,
@@ -38,10 +78,7 @@ pub(super) async fn apply(
         if_match,
         dry_run: conditions.dry_run,
         wait_healthy: conditions.wait_healthy,
-    };
-    let (handle, is_patient) = (admin.handle.clone(), change.wait_healthy.is_some());
-    let made = async move { handle.apply(change).await };
-    Ok(conditions.attempt.follow(made, is_patient).await?)
+    })
 }
 
 /// The receipt, at once or when what was left is idle.

@@ -2,7 +2,7 @@
 //! change may have.
 
 use super::{access::Caller, audit::Attempt, problem::Problem};
-use crate::config::parse_duration;
+use crate::{config::parse_duration, control::Once};
 use axum::{
     extract::{FromRequestParts, Query},
     http::{HeaderMap, header, request::Parts},
@@ -10,7 +10,7 @@ use axum::{
 use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 use utoipa::{IntoParams, ToSchema};
 
 /// Longest `wait` and `wait_healthy`.
@@ -46,6 +46,9 @@ pub(super) struct Asked {
     caller: Caller,
     #[serde(skip)]
     #[param(ignore)]
+    once: Option<Once>,
+    #[serde(skip)]
+    #[param(ignore)]
     attempt: Attempt,
 }
 
@@ -76,6 +79,7 @@ pub(super) struct Conditions {
     pub(super) force: bool,
     pub(super) wait_healthy: Option<Duration>,
     pub(super) if_match: IfMatch,
+    pub(super) once: Option<Once>,
     pub(super) caller: Caller,
     pub(super) attempt: Attempt,
 }
@@ -96,6 +100,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let Query(mut asked): Query<Self> = Query::try_from_uri(&parts.uri)
             .map_err(|error| Problem::malformed(format!("the query cannot be read: {error}")))?;
         asked.if_match = IfMatch::of(&parts.headers)?;
+        asked.once = parts.extensions.get().cloned();
         asked.caller = parts.extensions.get().cloned().unwrap_or_default();
         asked.attempt = parts.extensions.get().cloned().unwrap_or_default();
         Ok(asked)
@@ -120,6 +125,7 @@ impl Asked {
             wait_healthy: errors
                 .duration("wait_healthy", body.wait_healthy.or(text(self.wait_healthy))),
             if_match: self.if_match,
+            once: self.once,
             caller: self.caller,
             attempt: self.attempt,
         }
@@ -201,6 +207,21 @@ impl Errors {
             }
             None => None,
         }
+    }
+
+    /// Of the query.
+    pub(super) fn number(
+        &mut self,
+        key: &str,
+        value: Option<String>,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let number = value?.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = range.into_inner();
+            self.add(key, format_args!("must be a whole number from {least} to {most}"));
+        }
+        number
     }
 
     fn cause(&mut self, value: Option<Value>) -> Option<String> {

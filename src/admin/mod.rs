@@ -13,11 +13,14 @@ mod effective;
 #[cfg(test)]
 mod fixture;
 mod guard;
+mod history;
 mod hold;
 mod ledger;
 mod look;
 mod metrics;
+mod once;
 mod openapi;
+mod plan;
 mod problem;
 mod quantile;
 mod receipt;

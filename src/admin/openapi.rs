@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 use utoipa::{
     OpenApi as _,
     openapi::{
-        ContentBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder,
-        path::{Operation, PathItem},
+        ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
+        Type,
+        path::{Operation, ParameterBuilder, ParameterIn, PathItem},
     },
 };
 
@@ -22,6 +23,7 @@ use utoipa::{
     tags(
         (name = "health", description = "For probes"),
         (name = "look", description = "What is in force and what it does"),
+        (name = "history", description = "What was changed, and what the file does not say"),
         (name = "steer", description = "Changes; each answers with a receipt"),
     )
 )]
@@ -53,6 +55,14 @@ fn describe_common(document: &mut OpenApi) {
     ];
     for item in document.paths.paths.values_mut() {
         let PathItem { get, put, post, delete, .. } = item;
+        for operation in [&mut *put, &mut *post, &mut *delete].into_iter().flatten() {
+            let what = "Only if this is the current revision, in quotes, such as \"41\"";
+            describe_field(operation, "If-Match", what);
+        }
+        for operation in post.iter_mut() {
+            let what = "The same key within 24 hours is the same change: it is made once, and answered as then";
+            describe_field(operation, "Idempotency-Key", what);
+        }
         for operation in [get, put, post, delete].into_iter().flatten() {
             for (status, description) in answers {
                 let responses = &mut operation.responses.responses;
@@ -61,6 +71,18 @@ fn describe_common(document: &mut OpenApi) {
             describe_answers(operation);
         }
     }
+}
+
+fn describe_field(operation: &mut Operation, name: &str, what: &str) {
+    let text = ObjectBuilder::new().schema_type(Type::String).build();
+    let field = ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(what))
+        .schema(Some(text))
+        .build();
+    operation.parameters.get_or_insert_default().push(RefOr::T(field));
 }
 
 /// A response must have a description (OpenAPI 3.1 section 4.8.17.1); where the route gives none, it is

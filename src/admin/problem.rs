@@ -1,5 +1,5 @@
 use super::receipt::Receipt;
-use crate::control::ChangeError;
+use crate::control::{ChangeError, StoreError};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -170,6 +170,15 @@ impl Problem {
         Self { retry_after: Some(1), ..problem }
     }
 
+    pub(super) fn no_space(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "/problems/no-space",
+            "No space left to keep it",
+            detail,
+        )
+    }
+
     pub(super) fn timed_out() -> Self {
         Self::new(
             StatusCode::GATEWAY_TIMEOUT,
@@ -194,6 +203,12 @@ impl Problem {
                 detail,
             )
         }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        ChangeError::from(error).into()
     }
 }
 
@@ -229,7 +244,11 @@ impl From<ChangeError> for Problem {
             ChangeError::Conflict(why) => Self::conflict(why),
             ChangeError::Stale { current } => Self::stale(current),
             ChangeError::Invalid(errors) => Self::invalid(errors),
-            ChangeError::Ended => Self::unavailable(error.to_string()),
+            ChangeError::KeyReused => Self::invalid(vec![error.to_string()]),
+            ChangeError::NotKept(StoreError::Full(_)) => Self::no_space(error.to_string()),
+            ChangeError::NotKept(_) | ChangeError::HandedOver | ChangeError::Ended => {
+                Self::unavailable(error.to_string())
+            }
         }
     }
 }

@@ -1,10 +1,10 @@
-use super::{hold::HoldView, views::Open};
+use super::{hold::HoldView, plan::PreviewView, views::Open};
 use crate::{
     config,
     control::{self, Ledger},
     live::Tally,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -30,11 +30,14 @@ pub(super) struct Receipt {
     /// The hold that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     released: Option<HoldView>,
+    /// Of a dry run: where requests such as those of the last hour would go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview: Option<PreviewView>,
     warnings: Vec<String>,
 }
 
 /// One value of the desired state.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct Changed {
     /// The keys that lead to it in the configuration.
     path: String,
@@ -76,6 +79,33 @@ impl From<Ledger> for Since {
     }
 }
 
+impl From<config::Change> for Changed {
+    fn from(change: config::Change) -> Self {
+        Self { path: change.path, from: change.from, to: change.to }
+    }
+}
+
+impl Receipt {
+    /// Of a change that was made by another process, of which no more is kept.
+    pub(super) fn again(revision: control::Revision) -> Self {
+        Self {
+            revision: Some(revision.number),
+            author: revision.author.to_string(),
+            cause: revision.cause,
+            at: revision.at.to_string(),
+            changed: serde_json::from_str(&revision.changed).unwrap_or_default(),
+            in_flight: Vec::new(),
+            drains: Vec::new(),
+            hold: None,
+            released: None,
+            preview: None,
+            warnings: vec![
+                "made before crossfade was started; what was in flight then is not known".into(),
+            ],
+        }
+    }
+}
+
 impl From<&control::Receipt> for Receipt {
     fn from(receipt: &control::Receipt) -> Self {
         let changed = config::changes(&receipt.before, &receipt.after);
@@ -84,14 +114,12 @@ impl From<&control::Receipt> for Receipt {
             author: receipt.author.to_string(),
             cause: receipt.cause.clone(),
             at: receipt.at.to_string(),
-            changed: changed
-                .into_iter()
-                .map(|change| Changed { path: change.path, from: change.from, to: change.to })
-                .collect(),
+            changed: changed.into_iter().map(Changed::from).collect(),
             in_flight: receipt.in_flight.iter().map(Left::from).collect(),
             drains: receipt.drains.iter().map(ToString::to_string).collect(),
             hold: receipt.hold.as_ref().map(HoldView::of),
             released: receipt.released.as_ref().map(HoldView::of),
+            preview: receipt.preview.as_ref().map(PreviewView::from),
             warnings: receipt.warnings.clone(),
         }
     }

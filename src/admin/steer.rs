@@ -45,9 +45,12 @@ pub(super) enum Answers {
     /// Invalid, with every error; nothing has changed.
     #[response(status = 422, content_type = "application/problem+json")]
     Invalid(Problem),
-    /// Without `receipt`: shutting down, or too busy.
+    /// Shutting down, too busy, or the change could not be kept; nothing has changed.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
+    /// No space is left to keep the change; nothing has changed.
+    #[response(status = 507, content_type = "application/problem+json")]
+    NoSpace(Problem),
     /// With `receipt`: the change stands, but `wait` was too short for what was open.
     #[response(status = 504, content_type = "application/problem+json")]
     StillOpen(Problem),

@@ -1,6 +1,6 @@
 //! What is in force and what it does, as the API shows it. Internal types are never serialised.
 
-use super::{Admin, effective};
+use super::{Admin, effective, history};
 use crate::{
     control::{Drain, NameStatus, OrderStatus, View},
     live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
@@ -38,6 +38,9 @@ pub(super) struct StatusView {
     phase: PhaseView,
     revision: u64,
     config: ConfigView,
+    state: StateView,
+    /// How many values in force differ from the file as last loaded; `/v1/drift` has them.
+    drift: usize,
     /// Keys whose change in the file waits for a restart.
     needs_restart: Vec<String>,
     listeners: Vec<ListenerView>,
@@ -87,6 +90,15 @@ pub(super) struct ConfigView {
     /// When what is loaded was read (RFC 3339).
     loaded_at: Option<String>,
     /// Why the file as it is now could not be loaded, every error a line.
+    error: Option<String>,
+}
+
+/// What is kept of changes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StateView {
+    /// `null`: in memory alone, until the process ends.
+    directory: Option<String>,
+    /// Why the last change could not be kept, and was refused; `null`: it was kept.
     error: Option<String>,
 }
 
@@ -230,6 +242,8 @@ pub(super) fn status(admin: &Admin) -> StatusView {
         phase: admin.live.lifecycle.phase().into(),
         revision: view.revision,
         config: ConfigView::of(&view),
+        state: StateView::of(&view),
+        drift: history::drift_of(&view).len(),
         needs_restart: view.needs_restart.clone(),
         listeners: listeners.iter().map(ListenerView::of).collect(),
         acme: view.orders.iter().map(OrderView::of).collect(),
@@ -366,6 +380,15 @@ impl ConfigView {
             file: view.file.path.as_ref().map(|path| path.display().to_string()),
             loaded_at: view.file.loaded_at.map(|at| at.to_string()),
             error: view.file.error.clone(),
+        }
+    }
+}
+
+impl StateView {
+    fn of(view: &View) -> Self {
+        Self {
+            directory: view.state.directory.as_ref().map(|path| path.display().to_string()),
+            error: view.state.error.clone(),
         }
     }
 }

@@ -77,6 +77,11 @@ impl Client {
         self.send(self.request(Method::GET, path, &[])?, Duration::ZERO).await
     }
 
+    /// The same with a query.
+    pub(super) async fn ask(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        self.send(self.request(Method::GET, path, query)?, Duration::ZERO).await
+    }
+
     /// `wait`: how long the API was asked to wait before it answers.
     pub(super) async fn change(
         &self,

@@ -11,15 +11,18 @@ pub mod demo_app;
 mod drain;
 mod failure;
 mod healthcheck;
+mod history;
 mod hold;
 mod output;
 mod path;
+mod plan;
 mod progress;
 mod reload;
 mod schema;
 mod serve;
 mod status;
 mod weights;
+mod yaml;
 
 use crate::config::parse_duration;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -100,6 +103,18 @@ enum Verb {
     Release(hold::ReleaseArgs),
     /// Add or remove a backend
     Backend(backend::Args),
+    /// Say what a configuration file would change, and for which of the last hour's requests
+    Plan(plan::Args),
+    /// List the changes that were made: number, when, who, why, what
+    History(history::HistoryArgs),
+    /// Show a revision and what it put in force
+    Show(history::ShowArgs),
+    /// Say what differs between two revisions
+    Diff(history::DiffArgs),
+    /// Put in force again what was before the newest change; a second undo undoes the first
+    Undo(history::UndoArgs),
+    /// Print the configuration file that says what is in force
+    Adopt(history::AdoptArgs),
     /// Read the configuration file again
     Reload(reload::Args),
     /// Succeed if crossfade lives, for container health checks
@@ -138,6 +153,12 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Hold(args) => hold::run(&client, args).await,
         Verb::Release(args) => hold::release(&client, args).await,
         Verb::Backend(args) => backend::run(&client, args).await,
+        Verb::Plan(args) => plan::run(&client, args).await,
+        Verb::History(args) => history::history(&client, args).await,
+        Verb::Show(args) => history::show(&client, args).await,
+        Verb::Diff(args) => history::diff(&client, args).await,
+        Verb::Undo(args) => history::undo(&client, args).await,
+        Verb::Adopt(args) => history::adopt(&client, args).await,
         Verb::Reload(args) => reload::run(&client, args).await,
         Verb::Healthcheck(args) => healthcheck::run(&client, args).await,
         Verb::DemoApp(args) => demo_app::run(args).await,

@@ -5,6 +5,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// What may stand in a segment as it is (RFC 3986 section 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+pub(super) const ADOPT: &str = "/v1/adopt";
+
 pub(super) fn service(service: &str) -> String {
     format!("/v1/services/{}", encode(service))
 }

@@ -139,7 +139,7 @@ impl Served {
         });
         let process = Process::start(spec, file).await.map_err(|error| error.to_string())?;
         let handle = process.handle.clone();
-        let file = handle.view().spec.admin.audit.clone();
+        let file = handle.view().spec.audit_file();
         let audit = Audit::open(file.as_ref()).map_err(|error| {
             let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
             format!("the audit log {path} cannot be written: {error}; see admin.audit")

@@ -26,6 +26,10 @@ struct Status {
     phase: String,
     revision: u64,
     config: Config,
+    #[serde(default)]
+    state: State,
+    #[serde(default)]
+    drift: u64,
     needs_restart: Vec<String>,
     #[serde(default)]
     acme: Vec<Order>,
@@ -44,6 +48,11 @@ struct DnsName {
 #[derive(Deserialize)]
 struct Config {
     file: Option<String>,
+    error: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct State {
     error: Option<String>,
 }
 
@@ -146,6 +155,17 @@ fn head(status: &Status) -> String {
         for line in error.lines() {
             let _ = writeln!(text, "  {line}");
         }
+    }
+    if status.drift > 0 {
+        let values = if status.drift == 1 { "1 value differs" } else { "{} values differ" };
+        let values = values.replace("{}", &status.drift.to_string());
+        let _ = writeln!(
+            text,
+            "drift: {values} from the file; `crossfade adopt` prints a file that says the same"
+        );
+    }
+    if let Some(error) = &status.state.error {
+        let _ = writeln!(text, "changes cannot be kept, and are refused: {error}");
     }
     if !status.needs_restart.is_empty() {
         let _ = writeln!(text, "waits for a restart: {}", status.needs_restart.join(", "));

@@ -39,6 +39,14 @@ pub fn changes(old: &Spec, new: &Spec) -> Vec<Change> {
     changes
 }
 
+/// The same as JSON: a list of `path`, `from` and `to`.
+pub fn changes_text(old: &Spec, new: &Spec) -> String {
+    let changes = changes(old, new).into_iter();
+    let list: Vec<Value> =
+        changes.map(|it| json!({ "path": it.path, "from": it.from, "to": it.to })).collect();
+    Value::from(list).to_string()
+}
+
 /// `spec` without the services and routes that are the same in `other`.
 fn without_common(spec: &Spec, other: &Spec) -> Spec {
     let theirs: HashMap<&Name, &Route> = other.routes.iter().map(|it| (&it.name, it)).collect();
@@ -50,6 +58,7 @@ fn without_common(spec: &Spec, other: &Spec) -> Spec {
         listeners: spec.listeners.clone(),
         acme: spec.acme.clone(),
         admin: spec.admin.clone(),
+        state: spec.state.clone(),
         resolver: spec.resolver.clone(),
         ..*spec
     }

@@ -46,6 +46,11 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     startup.duration("wait", spec.startup_wait, defaults.startup_wait);
     keys.section("startup", startup);
     keys.section("resolver", resolver(&spec.resolver, detail));
+    if let Some(percent) = spec.reload.max_stranded_percent {
+        let mut reload = Keys::new(detail);
+        reload.set("max_stranded", format!("{percent}%"));
+        keys.section("reload", reload);
+    }
     if let Some(in_flight) = spec.limits.in_flight {
         let mut limits = Keys::new(detail);
         limits.set("in_flight", in_flight);
@@ -56,6 +61,12 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
         keys.set("acme", acme::acme(acme, detail));
     }
     keys.section("admin", admin::admin(&spec.admin, detail));
+    let mut state = Keys::new(detail);
+    if let Some(directory) = &spec.state.directory {
+        state.set("directory", tls::path(directory));
+    }
+    state.number("revisions", spec.state.revisions, defaults.state.revisions);
+    keys.section("state", state);
     let mut metrics = Keys::new(detail);
     metrics.duration("linger", spec.metrics_linger, defaults.metrics_linger);
     keys.section("metrics", metrics);

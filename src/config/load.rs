@@ -1,7 +1,7 @@
 //! A file of this machine -> [`Loaded`].
 
 use super::{
-    Outcome, Surroundings, parse,
+    Outcome, Surroundings, parse_in,
     problem::{Place, Problems},
     tree::MOST_BYTES,
 };
@@ -76,7 +76,7 @@ pub(super) fn interpret(file: &Arc<Path>, content: Content) -> Loaded {
             "check the path and who may read it",
         ),
         Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => parse(&text, file, Surroundings::of_process()),
+            Ok(text) => parse_in(&text, file, &directory_of(file), Surroundings::of_process()),
             Err(error) => {
                 let good = error.utf8_error().valid_up_to();
                 let place = place_after(&error.as_bytes()[..good]);
@@ -85,6 +85,12 @@ pub(super) fn interpret(file: &Arc<Path>, content: Content) -> Loaded {
         },
     };
     Loaded { text_hash, outcome, file: Arc::clone(file), at: SystemTime::now() }
+}
+
+/// Absolute: what is kept of a file must mean the same for a process that starts elsewhere.
+fn directory_of(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().unwrap_or(Path::new("")).to_owned()
 }
 
 fn place_after(good: &[u8]) -> Place {

@@ -16,6 +16,7 @@ mod reference;
 mod scalar;
 mod schema;
 mod shape;
+mod stored;
 mod suggest;
 mod surroundings;
 #[cfg(test)]
@@ -25,13 +26,14 @@ mod variables;
 mod watch;
 
 pub use body::{parse_backend, parse_pool, parse_value};
-pub use changes::{Change, changes};
+pub use changes::{Change, changes, changes_text};
 pub use document::document;
 pub use load::{Loaded, load};
 pub use problem::Problem;
 pub use reference::reference;
 pub use scalar::{format_duration, parse_duration};
 pub use schema::schema;
+pub use stored::{from_stored, to_stored};
 pub use surroundings::{NamedFile, Surroundings};
 pub use watch::{Reloader, watch};
 
@@ -55,9 +57,13 @@ pub struct Outcome {
 /// Reads a configuration, and the certificates that it names. `file` is what problems name and what relative
 /// paths are relative to.
 pub fn parse(text: &str, file: &Path, surroundings: Surroundings) -> Outcome {
+    parse_in(text, file, file.parent().unwrap_or(Path::new("")), surroundings)
+}
+
+/// The same with another directory that paths are relative to.
+fn parse_in(text: &str, file: &Path, directory: &Path, surroundings: Surroundings) -> Outcome {
     let mut errors = Problems::new(file);
     let mut warnings = Problems::new(file);
-    let directory = file.parent().unwrap_or(Path::new(""));
     let mut files = Vec::new();
     let spec = Tree::read(text, &mut errors).and_then(|tree| {
         let mut reader = Reader::new(&tree, surroundings, directory, &mut errors, &mut warnings);

@@ -15,6 +15,9 @@ pub struct Surroundings {
     /// Whether everybody on this machine can read a file.
     pub others_read: fn(&Path) -> bool,
     pub now: fn() -> SystemTime,
+    /// The text was written by crossfade itself, from a spec that was in force: what it may become by the API is
+    /// no error, nor is a certificate whose file has gone (see [`KeyPair::absent`](crate::spec::KeyPair::absent)).
+    pub own: bool,
 }
 
 impl Surroundings {
@@ -30,7 +33,13 @@ impl Surroundings {
             file: load::read,
             others_read: load::others_read,
             now: SystemTime::now,
+            own: false,
         }
+    }
+
+    /// For what crossfade wrote itself.
+    pub fn of_state() -> Self {
+        Self { own: true, ..Self::of_clients() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, OrderStatus};
+use super::{HoldStatus, OrderStatus, Preview, StoreError};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
     spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
@@ -29,6 +29,22 @@ pub struct Change {
 pub enum Source {
     File,
     Api,
+    Rollout,
+}
+
+impl Source {
+    /// As it is written down, and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Api => "api",
+            Self::Rollout => "rollout",
+        }
+    }
+
+    pub(super) fn of(text: &str) -> Option<Self> {
+        [Self::File, Self::Api, Self::Rollout].into_iter().find(|source| source.as_str() == text)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +101,12 @@ pub enum Command {
     Release {
         service: Name,
     },
+    /// What an older revision put in force, anew: of everything, or of one service.
+    Undo {
+        service: Option<Name>,
+        /// `None`: what was before the newest change; all revisions of one rollout are one change.
+        to_revision: Option<u64>,
+    },
     /// The whole desired state (`PUT /v1/config`).
     Replace {
         spec: Box<Spec>,
@@ -93,6 +115,41 @@ pub enum Command {
     Load {
         file: Box<Spec>,
     },
+}
+
+/// Says that a change is the same as one before, which must not be made twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// The author's own.
+    pub key: String,
+    /// Of all that was asked for.
+    pub fingerprint: String,
+}
+
+/// What became of a change that is made once.
+pub enum Reply {
+    Made(Box<Receipt>),
+    /// It was made before.
+    Known(Known),
+}
+
+impl Reply {
+    /// The receipt of a change that was made now.
+    pub fn made(&self) -> Option<&Receipt> {
+        match self {
+            Self::Made(receipt) => Some(receipt),
+            Self::Known(_) => None,
+        }
+    }
+}
+
+/// What is known of a change that was made before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// As it was given to [`Store::remember`](super::Store::remember); `None`: the process ended before that.
+    pub answer: Option<String>,
+    /// In force after it.
+    pub revision: u64,
 }
 
 /// What a change did.
@@ -115,6 +172,8 @@ pub struct Receipt {
     pub released: Option<HoldStatus>,
     /// The backend or pool did not exist before.
     pub created: bool,
+    /// Of a dry run.
+    pub preview: Option<Preview>,
     pub warnings: Vec<String>,
     /// What stopped getting new requests, by this change or, when all was as asked already, before; idle
     /// when none has a request open.
@@ -179,8 +238,26 @@ pub enum ChangeError {
     Stale { current: u64 },
     /// The desired state would not be valid: every reason.
     Invalid(Vec<String>),
+    /// The key of [`Once`] was used for something else.
+    KeyReused,
+    /// It could not be kept, so that a restart would forget it.
+    NotKept(StoreError),
+    /// Another process steers from now on.
+    HandedOver,
     /// The control plane has ended.
     Ended,
+}
+
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unwritable(reasons) => Self::Invalid(reasons),
+            StoreError::KeyReused => Self::KeyReused,
+            StoreError::NoRevision(what) => Self::NotFound(what),
+            StoreError::NothingBefore(what) => Self::Conflict(what),
+            error => Self::NotKept(error),
+        }
+    }
 }
 
 impl fmt::Display for ChangeError {
@@ -190,6 +267,18 @@ impl fmt::Display for ChangeError {
             Self::Conflict(why) => f.write_str(why),
             Self::Stale { current } => write!(f, "the current revision is {current}"),
             Self::Invalid(reasons) => f.write_str(&reasons.join("; ")),
+            Self::KeyReused => f.write_str(
+                "this Idempotency-Key was used for another request; use a new key for each change",
+            ),
+            Self::NotKept(why) => {
+                write!(
+                    f,
+                    "the change cannot be kept, so it is not made: {why}; see `state` in /v1/status"
+                )
+            }
+            Self::HandedOver => {
+                f.write_str("another process of crossfade takes over; ask it in a moment")
+            }
             Self::Ended => f.write_str("crossfade is shutting down"),
         }
     }
@@ -202,6 +291,8 @@ impl std::error::Error for ChangeError {}
 pub struct View {
     pub revision: u64,
     pub spec: Arc<Spec>,
+    /// The file as last loaded; what differs from it is drift. `None`: there was none.
+    pub loaded: Option<Arc<Spec>>,
     pub file: FileStatus,
     /// Keys whose change in the file waits for a restart.
     pub needs_restart: Vec<String>,
@@ -211,6 +302,18 @@ pub struct View {
     pub orders: Arc<[OrderStatus]>,
     pub publishes: Publishes,
     pub names: Vec<NameStatus>,
+    pub state: StateStatus,
+}
+
+/// How it stands with what is kept.
+#[derive(Clone, Debug, Default)]
+pub struct StateStatus {
+    /// `None`: in memory alone.
+    pub directory: Option<Arc<PathBuf>>,
+    /// Why the last change could not be kept, and was refused.
+    pub error: Option<String>,
+    /// Changes so far that could not be kept.
+    pub failures: u64,
 }
 
 /// A name that stands for backends, and what is known of it.
@@ -237,6 +340,7 @@ pub struct Lookups {
 pub struct Publishes {
     pub file: u64,
     pub api: u64,
+    pub rollout: u64,
 }
 
 #[derive(Clone, Debug, Default)]

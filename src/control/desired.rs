@@ -2,12 +2,13 @@
 
 use super::{
     ChangeError, Command, edit,
-    merge::{keep_for_restart, merge, needs_restart},
-    validate::problems,
+    merge::{merge, needs_restart},
+    store::Target,
+    validate::{known, problems},
 };
 use crate::{
     routing::{Salts, next_salts},
-    spec::Spec,
+    spec::{Name, Spec},
 };
 use std::sync::Arc;
 
@@ -66,17 +67,65 @@ impl Desired {
                     format!("{key} cannot change while crossfade runs and was kept as it is")
                 }));
                 spec = Spec::clone(wanted);
-                keep_for_restart(&self.spec, &mut spec);
+                spec.keep_for_restart(&self.spec);
                 edit::keep_drained(&self.spec, &mut spec);
             }
             edited => created = edit::apply(&mut spec, edited)?,
         }
-        let problems = problems(&spec);
-        if !problems.is_empty() {
-            return Err(ChangeError::Invalid(problems));
-        }
         let salts = next_salts(&self.salts, Some(&self.spec), &spec);
-        let desired = Self { spec: Arc::new(spec), file_base, salts };
+        let desired = Self { spec: Arc::new(spec), file_base, salts }.valid()?;
         Ok(Applied { desired, created, needs_restart: waits, warnings })
+    }
+
+    /// The state after what was in force once is in force again. The file as last loaded stays, so what differs
+    /// from it is drift. Users go where they went then: its salts come with it.
+    ///
+    /// # Errors
+    /// When it names a service that was not there and is not, or does not fit what else is in force.
+    pub(super) fn restore(&self, target: Target) -> Result<Applied, ChangeError> {
+        let Target { content, services } = target;
+        let mut spec = match &services {
+            None => content.spec.clone(),
+            Some(services) => self.with_services_of(&content.spec, services)?,
+        };
+        spec.keep_for_restart(&self.spec);
+        if !spec.absent_files().is_empty() {
+            spec.renew_from(&self.spec);
+        }
+        let next = next_salts(&self.salts, Some(&self.spec), &spec);
+        let salt = |(name, next): (&Name, &Name)| {
+            let restored = services.as_ref().is_none_or(|services| services.contains(name));
+            let fixed = spec.services[name].sticky.as_ref().is_some_and(|it| it.salt.is_some());
+            let then = content.salts.get(name).filter(|_| restored && !fixed);
+            (name.clone(), then.unwrap_or(next).clone())
+        };
+        let salts = next.iter().map(salt).collect();
+        let file_base = self.file_base.clone();
+        let desired = Self { spec: Arc::new(spec), file_base, salts }.valid()?;
+        Ok(Applied { desired, created: false, needs_restart: None, warnings: Vec::new() })
+    }
+
+    fn with_services_of(&self, then: &Spec, services: &[Name]) -> Result<Spec, ChangeError> {
+        let mut spec = Spec::clone(&self.spec);
+        for name in services {
+            match then.services.get(name) {
+                Some(service) => {
+                    spec.services.insert(name.clone(), service.clone());
+                }
+                None if spec.services.shift_remove(name).is_none() => {
+                    let known = known("services", self.spec.services.keys());
+                    return Err(ChangeError::NotFound(format!(
+                        "there is no service `{name}`, and there was none; {known}"
+                    )));
+                }
+                None => {}
+            }
+        }
+        Ok(spec)
+    }
+
+    fn valid(self) -> Result<Self, ChangeError> {
+        let problems = problems(&self.spec);
+        if problems.is_empty() { Ok(self) } else { Err(ChangeError::Invalid(problems)) }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn apply(spec: &mut Spec, command: &Command) -> Result<bool, ChangeEr
         Command::Hold { service, .. } | Command::Release { service } => {
             service_of(spec, service).map(drop)?;
         }
-        Command::Replace { .. } | Command::Load { .. } => {}
+        Command::Replace { .. } | Command::Load { .. } | Command::Undo { .. } => {}
     }
     Ok(false)
 }

@@ -65,7 +65,10 @@ fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
         backend.pool.service == *service && backend.pool.name == *pool
     };
     match command {
-        Command::Load { .. } | Command::Replace { .. } => true,
+        Command::Load { .. } | Command::Replace { .. } | Command::Undo { service: None, .. } => {
+            true
+        }
+        Command::Undo { service: Some(service), .. } => backend.pool.service == *service,
         Command::SetWeights { service, .. } | Command::Cutover { service, .. } => {
             backend.pool.service == *service
         }

@@ -3,7 +3,7 @@
 
 use crate::spec::{
     Admin, Backend, Ejection, HealthCheck, Name, Pool, Resolver, Retries, Service, ServiceLimits,
-    ServiceTimeouts, Shutdown, Spec, Weight,
+    ServiceTimeouts, Shutdown, Spec, State, Weight,
 };
 use indexmap::IndexMap;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ pub(super) fn merge(base: Option<&Spec>, file: &Spec, ours: &Spec) -> Spec {
         None => file.clone(),
         Some(base) => merge_specs(base, file, ours),
     };
-    keep_for_restart(ours, &mut merged);
+    merged.keep_for_restart(ours);
     merged
 }
 
@@ -28,17 +28,13 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
     if wanted.admin.address != ours.admin.address {
         keys.push("admin.address".to_owned());
     }
+    if wanted.state.directory != ours.state.directory {
+        keys.push("state.directory".to_owned());
+    }
     if wanted.admin.audit != ours.admin.audit {
         keys.push("admin.audit".to_owned());
     }
     keys
-}
-
-/// Takes what only a restart can change from `ours`.
-pub(super) fn keep_for_restart(ours: &Spec, wanted: &mut Spec) {
-    wanted.threads = ours.threads;
-    wanted.admin.address = ours.admin.address.clone();
-    wanted.admin.audit = ours.admin.audit.clone();
 }
 
 /// The file's value if the file changed it, else ours.
@@ -106,6 +102,7 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             &ours.resolver
         ),
         limits: pick(Some(&base.limits), &file.limits, &ours.limits),
+        reload: pick(Some(&base.reload), &file.reload, &ours.reload),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(
@@ -123,6 +120,12 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             Some(&base.admin),
             &file.admin,
             &ours.admin
+        ),
+        state: by_field!(
+            State { directory, revisions },
+            Some(&base.state),
+            &file.state,
+            &ours.state
         ),
         metrics_linger: pick(
             Some(&base.metrics_linger),
@@ -167,7 +170,16 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.ejection
         ),
         timeouts: by_field!(
-            ServiceTimeouts { connect, response, body, request, upstream_idle, tunnel_idle, drain },
+            ServiceTimeouts {
+                connect,
+                response,
+                body,
+                request,
+                upstream_idle,
+                ping,
+                tunnel_idle,
+                drain
+            },
             base.map(|b| &b.timeouts),
             &file.timeouts,
             &ours.timeouts

@@ -8,9 +8,14 @@
 //! - `parts`, `listeners`, `connectors`: from a spec to the live parts, sockets and TLS of its snapshot
 //! - `discovery`: which addresses names stand for
 //! - `leaving`, `drain`: what a publish leaves behind, and its way out
+//! - `warm`: which of those that have left are probed on, for an undo
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
+//! - `preview`: what a change would do to the requests of the last hour; PURE
 //! - `traffic`: which pools gain traffic, and whether they can serve it
+//! - `store`: what is kept of changes, on disk or in memory
+//! - `start`: the first snapshot, from the file and what was kept
+//! - `making`: how a change is made
 //! - `task`: the loop that holds it all together
 
 mod command;
@@ -25,10 +30,14 @@ mod holds;
 mod issuance;
 mod leaving;
 mod listeners;
+mod making;
 mod merge;
 mod parts;
+mod preview;
 mod probe;
 mod prober;
+mod start;
+mod store;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -36,12 +45,15 @@ mod testing;
 mod tests;
 mod traffic;
 mod validate;
+mod warm;
 
 pub use command::{
-    Change, ChangeError, Command, Drain, FileStatus, Ledger, LeftInFlight, Lookups, NameStatus,
-    Publishes, Receipt, Source, View,
+    Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,
+    NameStatus, Once, Publishes, Receipt, Reply, Source, StateStatus, View,
 };
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
-pub use task::{StartError, Started, start};
+pub use preview::{Forecast, Preview};
+pub use start::{StartError, Started, start};
+pub use store::{Content, Format, Page, Revision, Store, StoreError};

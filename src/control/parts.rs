@@ -1,8 +1,11 @@
 //! The live parts of what is in force: from a spec to the pools, backends and slots that its snapshot
 //! speaks of, carrying over all that stays.
 
+use super::warm::Warm;
 use crate::{
-    live::{Ejected, Gate, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
+    live::{
+        Ejected, Gate, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots, Weighted,
+    },
     spec::{Backend, BackendAddress, HealthCheck, Name, Pool, ProxyVersion, Service, Spec, Weight},
 };
 use std::{
@@ -24,6 +27,7 @@ pub(super) struct Parts {
     /// Where those of each service and pool are.
     places: HashMap<(Name, Name), Range<usize>>,
     pools: HashMap<PoolKey, KnownPool>,
+    warm: Warm,
 }
 
 /// Service, pool and version.
@@ -97,12 +101,19 @@ impl Parts {
             placed: Vec::new(),
             places: HashMap::new(),
             pools: HashMap::new(),
+            warm: Warm::default(),
         }
     }
 
     /// Every backend in the table, by service and pool in the spec's order.
     pub(super) fn placed(&self) -> &[Placed] {
         &self.placed
+    }
+
+    /// Some of the last hour's requests, by service.
+    pub(super) fn recent(&self, now_millis: u64) -> Vec<(Name, Vec<Weighted>)> {
+        let services = self.services.iter();
+        services.map(|service| (service.name.clone(), service.recent.look(now_millis))).collect()
     }
 
     /// The backends in the table of one pool.
@@ -115,6 +126,34 @@ impl Parts {
     pub(super) fn has_healthy(&self, service: &Name, pool: &Name) -> bool {
         let mut placed = self.placed_in(service, pool).iter();
         placed.any(|p| p.lingers_until.is_none() && p.serves())
+    }
+
+    /// A backend of the pool would be healthy and get requests, were `after` in force.
+    pub(super) fn would_serve(&self, service: &Name, pool: &Name, after: &Spec) -> bool {
+        let Some(settings) = after.services.get(service) else { return false };
+        let question = settings.health_check.as_ref().map(HealthCheck::question);
+        let Some(pool_settings) = settings.pools.get(pool) else { return false };
+        let placed = self.placed_in(service, pool);
+        let serves = |(address, backend): (&BackendAddress, &Backend)| {
+            let mut known = placed.iter().filter(|p| p.backend.address.is_of(address)).peekable();
+            let is_well = match (known.peek().is_some(), &question) {
+                (true, _) => known.any(|p| p.backend.health.is_available()),
+                (false, Some(question)) => self.is_proven(address, question),
+                (false, None) => true,
+            };
+            is_well && !backend.drained && backend.weight > Weight::ZERO
+        };
+        !pool_settings.drained && pool_settings.backends.iter().any(serves)
+    }
+
+    /// What left the table and is probed on.
+    pub(super) fn warm(&self) -> &Warm {
+        &self.warm
+    }
+
+    /// Lets go of what need not be probed any more. True: there was some.
+    pub(super) fn cool(&mut self, now: Instant) -> bool {
+        self.warm.cool(now)
     }
 
     /// What was removed but still gets requests.
@@ -158,16 +197,30 @@ impl Parts {
                 pools.push(PoolEntry { pool: live, backends });
                 plan.placed.extend(placed);
             }
-            let (slot, gate) = match known.get(name) {
-                Some(known) => (known.slot.clone(), known.gate.clone()),
-                None => {
-                    let gate = Gate::below(self.whole.clone());
-                    (Arc::new(self.service_slots.take()), Arc::new(gate))
-                }
-            };
-            plan.services.push(LiveService { name: name.clone(), slot, gate, hold: None, pools });
+            plan.services.push(match known.get(name) {
+                Some(&known) => LiveService { hold: None, pools, ..known.clone() },
+                None => LiveService {
+                    name: name.clone(),
+                    slot: Arc::new(self.service_slots.take()),
+                    gate: Arc::new(Gate::below(self.whole.clone())),
+                    recent: Arc::default(),
+                    hold: None,
+                    pools,
+                },
+            });
         }
         plan
+    }
+
+    /// The plan has been published, in place of what `before` said. Returns the pools with series to show.
+    pub(super) fn replace(
+        &mut self,
+        plan: Plan,
+        before: &Spec,
+        now: Instant,
+    ) -> Vec<Arc<LivePool>> {
+        self.warm.follow(&self.placed, &plan.placed, before, now);
+        self.adopt(plan)
     }
 
     /// The plan has been published. Returns the pools with series to show.
@@ -220,7 +273,7 @@ impl Parts {
             Presence::Idle(until) => Some(until),
             Presence::Current | Presence::Leaving => None,
         });
-        lingering.chain(idle).min()
+        lingering.chain(idle).chain(self.warm.next_deadline()).min()
     }
 
     /// Something lingers that need not any more, or may not.
@@ -287,7 +340,7 @@ impl Parts {
             placed.backend.address == *address
                 && placed.checked.as_ref() == Some(question)
                 && placed.backend.health.is_available()
-        })
+        }) || self.warm.is_proven(address, question)
     }
 
     fn new_backend(

@@ -2,7 +2,7 @@
 //! control task alone judges, so a check that was taken away cannot speak any more.
 
 use super::{
-    parts::Placed,
+    parts::{Parts, Placed},
     probe::{jittered, part_of, probe, reconnect},
 };
 use crate::{
@@ -62,28 +62,44 @@ impl Prober {
         (Self { watches: HashMap::new(), tasks: 0, reports }, receiver)
     }
 
-    /// Watches the backends in the table, and no others, as `spec` says: with its health check, or, when
-    /// it has none and the backend was ejected, until it can be reached again. `now_millis` is of the
-    /// process's clock.
-    pub(super) fn follow(&mut self, placed: &[Placed], spec: &Spec, now_millis: u64) {
+    /// Watches the backends in the table as `spec` says: with its health check, or, when it has none and the
+    /// backend was ejected, until it can be reached again; those that are kept warm as they were; and no
+    /// others. `now_millis` is of the process's clock.
+    pub(super) fn follow(&mut self, parts: &Parts, spec: &Spec, now_millis: u64) {
         let mut before = std::mem::take(&mut self.watches);
-        for Placed { service, backend, .. } in placed {
+        for Placed { service, backend, .. } in parts.placed() {
             let service = spec.services.get(service);
             let check = service.and_then(|service| service.health_check.as_ref());
             let connect = service.map_or(ServiceTimeouts::default(), |s| s.timeouts).connect;
-            let key = key(backend);
-            let mut watch = before.remove(&key).unwrap_or_else(|| Watch::new(backend.clone()));
-            if watch.check.as_ref() != check {
-                watch.check = check.cloned();
-                watch.streak = Streak::default();
-                watch.task = check.map(|check| self.begin_probes(&watch, check));
-                if check.is_none() {
-                    trust(backend, now_millis);
-                }
-            }
+            let known = before.remove(&key(backend));
+            let mut watch = self.watch(known, backend, check, now_millis);
             self.look_after_lost(&mut watch, connect);
-            self.watches.insert(key, watch);
+            self.watches.insert(key(backend), watch);
         }
+        for (backend, check) in parts.warm().all() {
+            let known = before.remove(&key(backend));
+            let watch = self.watch(known, backend, Some(check), now_millis);
+            self.watches.insert(key(backend), watch);
+        }
+    }
+
+    fn watch(
+        &mut self,
+        known: Option<Watch>,
+        backend: &Arc<LiveBackend>,
+        check: Option<&HealthCheck>,
+        now_millis: u64,
+    ) -> Watch {
+        let mut watch = known.unwrap_or_else(|| Watch::new(backend.clone()));
+        if watch.check.as_ref() != check {
+            watch.check = check.cloned();
+            watch.streak = Streak::default();
+            watch.task = check.map(|check| self.begin_probes(&watch, check));
+            if check.is_none() {
+                trust(backend, now_millis);
+            }
+        }
+        watch
     }
 
     /// Judges a finding.
@@ -298,7 +314,7 @@ mod tests {
         let mut parts = Parts::new(1);
         parts.adopt(parts.plan(&spec, std::iter::empty(), std::time::Instant::now(), 0));
         let (mut prober, _reports) = Prober::new();
-        prober.follow(parts.placed(), &spec, 0);
+        prober.follow(&parts, &spec, 0);
         let report = |prober: &Prober| {
             let backend = &parts.placed()[0].backend;
             let task = prober.watches[&key(backend)].task.as_ref().unwrap().number;
@@ -307,7 +323,7 @@ mod tests {
         let stale = report(&prober);
         let services = &mut Arc::make_mut(&mut spec).services;
         services["shop"].health_check.as_mut().unwrap().path = name("/other");
-        prober.follow(parts.placed(), &spec, 0);
+        prober.follow(&parts, &spec, 0);
         let health = &parts.placed()[0].backend.health;
         prober.judge(&stale, 0);
         assert_eq!(health.state(), HealthState::Unproven);

@@ -19,6 +19,12 @@ pub(super) fn problems(spec: &Spec) -> Vec<String> {
             ));
         }
     }
+    for file in spec.absent_files() {
+        problems.push(format!(
+            "{} cannot be read any more, or the key that belongs to it; put it back, or name another",
+            file.display()
+        ));
+    }
     let admin = &spec.admin;
     if admin.is_public() && !admin.is_guarded() && !admin.insecure {
         problems.push(format!(

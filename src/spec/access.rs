@@ -81,6 +81,13 @@ pub struct AuditFile {
     pub keep: u32,
 }
 
+impl AuditFile {
+    /// With what the configuration takes for the keys that are absent.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, max_bytes: 10 << 20, keep: 5 }
+    }
+}
+
 /// What is kept of a token: enough to know it again, not enough to show it.
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
@@ -106,6 +113,15 @@ impl Secret {
             length if length > LONGEST_TOKEN => Err(SecretError::Long(length)),
             _ => Ok(Self::of(token)),
         }
+    }
+
+    /// In place of a file that cannot be read any more: nobody has a token with this hash.
+    pub fn absent() -> Self {
+        Self([0; 32])
+    }
+
+    pub fn is_absent(&self) -> bool {
+        self.is(&Self::absent())
     }
 
     /// Takes the same time whatever the two are.

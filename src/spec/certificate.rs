@@ -2,9 +2,9 @@
 //! while their names stay: two of them are equal when they are from the same files.
 
 use rustls::{
-    InconsistentKeys, RootCertStore,
+    InconsistentKeys, RootCertStore, SignatureAlgorithm, SignatureScheme,
     crypto::{CryptoProvider, aws_lc_rs},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, Signer, SigningKey},
 };
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -101,6 +101,34 @@ impl KeyPair {
         })?;
         Ok(Self { certified: Arc::new(certified), names, not_before, not_after })
     }
+
+    /// In place of files that cannot be read any more. Nothing with it may be put in force.
+    pub fn absent() -> Self {
+        Self {
+            certified: Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))),
+            names: CertificateNames::default(),
+            not_before: 0,
+            not_after: 0,
+        }
+    }
+
+    pub fn is_absent(&self) -> bool {
+        self.certified.cert.is_empty()
+    }
+}
+
+/// Signs nothing.
+#[derive(Debug)]
+struct NoKey;
+
+impl SigningKey for NoKey {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        None
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
 }
 
 /// Who vouches for certificates.
@@ -140,6 +168,15 @@ impl Authority {
 
     pub fn says_the_same(&self, other: &Self) -> bool {
         self.roots.roots == other.roots.roots
+    }
+
+    /// In place of a file that cannot be read any more. Nothing with it may be put in force.
+    pub fn absent(file: Arc<Path>) -> Self {
+        Self { file, roots: Arc::new(RootCertStore::empty()) }
+    }
+
+    pub fn is_absent(&self) -> bool {
+        self.roots.is_empty()
     }
 }
 

@@ -41,6 +41,7 @@ use ipnet::IpNet;
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -59,10 +60,12 @@ pub struct Spec {
     pub startup_wait: Duration,
     pub resolver: Resolver,
     pub limits: Limits,
+    pub reload: Reload,
     pub listeners: Vec<Listener>,
     /// `None`: certificates come from files alone.
     pub acme: Option<Acme>,
     pub admin: Admin,
+    pub state: State,
     /// How long the series of a pool that has left stay visible.
     pub metrics_linger: Duration,
     pub services: IndexMap<Name, Service>,
@@ -80,13 +83,31 @@ impl Default for Spec {
             startup_wait: Duration::from_secs(10),
             resolver: Resolver::default(),
             limits: Limits::default(),
+            reload: Reload::default(),
             listeners: Vec::new(),
             acme: None,
             admin: Admin::default(),
+            state: State::default(),
             metrics_linger: Duration::from_secs(60),
             services: IndexMap::new(),
             routes: Vec::new(),
         }
+    }
+}
+
+impl Spec {
+    /// Where the audit log is written, if anywhere.
+    pub fn audit_file(&self) -> Option<AuditFile> {
+        let of_state = || Some(AuditFile::at(self.state.directory.as_ref()?.join("audit.log")));
+        self.admin.audit.clone().or_else(of_state)
+    }
+
+    /// Takes what only a restart can change from `other`.
+    pub fn keep_for_restart(&mut self, other: &Self) {
+        self.threads = other.threads;
+        self.admin.address = other.admin.address.clone();
+        self.admin.audit = other.admin.audit.clone();
+        self.state.directory = other.state.directory.clone();
     }
 }
 
@@ -95,6 +116,13 @@ impl Default for Spec {
 pub struct Limits {
     /// Requests in flight, over all services and cores; `None`: any number.
     pub in_flight: Option<u32>,
+}
+
+/// What a reload of the file may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// Percent of the last hour's requests that may be left without anybody to answer; `None`: any.
+    pub max_stranded_percent: Option<u32>,
 }
 
 /// What speaks HTTP/1 with clients and backends.
@@ -249,7 +277,7 @@ pub struct Admin {
     pub unix_roles: Vec<UnixRole>,
     /// `/metrics` needs no token.
     pub public_metrics: bool,
-    /// `None`: in memory alone.
+    /// `None`: in the state directory, or in memory alone where there is none.
     pub audit: Option<AuditFile>,
 }
 
@@ -267,6 +295,21 @@ impl Admin {
     /// Whoever asks must show that they may.
     pub fn is_guarded(&self) -> bool {
         !self.tokens.is_empty() || self.client_ca().is_some()
+    }
+}
+
+/// What is kept of the changes that were made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// `None`: in memory alone.
+    pub directory: Option<PathBuf>,
+    /// So many revisions at most.
+    pub revisions: u32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { directory: None, revisions: 1000 }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::{Authority, Certificate, Name, Spec, Token};
+use std::path::Path;
 
 /// How a listener speaks TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +111,20 @@ impl Spec {
         !(all_the_same(certificates, others, Certificate::says_the_same)
             && all_the_same(authorities, other_authorities, Authority::says_the_same)
             && all_the_same(tokens, other_tokens, |one, other| one.secret.is(&other.secret)))
+    }
+
+    /// The certificates, authorities and tokens that were not there when they were read.
+    pub fn absent_files(&self) -> Vec<&Path> {
+        let (certificates, authorities, tokens) = self.files();
+        let tokens = tokens.into_iter().filter(|it| it.secret.is_absent());
+        let certificates = certificates.into_iter().filter(|it| it.pair.is_absent());
+        let authorities = authorities.into_iter().filter(|it| it.is_absent());
+        let authorities = authorities.map(|it| &*it.file);
+        certificates
+            .map(|it| &*it.cert)
+            .chain(authorities)
+            .chain(tokens.map(|it| &*it.file))
+            .collect()
     }
 
     fn files(&self) -> (Vec<&Certificate>, Vec<&Authority>, Vec<&Token>) {

@@ -80,7 +80,7 @@ async fn changes_and_attempts_are_told_with_who_and_from_where() {
     let held = api.post("/v1/services/shop/hold", json!({"for": "30s"})).await;
     assert_eq!(held.status, 200, "{}", held.text);
     let entry = told(&api, &held).await;
-    assert_says(&entry, json!({"event": "change.made", "operation": "hold", "service": "shop"}));
+    assert_says(&entry, json!({"event": "service.held", "operation": "hold", "service": "shop"}));
     assert_eq!(api.post("/v1/services/shop/release", json!({})).await.status, 200);
 
     for (token, status, reason, author) in [
@@ -247,4 +247,20 @@ async fn a_file_that_cannot_be_written_is_told_at_the_start() {
     let ran = run(&["serve", path.to_str().unwrap()], &[], None).await;
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(ran.err.contains("none/audit.log") && ran.err.contains("admin.audit"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn with_a_state_directory_it_is_kept_there() {
+    let backend = Backend::named("blue").await;
+    let config = config_of(&backend, "address: unix:admin.sock");
+    let config = format!("{config}state: {{ directory: state }}\n");
+    let served = Served::start(tempfile::tempdir().unwrap(), &config);
+    served.logged("admin API").await;
+    let socket = format!("unix:{}", served.path("admin.sock").display());
+    assert_eq!(run(&["--admin", &socket, "cutover", "shop", "green"], &[], None).await.code, 0);
+    eventually("the change is written", async || {
+        let text = fs::read_to_string(served.path("state/audit.log")).unwrap_or_default();
+        text.contains("\"event\":\"change.made\"")
+    })
+    .await;
 }

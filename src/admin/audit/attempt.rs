@@ -39,18 +39,22 @@ impl Attempt {
         Self(Some(Arc::new(Pending { audit, entry: Mutex::new(Some(entry)) })))
     }
 
-    /// Makes the change and records what became of it.
+    /// Makes the change and records what became of it; `receipt` is that of a change that was made just now.
     ///
     /// # Errors
     /// When it is not made.
-    pub(in crate::admin) async fn follow(
+    pub(in crate::admin) async fn follow<T: Send + 'static>(
         self,
-        change: impl Future<Output = Result<Receipt, ChangeError>> + Send + 'static,
+        change: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+        receipt: fn(&T) -> Option<&Receipt>,
         is_patient: bool,
-    ) -> Result<Receipt, ChangeError> {
+    ) -> Result<T, ChangeError> {
         let told = async move {
             let result = change.await;
-            self.settle(&result);
+            match &result {
+                Ok(made) => self.settle(receipt(made).map(Ok)),
+                Err(error) => self.settle(Some(Err(error))),
+            }
             result
         };
         if is_patient {
@@ -61,8 +65,9 @@ impl Attempt {
         tokio::spawn(told).await.unwrap_or(Err(ChangeError::Ended))
     }
 
-    fn settle(&self, result: &Result<Receipt, ChangeError>) {
-        self.end(|entry| match result {
+    /// `None`: it was made before.
+    fn settle(&self, result: Option<Result<&Receipt, &ChangeError>>) {
+        self.end(|entry| match result? {
             // A dry run, or nothing to change.
             Ok(receipt) => made(receipt, entry),
             Err(error) => {
@@ -122,13 +127,17 @@ fn of_control(error: &ChangeError) -> (u16, Refusal) {
 pub(super) fn made(receipt: &Receipt, entry: Entry) -> Option<Entry> {
     let revision = receipt.revision?;
     let entry = Entry { cause: receipt.cause.clone(), ..entry };
-    if receipt.hold.is_some() || receipt.released.is_some() {
-        // Nothing of what is desired has changed.
-        return Some(Entry { event: Event::ChangeMade, ..entry });
-    }
     if receipt.before == receipt.after {
-        let is_renewed = receipt.after.is_renewed(&receipt.before);
-        return is_renewed.then_some(Entry { event: Event::FilesRenewed, ..entry });
+        let event = if receipt.hold.is_some() {
+            Event::ServiceHeld
+        } else if receipt.released.is_some() {
+            Event::ServiceReleased
+        } else if receipt.after.is_renewed(&receipt.before) {
+            Event::FilesRenewed
+        } else {
+            return None;
+        };
+        return Some(Entry { event, ..entry });
     }
     let changed = config::changes(&receipt.before, &receipt.after);
     let changed = changed.into_iter().take(MOST_CHANGED).map(|change| change.path).collect();

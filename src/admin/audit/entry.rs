@@ -14,6 +14,12 @@ pub(in crate::admin) enum Event {
     /// Who asked for a change left before the answer; it may have been made.
     #[serde(rename = "change.unanswered")]
     ChangeUnanswered,
+    /// The requests of a service wait from now on.
+    #[serde(rename = "service.held")]
+    ServiceHeld,
+    /// They go on.
+    #[serde(rename = "service.released")]
+    ServiceReleased,
     /// Certificates or tokens were read anew from their files.
     #[serde(rename = "files.renewed")]
     FilesRenewed,

@@ -3,7 +3,7 @@
 use super::text::{Family, Page, Type};
 use crate::{
     admin::{Admin, ledger::open, views},
-    control::{OrderStatus, View},
+    control::{OrderStatus, Publishes, View},
     live::{
         CLASSES, CODES, Fault, HandshakeFailure, HistogramTotals, LiveListener, LivePool, METHODS,
         Mirrored, PoolTotals, Reason, Tally, Tickets,
@@ -403,9 +403,16 @@ fn control(page: &mut Page, view: &View) {
     page.family("crossfade_revision", Type::Gauge, help).sample(&[], view.revision);
     let help = "Specs published, by what asked for them.";
     let mut family = page.family("crossfade_publishes_total", Type::Counter, help);
-    for (source, count) in [("file", view.publishes.file), ("api", view.publishes.api)] {
+    let Publishes { file, api, rollout } = view.publishes;
+    for (source, count) in [("file", file), ("api", api), ("rollout", rollout)] {
         family.sample(&[("source", source)], count);
     }
+    let help = "0 when the last change could not be kept, and was refused, else 1.";
+    page.family("crossfade_state_last_write_successful", Type::Gauge, help)
+        .sample(&[], u8::from(view.state.error.is_none()));
+    let help = "Changes that could not be kept, and were refused.";
+    page.family("crossfade_state_write_failures_total", Type::Counter, help)
+        .sample(&[], view.state.failures);
     let help = "0 when the configuration file as it is now could not be loaded, else 1.";
     page.family("crossfade_config_last_reload_successful", Type::Gauge, help)
         .sample(&[], u8::from(view.file.error.is_none()));

@@ -57,8 +57,9 @@ fn tls(tls: &ListenerTls, detail: Detail) -> Value {
 fn audit(file: &AuditFile, detail: Detail) -> Keys {
     let mut keys = Keys::new(detail);
     keys.set("file", path(&file.path));
-    keys.size("max_size", file.max_bytes, 10 << 20);
-    keys.number("keep", file.keep, 5);
+    let defaults = AuditFile::at(file.path.clone());
+    keys.size("max_size", file.max_bytes, defaults.max_bytes);
+    keys.number("keep", file.keep, defaults.keep);
     keys
 }
 

@@ -24,7 +24,7 @@ pub(super) use service::{
     PoolProtocolKind, PoolTls, ProxyVersionKind, Rescue, RescueCause, Retries, RetryCause, Service,
     ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
-pub(super) use top::{Acme, Admin, ChallengeKind, FamiliesKind, File, Resolver};
+pub(super) use top::{Acme, Admin, ChallengeKind, FamiliesKind, File, Resolver, State};
 
 /// A raw identifier without its `r#`.
 const fn bare(identifier: &'static str) -> &'static str {

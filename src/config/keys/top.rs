@@ -4,7 +4,7 @@ use super::{
 };
 use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
-    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, SetOf, Span, choice,
+    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, Percent, SetOf, Span, choice,
 };
 use crate::spec::{AcmeChallenge, Engine, Families};
 
@@ -24,6 +24,8 @@ section! {
             "How names (`dns:`, `srv:`) are resolved that stand for backends.";
         limits: Limits, Absent("no limits"), example "{ in_flight: 20000 }",
             "How much the whole proxy takes on at once.";
+        reload: Reload, Absent("no limits"), example "{ max_stranded: 5% }",
+            "What a reload of the file may do.";
         listeners: ListOf<Listener, 1>, Required, example "[{ address: 0.0.0.0:8080 }]",
             "The addresses that accept client connections.";
         acme: Acme, Absent("certificates come from files alone"),
@@ -31,6 +33,8 @@ section! {
             "Certificates that are ordered and renewed by themselves (RFC 8555). See docs/tls.md.";
         admin: Admin, Absent("the defaults below"), example "{ hosts: [admin.example.com] }",
             "The admin API: status, metrics, dashboard, and every change at run time.";
+        state: State, Absent("changes are kept in memory alone"), example "{ directory: state }",
+            "What survives a restart. See docs/changes.md.";
         metrics: Metrics, Absent("the defaults below"), example "{ linger: 5m }",
             "How metrics are kept.";
         services: MapOf<NameKind, Service, 1>, Required,
@@ -41,8 +45,6 @@ section! {
             "Which service a request is for. The most specific match wins, the first on ties.";
     }
     planned {
-        "state": State, Inert, "What survives a restart.";
-        "reload": Anything, Inert, "Limits on what a reload may do.";
         "access_log": Anything, Inert, "A log line for each request.";
         "tracing": Anything, Inert, "Spans of requests, sent by OTLP.";
     }
@@ -105,6 +107,15 @@ section! {
 }
 
 section! {
+    Reload, "What a reload of the file may do. `crossfade reload --force` does it all the same.",
+    {
+        max_stranded: Percent, Absent("any share"), example "5%",
+            "The largest share of the last hour's requests that it may leave without anybody to answer them.";
+    }
+    planned {}
+}
+
+section! {
     Resolver, "How names (`dns:`, `srv:`) are resolved that stand for backends.",
     {
         nameservers: SetOf<Nameserver, 0>, Absent("those of /etc/resolv.conf"), example "[10.0.0.2, 10.0.0.3:5353]",
@@ -161,7 +172,7 @@ section! {
              always steer. With none, whoever can open the socket may.";
         public_metrics: Flag, Default("false"), example "true",
             "`/metrics` needs no token.";
-        audit: AuditSection, Absent("in memory alone"), example "{ file: audit.log }",
+        audit: AuditSection, Absent("`audit.log` in `state.directory`; without one in memory alone"), example "{ file: audit.log }",
             "Where the audit log is written. A change needs a restart.";
         insecure: Flag, Default("false"), example "true",
             "Allows an address that is not loopback without `tokens` or `client_ca`: anyone who reaches it can steer the proxy; \
@@ -171,10 +182,16 @@ section! {
 }
 
 section! {
-    State, "What survives a restart.", {}
-    planned {
-        "directory": crate::config::kinds::Label, Inert, "Where revisions and rollouts are kept.";
+    State, "What survives a restart, and how much of it is kept. See docs/changes.md.",
+    {
+        directory: FilePath, Absent("in memory alone: a restart returns to the file"), example "state",
+            "The folder where revisions are kept. It is made if it is missing, for crossfade's user alone. Each \
+             crossfade needs one of its own. Changing it needs a restart.";
+        revisions: Count<2, 100_000>, Default("1000"), example "200",
+            "How many revisions are kept at most; the oldest go first. In all they take 256 MiB at most, 64 MiB in \
+             memory.";
     }
+    planned {}
 }
 
 choice! { EngineKind -> Engine { "native" => Engine::Native, "hyper" => Engine::Hyper } }

@@ -139,7 +139,8 @@ fn tokens(reader: &mut Reader<'_>, field: Vec<At<TokenSection>>) -> Vec<Token> {
         let Some(token) = token(reader, value.name.value(), &file, value.role.value()) else {
             continue;
         };
-        if let Some(same) = tokens.iter().find(|known| known.secret.is(&token.secret)) {
+        let is_same = |known: &&Token| known.secret.is(&token.secret) && !token.secret.is_absent();
+        if let Some(same) = tokens.iter().find(is_same) {
             let message = format!("`{}` and `{}` are the same token", same.name, token.name);
             reader.problem(file.node, message, "give each who asks a token of their own");
         }
@@ -150,8 +151,9 @@ fn tokens(reader: &mut Reader<'_>, field: Vec<At<TokenSection>>) -> Vec<Token> {
 
 /// `None` only if something was reported.
 fn audit(reader: &Reader<'_>, keys: keys::AuditSection) -> Option<AuditFile> {
-    let (max_bytes, keep) = (keys.max_size.or(10 << 20), keys.keep.or(5));
-    Some(AuditFile { path: reader.directory.join(keys.file.value()?), max_bytes, keep })
+    let file = AuditFile::at(reader.directory.join(keys.file.value()?));
+    let (max_bytes, keep) = (keys.max_size.or(file.max_bytes), keys.keep.or(file.keep));
+    Some(AuditFile { max_bytes, keep, ..file })
 }
 
 fn client_roles(field: Vec<At<ClientRoleSection>>) -> Vec<ClientRole> {
@@ -232,6 +234,12 @@ fn token(
     file: &At<PathBuf>,
     role: Option<crate::spec::Role>,
 ) -> Option<Token> {
+    if reader.surroundings.own {
+        let (path, content) = reader.file(&file.value);
+        let secret = content.ok().and_then(|content| Secret::from_file(&content).ok());
+        let secret = secret.unwrap_or_else(Secret::absent);
+        return Some(Token { name: name?, role: role?, file: path.into(), secret });
+    }
     let (path, content) = tls::file(reader, file, "token")?;
     let shown = quote(&file.value.display().to_string());
     let secret = match Secret::from_file(&content) {

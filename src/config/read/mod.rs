@@ -17,7 +17,7 @@ use super::{
 };
 use crate::spec::{
     Limits, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, ProxyProtocol,
-    Resolver, Route, Shutdown, Spec,
+    Reload, Resolver, Route, Shutdown, Spec, State,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize};
@@ -56,9 +56,13 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
             .unwrap_or(defaults.startup_wait),
         resolver: resolver(reader, file.resolver),
         limits: Limits { in_flight: file.limits.value().and_then(|keys| keys.in_flight.value()) },
+        reload: Reload {
+            max_stranded_percent: file.reload.value().and_then(|keys| keys.max_stranded.value()),
+        },
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         acme,
         admin,
+        state: state(reader, file.state),
         metrics_linger: file
             .metrics
             .value()
@@ -91,12 +95,23 @@ fn resolver(reader: &mut Reader<'_>, field: Field<keys::Resolver>) -> Resolver {
     resolver
 }
 
+fn state(reader: &Reader<'_>, field: Field<keys::State>) -> State {
+    let defaults = State::default();
+    let Some(keys) = field.value() else { return defaults };
+    State {
+        directory: keys.directory.value().map(|path| reader.directory.join(path)),
+        revisions: keys.revisions.or(defaults.revisions),
+    }
+}
+
 fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> Vec<At<Listener>> {
     let mut firsts: HashMap<SocketAddr, NodeId> = HashMap::new();
     let mut all = Vec::new();
     for At { value, node } in field.or(Vec::new()) {
         let Field::Good(address) = value.address else { continue };
-        if let Some(first) = firsts.insert(address.value, address.node) {
+        // The system gives each a port of its own.
+        let is_any = address.value.port() == 0;
+        if !is_any && let Some(first) = firsts.insert(address.value, address.node) {
             let message = format!("`{}` is the address of two listeners", address.value);
             let fix = format!("remove one; the first is on line {}", reader.line(first));
             reader.problem(address.node, message, fix);

@@ -126,7 +126,8 @@ fn backends(
         }
         backends.insert(address, backend);
     }
-    if complete && !backends.is_empty() && backends.values().all(|b| b.weight == Weight::ZERO) {
+    let unweighted = backends.values().all(|b| b.weight == Weight::ZERO);
+    if complete && !backends.is_empty() && unweighted && !reader.surroundings.own {
         reader.problem(
             node,
             "the weights of the backends sum to 0",
@@ -259,6 +260,7 @@ fn timeouts(field: Field<keys::ServiceTimeouts>) -> ServiceTimeouts {
         body: keys.body.or(defaults.body),
         request: keys.request.or(defaults.request),
         upstream_idle: keys.upstream_idle.or(defaults.upstream_idle),
+        ping: keys.ping.or(defaults.ping),
         tunnel_idle: keys.tunnel_idle.or(defaults.tunnel_idle),
         drain: keys.drain.or(defaults.drain),
     })

@@ -105,6 +105,9 @@ fn certificate(
     cert: At<PathBuf>,
     key: At<PathBuf>,
 ) -> Option<Certificate> {
+    if reader.surroundings.own {
+        return Some(own_certificate(reader, &cert.value, &key.value));
+    }
     let certificate = file(reader, &cert, "certificate");
     let private_key = file(reader, &key, "key");
     let ((cert_path, certificate), (key_path, private_key)) = (certificate?, private_key?);
@@ -122,7 +125,24 @@ fn certificate(
     }
 }
 
+/// Of what was in force once: the files may have changed since, or be gone.
+fn own_certificate(reader: &mut Reader<'_>, cert: &Path, key: &Path) -> Certificate {
+    let ((cert, certificate), (key, private_key)) = (reader.file(cert), reader.file(key));
+    let pair = match (certificate, private_key) {
+        (Ok(certificate), Ok(private_key)) => KeyPair::from_pem(&certificate, &private_key).ok(),
+        _ => None,
+    };
+    let pair = Arc::new(pair.unwrap_or_else(KeyPair::absent));
+    Certificate { cert: cert.into(), key: key.into(), pair }
+}
+
 pub(super) fn authority(reader: &mut Reader<'_>, ca: At<PathBuf>) -> Option<Authority> {
+    if reader.surroundings.own {
+        let (path, content) = reader.file(&ca.value);
+        let path: Arc<Path> = path.into();
+        let read = content.ok().and_then(|pem| Authority::from_pem(path.clone(), &pem).ok());
+        return Some(read.unwrap_or_else(|| Authority::absent(path)));
+    }
     let (path, pem) = file(reader, &ca, "file of authorities")?;
     Authority::from_pem(path, &pem).map_err(|error| explain(reader, &ca, &error)).ok()
 }

@@ -256,14 +256,16 @@ fn health_check() -> impl Strategy<Value = HealthCheck> {
 
 fn timeouts() -> impl Strategy<Value = ServiceTimeouts> {
     let above = || duration(1);
-    (above(), above(), above(), duration(0), duration(0), above(), duration(0)).prop_map(
-        |(connect, response, body, request, upstream_idle, tunnel_idle, drain)| ServiceTimeouts {
+    let idle = (duration(0), duration(0), above());
+    (above(), above(), above(), duration(0), idle, duration(0)).prop_map(
+        |(connect, response, body, request, idle, drain)| ServiceTimeouts {
             connect,
             response,
             body,
             request,
-            upstream_idle,
-            tunnel_idle,
+            upstream_idle: idle.0,
+            ping: idle.1,
+            tunnel_idle: idle.2,
             drain,
         },
     )
@@ -606,6 +608,11 @@ fn unix_role() -> impl Strategy<Value = UnixRole> {
     (who, role()).prop_map(|(who, role)| UnixRole { who, role })
 }
 
+fn state() -> impl Strategy<Value = State> {
+    (option::of(file("state")), 2u32..=100_000)
+        .prop_map(|(directory, revisions)| State { directory, revisions })
+}
+
 fn spec() -> impl Strategy<Value = Spec> {
     let services =
         vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
@@ -617,13 +624,13 @@ fn spec() -> impl Strategy<Value = Spec> {
         threads,
         duration(0),
         duration(0),
-        (duration(0), resolver(), option::of(1u32..=10_000_000)),
-        duration(0),
+        (duration(0), resolver(), option::of(1u32..=10_000_000), option::of(0u32..=100)),
+        (duration(0), state()),
     );
     (services, (listeners, acme()), routes, admin(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
-            let ((threads, engine), delay, drain, startup, metrics_linger) = settings;
-            let (startup_wait, resolver, in_flight) = startup;
+            let ((threads, engine), delay, drain, startup, (metrics_linger, state)) = settings;
+            let (startup_wait, resolver, in_flight, max_stranded_percent) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
                 .map(|(name, matches, mut action, at)| {
@@ -644,9 +651,11 @@ fn spec() -> impl Strategy<Value = Spec> {
                 startup_wait,
                 resolver,
                 limits: Limits { in_flight },
+                reload: Reload { max_stranded_percent },
                 acme: in_agreement(&listeners, acme),
                 listeners,
                 admin,
+                state,
                 metrics_linger,
                 services,
                 routes: routes.into_values().collect(),

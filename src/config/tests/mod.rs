@@ -37,6 +37,7 @@ pub(super) const MADE_UP: Surroundings = Surroundings {
     file: made_up_file,
     others_read: |_| false,
     now: SystemTime::now,
+    own: false,
 };
 
 fn made_up_file(path: &Path) -> Result<Vec<u8>, String> {

@@ -187,12 +187,12 @@ fn any_other_key_is_an_error() {
 }
 
 #[test]
-fn what_is_inert_is_still_checked() {
+fn what_is_inert_is_a_warning() {
     let outcome = read_text(
         "listeners: [{ address: 127.0.0.1:1 }]\n\
          services: { s: { pools: { p: { backends: [a:1] } }, limits: { in_flight: many } } }\n\
-         state: { directry: x }\n",
+         tracing: { sample: x }\n",
     );
-    assert_eq!(outcome.errors.len(), 2, "{}", lines(&outcome.errors));
+    assert_eq!(outcome.errors.len(), 1, "{}", lines(&outcome.errors));
     assert_eq!(outcome.warnings.len(), 1, "{}", lines(&outcome.warnings));
 }

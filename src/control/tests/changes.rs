@@ -132,7 +132,7 @@ async fn a_change_of_the_api_says_that_it_is_lost_at_a_restart_and_a_file_does_n
     file.services[0].expose_version = true;
     let change = Change { source: Source::File, ..change(load(&file)) };
     assert!(rig.handle.apply(change).await.unwrap().warnings.is_empty());
-    assert_eq!(rig.handle.view().publishes, Publishes { file: 2, api: 1 });
+    assert_eq!(rig.handle.view().publishes, Publishes { file: 2, api: 1, rollout: 0 });
     assert_eq!(rig.handle.view().spec.services["shop"].pools["green"].weight, weight(6));
 }
 
@@ -170,7 +170,7 @@ async fn ready_at_once_without_health_checks() {
 #[tokio::test]
 async fn an_invalid_first_spec_is_refused_with_every_reason() {
     let broken = spec(&[("a", service(&[])), ("b", service(&[("x", pool("v", 0, &[]))]))]);
-    match start(broken, 1, FileStatus::default()).await.err() {
+    match start(broken, 1, FileStatus::default(), FORMAT).await.err() {
         Some(StartError::Invalid(reasons)) => assert_eq!(reasons.len(), 2, "{reasons:?}"),
         other => panic!("{other:?}"),
     }

@@ -99,6 +99,12 @@ const CASES: &[(&str, Edit, Edit, Edit)] = &[
         },
     ),
     (
+        "even if the API changed something in it",
+        |file| remove(file, "green"),
+        |ours| pools(ours)["green"].version = name("v2.1"),
+        |want| remove(want, "green"),
+    ),
+    (
         "a backend of the API stays beside one that the file adds",
         |file| {
             pools(file)["blue"].backends.insert(address(3), Default::default());
@@ -120,6 +126,16 @@ const CASES: &[(&str, Edit, Edit, Edit)] = &[
             pools(ours)["blue"].backends.shift_remove(&address(1));
         },
         |want| pools(want)["blue"].backends.clear(),
+    ),
+    (
+        "a backend that the file removed goes, though the API changed its weight",
+        |file| {
+            pools(file)["blue"].backends.shift_remove(&address(2));
+        },
+        |ours| pools(ours)["blue"].backends[&address(2)].weight = weight(9),
+        |want| {
+            pools(want)["blue"].backends.shift_remove(&address(2));
+        },
     ),
     (
         "a backend's weight is a value of its own",
@@ -193,6 +209,18 @@ const CASES: &[(&str, Edit, Edit, Edit)] = &[
         },
     ),
     (
+        "a service that the file removed goes, with all that the API changed in it",
+        |file| {
+            file.services.shift_remove("shop");
+            file.routes.clear();
+        },
+        cut_to_green,
+        |want| {
+            want.services.shift_remove("shop");
+            want.routes.clear();
+        },
+    ),
+    (
         "what both added is as the file says",
         |file| add_red(file, 3),
         |ours| {
@@ -202,6 +230,12 @@ const CASES: &[(&str, Edit, Edit, Edit)] = &[
             // The backend is the API's: its existence is a value of its own.
             pools(want).insert(name("red"), pool("v3", 3, &[31, 39]));
         },
+    ),
+    (
+        "what the API says as the file does now is the file's",
+        cut_to_green,
+        cut_to_green,
+        cut_to_green,
     ),
     (
         "what waits for a restart stays",
@@ -221,6 +255,26 @@ fn the_table() {
         let merged = merge(Some(&base()), &edited(file), &edited(ours));
         assert_eq!(merged, edited(want), "{shows}");
     }
+}
+
+/// The table of docs/changes.md is this one, and its words are what the merge does.
+#[test]
+fn the_table_is_the_one_of_the_docs() {
+    let page = include_str!("../../../docs/changes.md");
+    let (_, table) = page.split_once("| case | who wins |\n|---|---|\n").expect("the table");
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    let row = |(shows, file, ours, _): &(&str, Edit, Edit, Edit)| {
+        let (file, ours) = (edited(file), edited(ours));
+        let merged = merge(Some(&base()), &file, &ours);
+        let wins = match (merged == file, merged == ours) {
+            (true, true) if merged == base() => "neither",
+            (true, _) => "file",
+            (false, true) => "API",
+            (false, false) => "each its own",
+        };
+        format!("| {shows} | {wins} |")
+    };
+    assert_eq!(rows, CASES.iter().map(row).collect::<Vec<_>>());
 }
 
 #[test]

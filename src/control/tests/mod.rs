@@ -4,8 +4,10 @@ mod changes;
 mod commands;
 mod drains;
 mod health;
+mod history;
 mod lingering;
 mod merging;
+mod random;
 
 use super::{testing::*, *};
 use crate::{
@@ -36,7 +38,7 @@ struct Rig {
 
 async fn rig(spec: Spec) -> Rig {
     let file = FileStatus { path: Some(PathBuf::from("crossfade.yaml")), ..FileStatus::default() };
-    let Started { live, handle, task } = start(spec, 2, file).await.unwrap();
+    let Started { live, handle, task } = start(spec, 2, file, FORMAT).await.unwrap();
     Rig { live, handle, task }
 }
 

@@ -3,6 +3,7 @@
 use crossfade::{
     config,
     control::{self, FileStatus},
+    process::FORMAT,
     proxy::fuzzing::Engine,
 };
 use std::{path::Path, time::Duration};
@@ -38,7 +39,7 @@ fn start() -> Engine {
     let runtime = runtime.expect("a runtime");
     let file = FileStatus { path: None, loaded_at: None, error: None };
     let live = runtime.block_on(async {
-        let started = control::start(spec, 1, file).await.unwrap_or_else(|e| panic!("{e}"));
+        let started = control::start(spec, 1, file, FORMAT).await.unwrap_or_else(|e| panic!("{e}"));
         // Nobody steers it, but it must not be told to end.
         std::mem::forget(started.handle);
         tokio::time::sleep(Duration::from_millis(1)).await;
