@@ -5,9 +5,9 @@
     CROSSFADE=target/release/crossfade benches/compare.py --goals
     CROSSFADE=target/release/crossfade benches/compare.py --parts cpu --workloads get1k --peers nginx
 
-Four parts: CPU time, user instructions, system calls and idle connections. README.md here says what each
-number means and what falsifies it. Needs wrk, gcc and taskset; peers and tools that are not there
-(nginx, haproxy, valgrind, strace) are said and left out.
+Five parts: CPU time, user instructions, system calls, idle connections and CPU time with HTTP/2. README.md here says
+what each number means and what falsifies it. Needs wrk, gcc and taskset; peers and tools that are not there
+(nginx, haproxy, valgrind, strace, h2load) are said and left out.
 """
 
 import argparse
@@ -24,11 +24,12 @@ from typing import TypeVar
 
 from compare import counts, cpu, idle, proxies
 from compare.processes import LOAD_CORE, allow_files, compile_c, free_ports, start, stop, wait_for_port, which
-from compare.workloads import GET1K, WORKLOADS, Workload, verify
+from compare.workloads import GET1K, HTTP2_WORKLOADS, WORKLOADS, Http2Workload, Workload, verify
 
 T = TypeVar("T")
 
-PARTS = ["cpu", "instructions", "syscalls", "idle"]
+COUNTED = ["instructions", "syscalls", "idle"]
+PARTS = ["cpu", *COUNTED, "h2load"]
 PEERS = ["nginx", "haproxy", "rawtcp"]
 # Open files that this program and the proxies may have, where the system lets them.
 FILES = 65536
@@ -45,7 +46,8 @@ class Goal:
     def parse(cls, text: str) -> "Goal":
         what, _, limit = text.rpartition(":")
         workload, _, peer = what.partition(":")
-        if not (what in PARTS[1:] or (workload in WORKLOADS and peer in PEERS)):
+        known = [*WORKLOADS, *HTTP2_WORKLOADS]
+        if not (what in COUNTED or (workload in known and peer in PEERS)):
             raise argparse.ArgumentTypeError(f"{text!r} is neither WORKLOAD:PEER:RATIO nor {'|'.join(PARTS[1:])}:NUMBER")
         return cls(what, float(limit))
 
@@ -67,22 +69,33 @@ class Comparison:
         return recipe is self.recipes[0] and recipe.name.startswith("crossfade")
 
     def cpu(self) -> None:
-        plan = self.arguments.plan
-        names = [recipe.name for recipe in self.recipes]
-        with contextlib.ExitStack() as running:
-            started = [running.enter_context(recipe.run(self.stage)) for recipe in self.recipes]
+        with self.running(self.recipes) as started:
             for recipe, proxy in zip(self.recipes, started):
                 verify(proxy.name, proxy.port, self.arguments.workloads, recipe.splits)
             for workload in self.arguments.workloads:
-                rounds = cpu.run_rounds(started, workload, plan, self.stage.folder)
-                title(
-                    f"CPU per request, {workload.name}: {workload.says}, {plan.connections} connections, "
-                    f"one thread; median [min-max] of {plan.rounds} rounds"
-                )
-                cpu.report(names, names[1:], rounds)
-                for recipe in self.recipes[1:] if self.is_subject(self.recipes[0]) else []:
-                    values = cpu.ratios(rounds, names[0], recipe.name)
-                    self.found[f"{workload.name}:{recipe.name}"] = statistics.median(values)
+                self.costs(workload, started)
+
+    def h2load(self) -> None:
+        proxies.make_certificate(self.stage.folder)
+        with self.running([proxies.over_http2(recipe) for recipe in self.recipes if recipe.splits]) as started:
+            for workload in HTTP2_WORKLOADS.values():
+                self.costs(workload, started)
+
+    @contextlib.contextmanager
+    def running(self, recipes: list[proxies.Recipe]) -> Iterator[list[proxies.Running]]:
+        with contextlib.ExitStack() as running:
+            yield [running.enter_context(recipe.run(self.stage)) for recipe in recipes]
+
+    def costs(self, workload: Workload | Http2Workload, started: list[proxies.Running]) -> None:
+        plan, names = self.arguments.plan, [proxy.name for proxy in started]
+        rounds = cpu.run_rounds(started, workload, plan, self.stage.folder)
+        title(
+            f"CPU per request, {workload.name}: {workload.says}, {plan.connections} connections, "
+            f"one thread; median [min-max] of {plan.rounds} rounds"
+        )
+        cpu.report(names, names[1:], rounds)
+        for peer in names[1:] if self.is_subject(self.recipes[0]) else []:
+            self.found[f"{workload.name}:{peer}"] = statistics.median(cpu.ratios(rounds, names[0], peer))
 
     def instructions(self) -> None:
         title(f"User instructions per request (callgrind), {GET1K.name}")
@@ -239,7 +252,7 @@ def main() -> None:
     # Whatever ends this ends what it has started.
     for what in (signal.SIGINT, signal.SIGTERM):
         signal.signal(what, lambda number, _: sys.exit(f"ended by {signal.Signals(number).name}"))
-    tools = {"instructions": "valgrind", "syscalls": "strace"}
+    tools = {"instructions": "valgrind", "syscalls": "strace", "h2load": "h2load"}
     allow_files(FILES)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

@@ -33,7 +33,7 @@
 //! All of it happens on the core that accepted the connection. `proxy/connection.rs` gives it, with TLS after
 //! its handshake (`proxy/handshake.rs`), to an engine,
 //! which turns bytes into a head and back: `proxy/http1/` is crossfade's own for HTTP/1, `proxy/http2/` speaks
-//! HTTP/2 by the h2 library, with a guard below it that counts frames; `proxy/hyper/` takes its requests as
+//! HTTP/2 by the h2 library, with a guard below it that counts frames and judges header blocks; `proxy/hyper/` takes its requests as
 //! messages, and speaks HTTP/1 for tests and measurement (`engine: hyper`). `proxy/http1/messages.rs` makes messages
 //! of the requests whose backends speak HTTP/2. What a request means is written
 //! once and knows no engine: `proxy/head.rs` judges it, with `proxy/framing.rs` where its body ends;
@@ -81,6 +81,7 @@ pub mod live;
 pub mod net;
 pub mod process;
 pub mod proxy;
+pub mod rollout;
 pub mod routing;
 pub mod spec;
 pub mod system;

@@ -69,8 +69,10 @@ async fn everything_promised_is_mounted_and_described() {
         ("post", "/v1/services/{service}/release"),
         ("get", "/v1/holds"),
         ("get", "/v1/drains"),
+        ("get", "/v1/audit"),
         ("get", "/v1/ledger"),
         ("post", "/v1/reload"),
+        ("post", "/v1/plan"),
     ];
     let described = api.described();
     assert!(described["openapi"].as_str().unwrap().starts_with("3.1"), "{}", described["openapi"]);
@@ -849,6 +851,27 @@ fn lint(page: &str) {
     let output = tool.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty() && output.stdout.is_empty(), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_plan_changes_nothing_and_tells_where_requests_would_go() {
+    let (_blue, _green, api) = shop().await;
+    assert_eq!(api.proxy.h1().await.get("/cart").await.status, 200);
+    let mut document = api.get("/v1/config").await.json();
+    document["services"]["shop"]["pools"]["blue"]["weight"] = json!(5);
+    let planned = api.post("/v1/plan", document.clone()).await;
+    assert_eq!(planned.status, 200, "{}", planned.text);
+    let planned = planned.json();
+    assert_eq!(planned["changed"][0]["path"], "services.shop.pools.blue.weight");
+    assert!(planned.get("revision").is_none());
+    assert_eq!(planned["preview"]["elsewhere"], 0.45);
+    assert_eq!(
+        (&planned["preview"]["samples"], &planned["preview"]["nowhere"]),
+        (&json!(1), &json!(0.0))
+    );
+    assert_eq!(api.service().await["revision"], 1);
+    document["services"]["shop"]["pools"]["blue"]["weight"] = json!(-1);
+    assert_eq!(api.post("/v1/plan", document).await.status, 422);
 }
 
 #[tokio::test]

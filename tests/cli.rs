@@ -83,7 +83,9 @@ fn help_and_version_succeed_and_misuse_is_2() {
         &["cutover", "shop", "green", "--wait", "soon"],
         &["backend", "add", "shop", "blue", "nowhere"],
         &["drain", "shop", "blue", "127.0.0.1"],
-        &["--admin", "https://localhost", "status"],
+        &["--admin", "http://localhost", "--ca", "ca.crt", "status"],
+        &["--admin", "https://localhost", "--ca", "/none/ca.crt", "status"],
+        &["--admin", "https://localhost", "--cert", "only.crt", "status"],
         &["--admin", "ftp://localhost", "status"],
         &["--admin", "http://", "status"],
     ] {
@@ -273,7 +275,8 @@ async fn a_unix_socket_will_do() {
     let socket = crossfade::admin::bind(&address).unwrap();
     let (live, handle) = (api.proxy.live.clone(), api.proxy.handle.clone());
     let end = std::future::pending();
-    let served = tokio::spawn(crossfade::admin::serve(live, handle, None, None, socket, end));
+    let log = api.audit.clone();
+    let served = tokio::spawn(crossfade::admin::serve(live, handle, None, None, log, socket, end));
     let admin = format!("unix:{}", path.display());
     let work = move || {
         let output = command(&["cutover", "shop", "green"]).env("CROSSFADE_ADMIN", admin).output();

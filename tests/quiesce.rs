@@ -53,6 +53,7 @@ impl Maker {
             slot: self.service.clone(),
             gate: Arc::default(),
             hold: None,
+            recent: Arc::default(),
             pools,
         };
         let snapshot = Snapshot {

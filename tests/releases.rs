@@ -75,7 +75,8 @@ async fn a_pin_reaches_its_pool_at_weight_zero() {
 
 fn sticky(issue: bool) -> Sticky {
     let key = StickyKey::Cookie("user".into());
-    Sticky { key, issue, max_age: Some(Duration::from_secs(60)), salt: None }
+    let max_age = issue.then_some(Duration::from_secs(60));
+    Sticky { key, issue, max_age, salt: None }
 }
 
 #[tokio::test]

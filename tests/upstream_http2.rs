@@ -27,7 +27,7 @@ use support::{Backend, Client, PATIENCE, Proxy, frames, full, get, pool, post, s
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpSocket,
-    sync::watch,
+    sync::{Notify, watch},
     time::timeout,
 };
 
@@ -465,6 +465,96 @@ async fn a_connection_of_which_nothing_is_heard_is_not_used_again() {
     assert_eq!(client.get("/").await.status, 504);
     assert_eq!(client.get("/").await.status, 200);
     assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+/// A backend whose first connection is good for one request, and then open, and dead.
+async fn dying(connections: &Arc<AtomicUsize>) -> Backend {
+    let connections = connections.clone();
+    Backend::raw(move |stream| {
+        let is_first = connections.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut count = 0;
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                count += 1;
+                if is_first && count == 2 {
+                    pending::<()>().await;
+                }
+                drop(respond.send_response(ok(), true));
+            }
+        }
+    })
+    .await
+}
+
+async fn impatient(backend: &Backend) -> Proxy {
+    proxy(backend, |spec| {
+        let timeouts = &mut spec.services["shop"].timeouts;
+        timeouts.response = Duration::from_secs(3600);
+        timeouts.ping = Duration::from_millis(100);
+    })
+    .await
+}
+
+/// A dead connection is noticed, which takes as long as a silence and a wait for an answer.
+async fn notices(method: &str, status: u16) {
+    let connections = Arc::default();
+    let backend = dying(&connections).await;
+    let proxy = impatient(&backend).await;
+    let mut client: Client = proxy.h2().await;
+    assert_eq!(client.get("/").await.status, 200);
+    let request = http::Request::builder().method(method).uri("/").body(full("")).unwrap();
+    let reply = timeout(PATIENCE, client.send(request)).await.expect("it is noticed");
+    assert_eq!(reply.status, status, "{method}");
+    if status == 502 {
+        assert_eq!(reply.headers["x-crossfade-error"], "upstream_reset");
+        assert_eq!(failures(&proxy, Fault::Upstream, Reason::UpstreamReset), 1);
+    }
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_dead_connection_is_noticed_long_before_the_response_is_late() {
+    notices("GET", 200).await;
+    notices("POST", 502).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_asked_and_answers_may_take_its_time() {
+    const PING: [u8; 9] = [0, 0, 8, 6, 0, 0, 0, 0, 0];
+    let (answered, goes_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let signs = (answered.clone(), goes_on.clone());
+    let backend = Backend::raw(move |mut stream| {
+        let (answered, goes_on) = signs.clone();
+        async move {
+            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            let mut heard = Vec::new();
+            let asked = loop {
+                assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "it is not given up");
+                let at = heard.windows(PING.len()).position(|bytes| bytes == PING);
+                if let Some(asked) = at.and_then(|at| heard.get(at + 9..at + 17)) {
+                    break asked.to_vec();
+                }
+            };
+            stream.write_all(&[&[0, 0, 8, 6, 1, 0, 0, 0, 0], &asked[..]].concat()).await.unwrap();
+            answered.notify_one();
+            goes_on.notified().await;
+            // It is not asked without end: gRPC's servers do not like that.
+            stream.write_all(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88]).await.unwrap();
+            while stream.read_buf(&mut heard).await.is_ok_and(|read| read > 0) {}
+            assert_eq!(heard.windows(PING.len()).filter(|bytes| *bytes == PING).count(), 1);
+        }
+    })
+    .await;
+    let proxy = impatient(&backend).await;
+    let mut client: Client = proxy.h2().await;
+    let asking = tokio::spawn(async move { client.get("/").await.status });
+    answered.notified().await;
+    // In the meantime it would have been given up.
+    notices("GET", 200).await;
+    goes_on.notify_one();
+    assert_eq!(asking.await.unwrap(), 200);
 }
 
 /// Sends back method, path and body, and the sum that came in the trailers.

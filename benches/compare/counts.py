@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from .proxies import Recipe, Stage
-from .workloads import GET1K, load
+from .workloads import GET1K
 
 CONNECTIONS = 16
 FEWEST_REQUESTS = 100
@@ -52,7 +52,7 @@ def difference(
     counted = []
     for length in seconds:
         with recipe.run(stage, under) as proxy:
-            requests = load(GET1K, proxy.port, length, CONNECTIONS, stage.folder)
+            requests = GET1K.load(proxy, length, CONNECTIONS, stage.folder)
             time.sleep(max(seconds) - length)
         counted.append((count(), requests))
     (short, requests_short), (long, requests_long) = counted

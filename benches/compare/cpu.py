@@ -8,7 +8,7 @@ import time
 
 from .processes import Disturbance, cpu_us
 from .proxies import Running
-from .workloads import Workload, load
+from .workloads import Http2Workload, Workload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Sample:
 Round = dict[str, Sample]
 
 
-def measure(proxy: Running, workload: Workload, plan: Plan, folder: pathlib.Path) -> Sample:
+def measure(proxy: Running, workload: Workload | Http2Workload, plan: Plan, folder: pathlib.Path) -> Sample:
     for _ in range(5):
         before, began = cpu_us(proxy.process.pid), time.monotonic()
-        requests = load(workload, proxy.port, plan.seconds, plan.connections, folder)
+        requests = workload.load(proxy, plan.seconds, plan.connections, folder)
         elapsed = time.monotonic() - began
         after = cpu_us(proxy.process.pid)
         # A machine that is busy otherwise may leave the load generator no time at all.
@@ -51,7 +51,9 @@ def measure(proxy: Running, workload: Workload, plan: Plan, folder: pathlib.Path
     sys.exit(f"{proxy.name} answered nothing in {plan.seconds} s, five times in a row")
 
 
-def run_rounds(proxies: list[Running], workload: Workload, plan: Plan, folder: pathlib.Path) -> list[Round]:
+def run_rounds(
+    proxies: list[Running], workload: Workload | Http2Workload, plan: Plan, folder: pathlib.Path
+) -> list[Round]:
     """The proxies take turns, in an order that is reversed every second round."""
     for proxy in proxies:
         measure(proxy, workload, plan, folder)  # fills caches and connection pools

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 import subprocess
+import sys
 from collections.abc import Iterator
 
 from .processes import PROXY_CORE, compile_c, free_ports, start, stop, tree, wait_for_port, which
@@ -91,6 +92,25 @@ routes:
   - {{ name: all, match: {{ path_prefix: / }}, service: shop }}
 """
 
+# How each is told to speak HTTP/2: in the clear, and over TLS on a port of its own.
+HTTP2 = {
+    "nginx": (
+        "listen 127.0.0.1:{port} backlog=4096;",
+        "listen 127.0.0.1:{port} http2 backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;\n"
+        "        ssl_certificate {folder}/edge.crt; ssl_certificate_key {folder}/edge.key;",
+    ),
+    "haproxy": (
+        "bind 127.0.0.1:{port} backlog 4096",
+        "bind 127.0.0.1:{port} proto h2 backlog 4096\n"
+        "    bind 127.0.0.1:{tls} ssl crt {folder}/edge.pem alpn h2 backlog 4096",
+    ),
+    "crossfade": (
+        "  - address: 127.0.0.1:{port}\n",
+        "  - address: 127.0.0.1:{port}\n"
+        "  - {{ address: 127.0.0.1:{tls}, tls: {{ certificates: [{{ cert: edge.crt, key: edge.key }}] }} }}\n",
+    ),
+}
+
 MAX_CLIENTS = 4096
 
 
@@ -121,10 +141,10 @@ class Recipe:
         self, stage: Stage, under: list[str] | None = None, clients: int = MAX_CLIENTS
     ) -> Iterator["Running"]:
         """The proxy, running until the end of the block; `under` is the command of a tool that runs it."""
-        port, admin = free_ports(2)
+        port, tls, admin = free_ports(3)
         config = stage.folder / f"{self.name}.conf"
         values = self.values | {
-            "config": str(config), "folder": str(stage.folder), "port": str(port), "admin": str(admin),
+            "config": str(config), "folder": str(stage.folder), "port": str(port), "tls": str(tls), "admin": str(admin),
             "blue": str(stage.blue), "green": str(stage.green),
             "clients": str(clients), "sockets": str(2 * clients),
         }  # fmt: skip
@@ -135,7 +155,7 @@ class Recipe:
         # strace is the parent of what it looks at and does not hand a signal on; valgrind is the process itself.
         try:
             wait_for_port(port, process, log)
-            yield Running(self.name, port, process)
+            yield Running(self.name, port, process, tls)
         finally:
             children = tree(process.pid)[1:]
             stop(process, children[0] if under and children else None)
@@ -146,6 +166,8 @@ class Running:
     name: str
     port: int
     process: subprocess.Popen
+    # Where it speaks HTTP/2 over TLS, if it was told to.
+    tls: int
 
 
 def crossfade(name: str, binary: str, engine: str | None) -> Recipe:
@@ -168,3 +190,19 @@ def haproxy(forwarded: bool) -> Recipe | None:
 
 def rawtcp(folder: pathlib.Path) -> Recipe:
     return Recipe("rawtcp", [compile_c("rawtcp", folder), "{port}", "{blue}"], "", {}, [], splits=False)
+
+
+def over_http2(recipe: Recipe) -> Recipe:
+    """The same for clients that speak HTTP/2; what it is for is decided in the same way."""
+    kind = recipe.name if recipe.name in HTTP2 else "crossfade"
+    before, after = HTTP2[kind]
+    if before not in recipe.text:
+        sys.exit(f"{recipe.name}: nothing to be told to speak HTTP/2")
+    return dataclasses.replace(recipe, text=recipe.text.replace(before, after))
+
+
+def make_certificate(folder: pathlib.Path) -> None:
+    """edge.crt and edge.key, and edge.pem with both, which is how HAProxy wants them."""
+    script = pathlib.Path(__file__).parent.parent.parent / "config" / "make-certs.sh"
+    subprocess.run([script, folder], check=True, capture_output=True)
+    (folder / "edge.pem").write_text((folder / "edge.crt").read_text() + (folder / "edge.key").read_text())

@@ -1,8 +1,8 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, conditions::LONGEST_WAIT, door::door, drains, history, hold, ledger, look, once::once,
-    openapi, problem::Problem, steer, upgrade,
+    Admin, audit, conditions::LONGEST_WAIT, door::door, drains, history, hold, ledger, look,
+    once::once, openapi, plan, problem::Problem, steer, upgrade,
 };
 use axum::{
     BoxError, Router,
@@ -11,6 +11,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
     response::IntoResponse,
 };
+use serde_json::Value;
 use std::{
     sync::{Arc, LazyLock},
     time::Duration,
@@ -68,6 +69,7 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(look::services))
         .routes(routes!(look::service))
         .routes(routes!(look::drains))
+        .routes(routes!(audit::audit))
         .routes(routes!(ledger::ledger))
         .routes(routes!(steer::put_weights))
         .routes(routes!(steer::cutover))
@@ -82,6 +84,7 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(hold::hold))
         .routes(routes!(hold::release))
         .routes(routes!(hold::holds))
+        .routes(routes!(plan::plan))
         .routes(routes!(steer::reload))
         .routes(routes!(upgrade::upgrade))
         .routes(routes!(history::revisions))
@@ -90,6 +93,14 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(history::undo))
         .routes(routes!(history::drift))
         .routes(routes!(history::adopt))
+}
+
+/// The `operationId` of a request in the OpenAPI document.
+pub(super) fn operation(method: &Method, template: &str) -> Option<String> {
+    static OPERATIONS: LazyLock<Value> =
+        LazyLock::new(|| serde_json::from_str(&OPENAPI).unwrap_or_default());
+    let method = method.as_str().to_ascii_lowercase();
+    OPERATIONS["paths"][template][method]["operationId"].as_str().map(str::to_owned)
 }
 
 /// Where to look.

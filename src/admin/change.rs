@@ -25,9 +25,12 @@ pub(super) async fn make(
         let receipt = apply(admin, command, conditions).await?;
         return answer(&receipt, wait).await;
     };
+    let attempt = conditions.attempt.clone();
     let change = change(admin, command, conditions)?;
-    let author = change.author.clone();
-    match admin.handle.apply_once(change, once.clone()).await? {
+    let (author, is_patient) = (change.author.clone(), change.wait_healthy.is_some());
+    let (handle, asked) = (admin.handle.clone(), once.clone());
+    let made = async move { handle.apply_once(change, asked).await };
+    match attempt.follow(made, Reply::made, is_patient).await? {
         Reply::Made(receipt) => {
             if let Ok(text) = serde_json::to_string(&Receipt::from(&*receipt)) {
                 admin.handle.history().remember(author, once.key, text);
@@ -56,7 +59,11 @@ pub(super) async fn apply(
     command: Command,
     conditions: Conditions,
 ) -> Result<control::Receipt, Problem> {
-    Ok(admin.handle.apply(change(admin, command, conditions)?).await?)
+    let attempt = conditions.attempt.clone();
+    let change = change(admin, command, conditions)?;
+    let (handle, is_patient) = (admin.handle.clone(), change.wait_healthy.is_some());
+    let made = async move { handle.apply(change).await };
+    Ok(attempt.follow(made, |receipt| Some(receipt), is_patient).await?)
 }
 
 fn change(admin: &Admin, command: Command, conditions: Conditions) -> Result<Change, Problem> {

@@ -1,7 +1,7 @@
 //! Under which conditions a change is asked for: the query, `If-Match`, and the keys that the body of any
 //! change may have.
 
-use super::{access::Caller, problem::Problem};
+use super::{access::Caller, audit::Attempt, problem::Problem};
 use crate::{config::parse_duration, control::Once};
 use axum::{
     extract::{FromRequestParts, Query},
@@ -47,6 +47,9 @@ pub(super) struct Asked {
     #[serde(skip)]
     #[param(ignore)]
     once: Option<Once>,
+    #[serde(skip)]
+    #[param(ignore)]
+    attempt: Attempt,
 }
 
 /// Keys that the body of any change may have.
@@ -78,6 +81,7 @@ pub(super) struct Conditions {
     pub(super) if_match: IfMatch,
     pub(super) once: Option<Once>,
     pub(super) caller: Caller,
+    pub(super) attempt: Attempt,
 }
 
 /// The revisions that the change was made up for.
@@ -98,6 +102,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         asked.if_match = IfMatch::of(&parts.headers)?;
         asked.once = parts.extensions.get().cloned();
         asked.caller = parts.extensions.get().cloned().unwrap_or_default();
+        asked.attempt = parts.extensions.get().cloned().unwrap_or_default();
         Ok(asked)
     }
 }
@@ -122,6 +127,7 @@ impl Asked {
             if_match: self.if_match,
             once: self.once,
             caller: self.caller,
+            attempt: self.attempt,
         }
     }
 }

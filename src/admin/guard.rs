@@ -2,7 +2,7 @@
 //! page of somebody else, is refused before anything is looked at (DNS rebinding, cross-site requests).
 
 use super::{access::Peer, problem::Problem};
-use crate::spec::{self, AdminAddress};
+use crate::spec::{self, AdminAddress, KeyPair};
 use axum::{
     extract::Request,
     http::{HeaderMap, Method, header, uri::Authority},
@@ -15,7 +15,9 @@ pub(super) fn check(request: &Request, peer: &Peer, settings: &spec::Admin) -> R
     let host = match peer {
         Peer::Tcp { local, .. } => {
             let host = host(request)?;
-            if !is_ours(&host, local.ip(), &settings.address, &settings.hosts) {
+            // Nobody else has a certificate for a name that was made to point here.
+            let certified = || certificates(settings).any(|pair| pair.names.cover(host.host()));
+            if !is_ours(&host, local.ip(), &settings.address, &settings.hosts) && !certified() {
                 return Err(Problem::misdirected(format!(
                     "`{host}` is not a name of the admin API; ask for its address, for localhost, or list \
                      the name in admin.hosts"
@@ -27,6 +29,10 @@ pub(super) fn check(request: &Request, peer: &Peer, settings: &spec::Admin) -> R
     };
     same_origin(request.headers(), &host)?;
     same_site(request.method(), request.headers())
+}
+
+fn certificates(settings: &spec::Admin) -> impl Iterator<Item = &KeyPair> {
+    settings.tls.iter().flat_map(|tls| &tls.certificates).map(|certificate| &*certificate.pair)
 }
 
 /// RFC 9112 section 3.2: the target's authority wins over `Host`, which there must be exactly one of.

@@ -3,6 +3,7 @@
 
 mod access;
 mod api;
+mod audit;
 mod body;
 mod change;
 mod conditions;
@@ -19,6 +20,7 @@ mod look;
 mod metrics;
 mod once;
 mod openapi;
+mod plan;
 mod problem;
 mod quantile;
 mod receipt;
@@ -27,10 +29,12 @@ mod segments;
 mod server;
 mod socket;
 mod steer;
+mod tls;
 mod traffic;
 mod upgrade;
 mod views;
 
+pub use audit::Audit;
 pub use reload::{follow, refuse};
 pub use server::{Farewell, serve};
 pub use socket::{Socket, adopt, bind};
@@ -50,5 +54,6 @@ struct Admin {
     upgrader: Option<Upgrader>,
     traffic: Traffic,
     failures: Failures,
+    audit: Arc<Audit>,
     process: metrics::Process,
 }

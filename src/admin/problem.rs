@@ -230,6 +230,31 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// Why something was refused, beside the answer: for the audit log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refusal {
+    /// The last part of the problem's `type`.
+    pub(super) reason: Option<&'static str>,
+    /// Only where it has no values of the request.
+    pub(super) detail: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(super) fn refusal(&self) -> Refusal {
+        let reason = self.kind.strip_prefix("/problems/");
+        let detail = match self.status {
+            404 | 405 | 409 | 412 | 413 | 415 | 503 => Some(self.detail.clone()),
+            422 => Some(format!("{} mistakes", self.errors.len())),
+            _ => None,
+        };
+        Refusal { reason, detail }
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
@@ -249,6 +274,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(&self)).into_response();
+        response.extensions_mut().insert(self.refusal());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {

@@ -1,4 +1,4 @@
-use super::{hold::HoldView, views::Open};
+use super::{hold::HoldView, plan::PreviewView, views::Open};
 use crate::{
     config,
     control::{self, Ledger},
@@ -30,6 +30,9 @@ pub(super) struct Receipt {
     /// The hold that ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     released: Option<HoldView>,
+    /// Of a dry run: where requests such as those of the last hour would go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview: Option<PreviewView>,
     warnings: Vec<String>,
 }
 
@@ -95,6 +98,7 @@ impl Receipt {
             drains: Vec::new(),
             hold: None,
             released: None,
+            preview: None,
             warnings: vec![
                 "made before crossfade was started; what was in flight then is not known".into(),
             ],
@@ -115,6 +119,7 @@ impl From<&control::Receipt> for Receipt {
             drains: receipt.drains.iter().map(ToString::to_string).collect(),
             hold: receipt.hold.as_ref().map(HoldView::of),
             released: receipt.released.as_ref().map(HoldView::of),
+            preview: receipt.preview.as_ref().map(PreviewView::from),
             warnings: receipt.warnings.clone(),
         }
     }

@@ -1,5 +1,6 @@
 //! The file's way into force, whether it changed by itself or somebody asked for it.
 
+use super::Audit;
 use crate::{
     config::Outcome,
     control::{Change, ChangeError, Command, Handle, Source},
@@ -10,8 +11,9 @@ use std::time::Duration;
 const UPGRADING: Duration = Duration::from_millis(100);
 
 /// Puts the file's new content in force, or shows why it cannot be.
-pub async fn follow(handle: &Handle, outcome: Outcome) {
+pub async fn follow(handle: &Handle, audit: &Audit, outcome: Outcome) {
     let Some(file) = outcome.spec else {
+        audit.unreadable(outcome.errors.len());
         refuse(handle, &outcome).await;
         return;
     };
@@ -30,7 +32,11 @@ pub async fn follow(handle: &Handle, outcome: Outcome) {
             dry_run: false,
             wait_healthy: None,
         };
-        match handle.apply(change).await {
+        let result = handle.apply(change).await;
+        if result.as_ref().err() != Some(&ChangeError::Upgrading) {
+            audit.loaded(&result);
+        }
+        match result {
             Ok(receipt) => tracing::info!(revision = receipt.revision, "configuration loaded"),
             // The process that takes over loads the file too; if none does, it is not to be missed here.
             Err(ChangeError::Upgrading) => {

@@ -1,10 +1,11 @@
 //! The admin listener: one socket, HTTP/1.1, on the control plane's runtime.
 
 use super::{
-    Admin,
-    access::{Failures, Peer, UnixPeer},
+    Admin, Audit,
+    access::{Failures, Peer, UnixPeer, WRONG_BURST, WRONG_EACH},
     api, metrics,
     socket::{Accepted, Listener, Socket},
+    tls::Tls,
     traffic::Traffic,
 };
 use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
@@ -62,6 +63,7 @@ pub async fn serve(
     handle: Handle,
     reloader: Option<Reloader>,
     upgrader: Option<Upgrader>,
+    audit: Arc<Audit>,
     socket: Socket,
     end: impl Future<Output = Farewell>,
 ) -> io::Result<()> {
@@ -72,19 +74,29 @@ pub async fn serve(
         reloader,
         upgrader,
         traffic: Traffic::default(),
-        failures: Failures::default(),
+        failures: Failures::new(WRONG_BURST, WRONG_EACH),
+        audit,
         process,
     });
     let router = api::router(&admin);
     let listener = socket.listen()?;
+    let mut tls = Tls::default();
+    tls.of(admin.handle.view().spec.admin.tls.as_ref())
+        .map_err(|error| io::Error::other(format!("the admin API cannot speak TLS: {error}")))?;
     tokio::select! {
         () = watch_traffic(&admin) => {}
-        () = run(listener, router, end) => {}
+        () = run(&admin, listener, tls, router, end) => {}
     }
     Ok(())
 }
 
-async fn run(listener: Listener, router: Router, end: impl Future<Output = Farewell>) {
+async fn run(
+    admin: &Admin,
+    listener: Listener,
+    mut tls: Tls,
+    router: Router,
+    end: impl Future<Output = Farewell>,
+) {
     let (ending, ended) = watch::channel(());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -101,10 +113,31 @@ async fn run(listener: Listener, router: Router, end: impl Future<Output = Farew
         };
         let (router, ended) = (router.clone(), ended.clone());
         match accepted {
-            Ok(Accepted::Tcp { stream, local, remote }) => connections.spawn(async move {
-                connection(stream, Peer::Tcp { local, remote }, router, ended).await;
-                drop(place);
-            }),
+            Ok(Accepted::Tcp { stream, local, remote }) => {
+                let secured = match tls.of(admin.handle.view().spec.admin.tls.as_ref()) {
+                    Ok(secured) => secured,
+                    Err(error) => {
+                        tracing::error!(%error, "the admin API cannot speak TLS");
+                        continue;
+                    }
+                };
+                let peer = move |certificate| Peer::Tcp { local, remote, certificate };
+                connections.spawn(async move {
+                    match secured {
+                        None => connection(stream, peer(None), router, ended).await,
+                        Some(secured) => match secured.shake(stream).await {
+                            Ok(Some((stream, shown))) => {
+                                connection(stream, peer(shown.map(Arc::new)), router, ended).await;
+                            }
+                            Ok(None) => {}
+                            Err(error) => {
+                                tracing::debug!(%remote, %error, "no TLS handshake with the admin API");
+                            }
+                        },
+                    }
+                    drop(place);
+                })
+            }
             Ok(Accepted::Unix(stream, credentials)) => connections.spawn(async move {
                 let peer = Peer::Unix(Arc::new(UnixPeer::of(credentials).await));
                 connection(stream, peer, router, ended).await;

@@ -20,6 +20,12 @@ pub(super) struct ChangeArgs {
     wait: Option<Duration>,
 }
 
+impl ChangeArgs {
+    pub(super) fn dry_run() -> Self {
+        Self { cause: None, dry_run: true, wait: None }
+    }
+}
+
 /// For changes that give traffic to a pool.
 #[derive(clap::Args)]
 pub(super) struct TrafficArgs {
@@ -115,6 +121,9 @@ fn describe(receipt: &Value, dry_run: bool) -> String {
         (None, _) => String::new(),
     };
     text.push_str(&changes(&receipt["changed"]));
+    if dry_run {
+        text.push_str(&forecast(&receipt["preview"]));
+    }
     let left = receipt["in_flight"].as_array().map(Vec::as_slice).unwrap_or_default();
     for left in left {
         let open = open(left);
@@ -127,6 +136,38 @@ fn describe(receipt: &Value, dry_run: bool) -> String {
     let drains = texts(&receipt["drains"]);
     if !drains.is_empty() {
         text.push_str(&format!("  draining: {}\n", drains.join(", ")));
+    }
+    text
+}
+
+/// Where requests such as those of the last hour would go.
+fn forecast(preview: &Value) -> String {
+    let (Some(requests), Some(samples)) =
+        (preview["requests"].as_u64(), preview["samples"].as_u64())
+    else {
+        return String::new();
+    };
+    if samples == 0 {
+        return "  no request of the last hour is known\n".to_owned();
+    }
+    let percent = |of: &Value, key: &str| 100.0 * of[key].as_f64().unwrap_or_default();
+    let line = |of: &Value| {
+        format!(
+            "{:.2} % elsewhere, {:.2} % nowhere",
+            percent(of, "elsewhere"),
+            percent(of, "nowhere")
+        )
+    };
+    let mut text = format!(
+        "  of about {requests} requests of the last hour (by {samples} of them) would go: {}\n",
+        line(preview)
+    );
+    for service in preview["services"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        let name = service["service"].as_str().unwrap_or_default();
+        text.push_str(&format!("    {name}: {}\n", line(service)));
+        for example in texts(&service["examples"]) {
+            text.push_str(&format!("      nobody would answer {example}\n"));
+        }
     }
     text
 }
@@ -201,6 +242,23 @@ mod tests {
         let same = json!({"revision": 7, "changed": []});
         assert_eq!(describe(&same, false), "nothing to change, still at revision 7\n");
         assert_eq!(describe(&json!({"changed": []}), true), "nothing would change\n");
+    }
+
+    #[test]
+    fn forecasts_in_words() {
+        let preview = json!({
+            "requests": 4000, "samples": 900, "elsewhere": 0.125, "nowhere": 0.0102,
+            "services": [{"service": "shop", "elsewhere": 0.125, "nowhere": 0.0102, "examples": ["GET a/b"]}],
+        });
+        let text = describe(&json!({"changed": [], "preview": preview}), true);
+        assert_eq!(
+            text,
+            "nothing would change\n  of about 4000 requests of the last hour (by 900 of them) would go: \
+             12.50 % elsewhere, 1.02 % nowhere\n    shop: 12.50 % elsewhere, 1.02 % nowhere\n      \
+             nobody would answer GET a/b\n"
+        );
+        let unknown = json!({"changed": [], "preview": {"requests": 0, "samples": 0}});
+        assert!(describe(&unknown, true).contains("no request of the last hour is known"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-use super::{Failure, Format, Global, output};
+use super::{Failure, Format, Global, client_tls, output};
 use reqwest::{
     Method, RequestBuilder, StatusCode, Url,
     header::{AUTHORIZATION, HeaderMap, HeaderValue},
     redirect::Policy,
 };
+use rustls::CertificateError;
 use serde_json::Value;
 use std::{path::Path, time::Duration};
 
@@ -43,14 +44,20 @@ impl Client {
         };
         let wrong = |why: String| {
             Failure::usage(format!(
-                "--admin {}: {why}; use http://HOST:PORT or unix:PATH",
+                "--admin {}: {why}; use http://HOST:PORT, https://HOST:PORT or unix:PATH",
                 global.admin
             ))
         };
         let base = Url::parse(&base).map_err(|error| wrong(error.to_string()))?;
-        if base.scheme() != "http" {
+        let speaks_tls = base.scheme() == "https";
+        if !speaks_tls && base.scheme() != "http" {
             return Err(wrong(format!("`{}` is not supported", base.scheme())));
         }
+        let is_unix = global.admin.starts_with("unix:");
+        if !speaks_tls && !is_unix && (global.ca.is_some() || global.cert.is_some()) {
+            return Err(wrong("--ca, --cert and --key are for https".to_owned()));
+        }
+        let builder = builder.tls_backend_preconfigured(client_tls::config(global, speaks_tls)?);
         Ok(Self {
             http: builder.build().map_err(|error| Failure::failed(error.to_string()))?,
             base,
@@ -146,11 +153,18 @@ impl Client {
                 crate::config::format_duration(timeout)
             ));
         }
+        let cause = root_cause(error);
+        if let Some(error) = tls_error(error) {
+            return Failure::out_of_reach(format!(
+                "no TLS with the admin API at {}: {error}; {}",
+                self.admin,
+                tls_help(error)
+            ));
+        }
         Failure::out_of_reach(format!(
             "cannot reach the admin API at {}: {}; is crossfade running there? Name another place with \
              --admin or CROSSFADE_ADMIN",
-            self.admin,
-            root_cause(error)
+            self.admin, cause
         ))
     }
 
@@ -204,10 +218,41 @@ fn token(global: &Global) -> Result<Option<HeaderValue>, Failure> {
 }
 
 /// What lies at the bottom says more than the layers above it.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
+fn root_cause(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    cause
+}
+
+/// What TLS says, which is within what the socket says.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(within) => Some(within),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn tls_help(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "ask for a name that its certificate has",
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "name who vouches for it with --ca",
+        rustls::Error::InvalidCertificate(_) => "its certificate is not good",
+        rustls::Error::AlertReceived(_) => {
+            "it may not like the certificate of --cert: look at admin.client_ca there"
+        }
+        _ => "it may not speak TLS: then use http://",
+    }
 }

@@ -5,6 +5,7 @@ mod backend;
 mod change;
 mod check;
 mod client;
+mod client_tls;
 mod cutover;
 mod demo;
 pub mod demo_app;
@@ -15,6 +16,7 @@ mod history;
 mod hold;
 mod output;
 mod path;
+mod plan;
 mod progress;
 mod reload;
 mod schema;
@@ -42,7 +44,7 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Global {
-    /// The admin API: http://HOST:PORT or unix:PATH
+    /// The admin API: http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(
         long,
         global = true,
@@ -54,6 +56,15 @@ struct Global {
     /// The file with the token to show to the admin API; instead of it, CROSSFADE_TOKEN may have the token
     #[arg(long, global = true, env = "CROSSFADE_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// With https: PEM file of the authorities that vouch for the admin API [default: those of the system]
+    #[arg(long, global = true, env = "CROSSFADE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With https: PEM file of the certificate to show to the admin API
+    #[arg(long, global = true, env = "CROSSFADE_CERT", value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// With https: PEM file of its private key
+    #[arg(long, global = true, env = "CROSSFADE_KEY", value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// What to print: text for people, json is what the API said
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
@@ -94,6 +105,8 @@ enum Verb {
     Release(hold::ReleaseArgs),
     /// Add or remove a backend
     Backend(backend::Args),
+    /// Say what a configuration file would change, and for which of the last hour's requests
+    Plan(plan::Args),
     /// List the changes that were made: number, when, who, why, what
     History(history::HistoryArgs),
     /// Show a revision and what it put in force
@@ -144,6 +157,7 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Hold(args) => hold::run(&client, args).await,
         Verb::Release(args) => hold::release(&client, args).await,
         Verb::Backend(args) => backend::run(&client, args).await,
+        Verb::Plan(args) => plan::run(&client, args).await,
         Verb::History(args) => history::history(&client, args).await,
         Verb::Show(args) => history::show(&client, args).await,
         Verb::Diff(args) => history::diff(&client, args).await,

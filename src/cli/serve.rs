@@ -3,7 +3,7 @@ use super::{
     output::{complain, log_colours, say},
 };
 use crate::{
-    admin::{self, Farewell, Socket},
+    admin::{self, Audit, Farewell, Socket},
     config::{self, Loaded, Reloader},
     control::FileStatus,
     live::Phase,
@@ -151,6 +151,7 @@ pub(super) struct Served {
     upgrades: Option<Upgrades>,
     end_admin: oneshot::Sender<Farewell>,
     admin: JoinHandle<std::io::Result<()>>,
+    audit: Arc<Audit>,
 }
 
 impl Served {
@@ -183,7 +184,13 @@ impl Served {
             () = signals.end() => return Err("asked to end before it has taken over".into()),
         };
         let process = prepared.serve().await.map_err(|error| error.to_string())?;
-        let reloader = loaded.as_ref().map(|it| follow_file(it, &mut signals, &process, &notifier));
+        let file = process.handle.view().spec.audit_file();
+        let audit = Audit::open(file.as_ref()).map_err(|error| {
+            let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
+            format!("the audit log {path} cannot be written: {error}; see admin.audit")
+        })?;
+        let reloader =
+            loaded.as_ref().map(|it| follow_file(it, &mut signals, &process, &notifier, &audit));
         let (upgrader, upgrades) = match loaded {
             Some(_) => upgradable(&process, configured, &socket, &mut signals)?,
             None => (None, None),
@@ -192,13 +199,14 @@ impl Served {
         // A dropped sender is an end too.
         let end = async { ended.await.unwrap_or_default() };
         let live = process.live.clone();
-        let admin = spawn_local(admin::serve(live, handle, reloader, upgrader, socket, end));
+        let admin =
+            spawn_local(admin::serve(live, handle, reloader, upgrader, audit.clone(), socket, end));
         for address in listeners {
             tracing::info!(%address, "listening");
         }
         tracing::info!(address = %admin_address, "admin API");
         tell_how_it_stands(&process, &notifier, predecessor).await?;
-        Ok(Self { process, admin_address, signals, notifier, upgrades, end_admin, admin })
+        Ok(Self { process, admin_address, signals, notifier, upgrades, end_admin, admin, audit })
     }
 
     /// Serves until it is asked to end, then drains.
@@ -211,6 +219,15 @@ impl Served {
                 code = ExitCode::FAILURE;
             }
             succession = next_upgrade(&mut self.upgrades) => return self.leave_to(succession).await,
+            ended = &mut self.admin => {
+                let why = match ended {
+                    Ok(Ok(())) => "it ended".to_owned(),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(error) => error.to_string(),
+                };
+                tracing::error!("nobody can steer: {why}; draining");
+                code = ExitCode::FAILURE;
+            }
         }
         let shutdown = self.process.handle.view().spec.shutdown;
         self.notifier.stops_within(shutdown.delay + shutdown.drain + MOST_OF_AN_END);
@@ -223,7 +240,10 @@ impl Served {
         }
         // Whoever asked the admin API to drain sees the end of it.
         let _ = self.end_admin.send(Farewell::default());
-        let _ = timeout(MOST_OF_AN_END, self.admin).await;
+        if !self.admin.is_finished() {
+            let _ = timeout(MOST_OF_AN_END, self.admin).await;
+        }
+        self.audit.flush(Duration::from_secs(2));
         tracing::info!("ended");
         code
     }
@@ -254,6 +274,7 @@ impl Served {
             }
         }
         let _ = timeout(MOST_OF_AN_END, self.admin).await;
+        self.audit.flush(Duration::from_secs(2));
         tracing::info!("ended");
         // Whoever looks after this process, and does not know the other, should know how that one fared.
         if succession.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -343,17 +364,18 @@ fn follow_file(
     signals: &mut Signals,
     process: &Process,
     notifier: &Rc<Notifier>,
+    audit: &Arc<Audit>,
 ) -> Reloader {
     let (live, handle) = (process.live.clone(), process.handle.clone());
     let (reloader, mut changes) = config::watch(loaded, POLL);
-    let steering = handle.clone();
+    let (steering, log) = (handle.clone(), audit.clone());
     tokio::spawn(async move {
         while let Some(loaded) = changes.recv().await {
-            admin::follow(&steering, loaded.outcome).await;
+            admin::follow(&steering, &log, loaded.outcome).await;
         }
     });
     if let Some(mut hangup) = signals.hangup.take() {
-        let (reloader, notifier) = (reloader.clone(), notifier.clone());
+        let (reloader, notifier, log) = (reloader.clone(), notifier.clone(), audit.clone());
         spawn_local(async move {
             while hangup.recv().await.is_some() {
                 // While it starts it is not ready, and afterwards it is not ready again.
@@ -361,7 +383,7 @@ fn follow_file(
                 if is_ready() {
                     notifier.reloads();
                 }
-                admin::follow(&handle, reloader.reload().await.outcome).await;
+                admin::follow(&handle, &log, reloader.reload().await.outcome).await;
                 if is_ready() {
                     notifier.ready();
                 }

@@ -46,6 +46,11 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     startup.duration("wait", spec.startup_wait, defaults.startup_wait);
     keys.section("startup", startup);
     keys.section("resolver", resolver(&spec.resolver, detail));
+    if let Some(percent) = spec.reload.max_stranded_percent {
+        let mut reload = Keys::new(detail);
+        reload.set("max_stranded", format!("{percent}%"));
+        keys.section("reload", reload);
+    }
     if let Some(in_flight) = spec.limits.in_flight {
         let mut limits = Keys::new(detail);
         limits.set("in_flight", in_flight);

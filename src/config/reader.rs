@@ -307,13 +307,6 @@ impl<'a> Reader<'a> {
                 Some(key) => match key.status {
                     Status::Supported => {}
                     Status::Inert => self.inert_key(node, name, member.key),
-                    Status::Refused => self.key_problem(
-                        member.key,
-                        node,
-                        name,
-                        format!("`{name}` is not supported by this version"),
-                        "remove it: leaving it out silently would be unsafe",
-                    ),
                 },
             }
         }

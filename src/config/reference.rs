@@ -78,7 +78,6 @@ fn sections(path: String, shape: &'static Shape) -> Vec<(String, &'static Sectio
 fn row(key: &'static Key, path: &str, written: &HashMap<&'static str, String>) -> String {
     let default = match (key.status, key.presence) {
         (Status::Inert, _) => "*no effect*".into(),
-        (Status::Refused, _) => "*not supported*".into(),
         (_, Presence::Required) => "**required**".into(),
         (_, Presence::Default(default)) => format!("`{default}`"),
         (_, Presence::Absent(words)) => words.into(),

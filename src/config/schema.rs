@@ -43,10 +43,6 @@ fn section(section: &'static Section, definitions: &mut Map<String, Value>) -> V
 }
 
 fn property(key: &'static Key, definitions: &mut Map<String, Value>) -> Value {
-    if key.status == Status::Refused {
-        let meaning = format!("{} Not supported by this version.", key.meaning);
-        return json!({ "not": {}, "description": meaning });
-    }
     let mut schema = shape(&key.shape, definitions);
     schema["description"] = match (key.status, key.presence) {
         (Status::Inert, _) => format!("{} No effect in this version.", key.meaning),
@@ -143,6 +139,5 @@ mod tests {
         assert_eq!(schema["additionalProperties"], json!(false));
         let pool = &schema["$defs"]["Pool"]["properties"];
         assert_eq!(pool["weight"]["anyOf"][0]["maximum"], json!(1_000_000));
-        assert_eq!(schema["$defs"]["Admin"]["properties"]["tls"]["not"], json!({}));
     }
 }

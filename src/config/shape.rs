@@ -33,8 +33,6 @@ pub(super) enum Status {
     Supported,
     /// Checked and accepted with a warning: it has no effect yet.
     Inert,
-    /// An error: to accept it without doing it would be a lie about safety.
-    Refused,
 }
 
 /// What a value may look like.
@@ -81,9 +79,9 @@ impl Section {
         self.keys.iter().find(|key| key.name == name)
     }
 
-    /// What may be written: the keys that are not refused.
+    /// What may be written.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.keys.iter().filter(|key| key.status != Status::Refused).map(|key| key.name)
+        self.keys.iter().map(|key| key.name)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, OrderStatus, StoreError};
+use super::{HoldStatus, OrderStatus, Preview, StoreError};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
     spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
@@ -133,6 +133,16 @@ pub enum Reply {
     Known(Known),
 }
 
+impl Reply {
+    /// The receipt of a change that was made now.
+    pub fn made(&self) -> Option<&Receipt> {
+        match self {
+            Self::Made(receipt) => Some(receipt),
+            Self::Known(_) => None,
+        }
+    }
+}
+
 /// What is known of a change that was made before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
@@ -162,6 +172,8 @@ pub struct Receipt {
     pub released: Option<HoldStatus>,
     /// The backend or pool did not exist before.
     pub created: bool,
+    /// Of a dry run.
+    pub preview: Option<Preview>,
     pub warnings: Vec<String>,
     /// What stopped getting new requests, by this change or, when all was as asked already, before; idle
     /// when none has a request open.

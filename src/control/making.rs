@@ -2,16 +2,18 @@
 //! control task does goes on meanwhile, but for other changes.
 
 use super::{
-    Change, ChangeError, Command, Known, Once, Receipt, Reply, Source, StoreError,
+    Change, ChangeError, Command, Forecast, Known, Once, Preview, Receipt, Reply, Source,
+    StoreError,
     connectors::Connectors,
     desired::{Applied, Desired},
     leaving::{Left, in_flight, left_before},
     listeners,
+    preview::preview,
     store::{Entry, Found, OnceEntry, Question, Step, Target},
     task::Control,
     traffic::{gaining, warnings, why_not},
 };
-use crate::{live::LiveListener, net::Inherited, spec::Spec};
+use crate::{live::LiveListener, net::Inherited, routing, spec::Spec};
 use jiff::Timestamp;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -239,10 +241,14 @@ impl Control {
         };
         self.check_healthy(change, &applied.desired.spec, patient)?;
         let mut receipt = self.receipt(change, &applied);
+        let stranded = self.check_stranded(change, &applied);
         if change.dry_run {
             receipt.revision = None;
+            receipt.preview = Some(self.preview(&applied));
+            receipt.warnings.extend(stranded.err().map(|error| error.to_string()));
             return Ok((Ready { applied, receipt, work: Work::Nothing }, Step::default()));
         }
+        stranded?;
         let after = &applied.desired.spec;
         let unchanged = **after == *self.desired.spec;
         let mut step = Step::default();
@@ -281,6 +287,36 @@ impl Control {
             salts: applied.desired.salts.clone(),
             most: receipt.after.state.revisions,
         }
+    }
+
+    /// What would become of the requests of the last hour.
+    fn preview(&self, applied: &Applied) -> Preview {
+        let recent = self.parts.recent(self.live.clock.now_millis());
+        let compile = |desired: &Desired| routing::compile(&desired.spec, &desired.salts);
+        preview(&recent, &compile(&self.desired), &compile(&applied.desired))
+    }
+
+    /// # Errors
+    /// When a file would leave more requests without anybody to answer them than a reload may.
+    fn check_stranded(&self, change: &Change, applied: &Applied) -> Result<(), ChangeError> {
+        // A file that has lost most of itself has lost its limit, too.
+        let limits =
+            [&self.desired, &applied.desired].map(|it| it.spec.reload.max_stranded_percent);
+        let Some(percent) = limits[0].or(limits[1]) else { return Ok(()) };
+        if !is_load(change) || change.force || *applied.desired.spec == *self.desired.spec {
+            return Ok(());
+        }
+        let Forecast { nowhere, examples, .. } = self.preview(applied).all;
+        if nowhere * 100.0 <= f64::from(percent) {
+            return Ok(());
+        }
+        Err(ChangeError::Conflict(format!(
+            "the file would leave {:.2} % of the last hour's requests without anybody to answer them \
+             (reload.max_stranded: {percent}%), such as {}; correct it, or go on all the same \
+             (crossfade reload --force)",
+            nowhere * 100.0,
+            examples.join(", ")
+        )))
     }
 
     /// Makes a change that is kept.
@@ -387,6 +423,7 @@ impl Control {
             hold: None,
             released: None,
             created: applied.created,
+            preview: None,
             warnings: applied.warnings.clone(),
             leaving: Vec::new(),
             lingering: Vec::new(),

@@ -38,6 +38,9 @@ pub(super) fn needs_restart(wanted: &Spec, ours: &Spec) -> Vec<String> {
     if wanted.state.directory != ours.state.directory {
         keys.push("state.directory".to_owned());
     }
+    if wanted.admin.audit != ours.admin.audit {
+        keys.push("admin.audit".to_owned());
+    }
     keys
 }
 
@@ -106,10 +109,21 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             &ours.resolver
         ),
         limits: pick(Some(&base.limits), &file.limits, &ours.limits),
+        reload: pick(Some(&base.reload), &file.reload, &ours.reload),
         listeners: pick(Some(&base.listeners), &file.listeners, &ours.listeners),
         acme: pick(Some(&base.acme), &file.acme, &ours.acme),
         admin: by_field!(
-            Admin { address, hosts, insecure, tokens, unix_roles, public_metrics },
+            Admin {
+                address,
+                hosts,
+                insecure,
+                tokens,
+                tls,
+                client_roles,
+                unix_roles,
+                public_metrics,
+                audit
+            },
             Some(&base.admin),
             &file.admin,
             &ours.admin
@@ -163,7 +177,16 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &ours.ejection
         ),
         timeouts: by_field!(
-            ServiceTimeouts { connect, response, body, request, upstream_idle, tunnel_idle, drain },
+            ServiceTimeouts {
+                connect,
+                response,
+                body,
+                request,
+                upstream_idle,
+                ping,
+                tunnel_idle,
+                drain
+            },
             base.map(|b| &b.timeouts),
             &file.timeouts,
             &ours.timeouts

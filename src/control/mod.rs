@@ -11,6 +11,7 @@
 //! - `warm`: which of those that have left are probed on, for an undo
 //! - `prober`, `probe`: which backends are well
 //! - `ejector`: which backends are left out because their requests fail
+//! - `preview`: what a change would do to the requests of the last hour; PURE
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `estate`: what a process leaves to the one that takes over
 //! - `store`: what is kept of changes, on disk or in memory
@@ -34,6 +35,7 @@ mod listeners;
 mod making;
 mod merge;
 mod parts;
+mod preview;
 mod probe;
 mod prober;
 mod start;
@@ -55,5 +57,6 @@ pub use estate::{Estate, Held, Lead};
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
+pub use preview::{Forecast, Preview};
 pub use start::{Inheritance, StartError, Started, start, start_from};
 pub use store::{Content, Format, Page, Revision, Store, StoreError};

@@ -3,7 +3,9 @@
 
 use super::warm::Warm;
 use crate::{
-    live::{Ejected, Gate, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots},
+    live::{
+        Ejected, Gate, HealthState, LiveBackend, LivePool, LiveService, PoolEntry, Slots, Weighted,
+    },
     spec::{Backend, BackendAddress, HealthCheck, Name, Pool, ProxyVersion, Service, Spec, Weight},
 };
 use std::{
@@ -108,6 +110,12 @@ impl Parts {
         &self.placed
     }
 
+    /// Some of the last hour's requests, by service.
+    pub(super) fn recent(&self, now_millis: u64) -> Vec<(Name, Vec<Weighted>)> {
+        let services = self.services.iter();
+        services.map(|service| (service.name.clone(), service.recent.look(now_millis))).collect()
+    }
+
     /// The backends in the table of one pool.
     pub(super) fn placed_in(&self, service: &Name, pool: &Name) -> &[Placed] {
         let range = self.places.get(&(service.clone(), pool.clone()));
@@ -189,14 +197,17 @@ impl Parts {
                 pools.push(PoolEntry { pool: live, backends });
                 plan.placed.extend(placed);
             }
-            let (slot, gate) = match known.get(name) {
-                Some(known) => (known.slot.clone(), known.gate.clone()),
-                None => {
-                    let gate = Gate::below(self.whole.clone());
-                    (Arc::new(self.service_slots.take()), Arc::new(gate))
-                }
-            };
-            plan.services.push(LiveService { name: name.clone(), slot, gate, hold: None, pools });
+            plan.services.push(match known.get(name) {
+                Some(&known) => LiveService { hold: None, pools, ..known.clone() },
+                None => LiveService {
+                    name: name.clone(),
+                    slot: Arc::new(self.service_slots.take()),
+                    gate: Arc::new(Gate::below(self.whole.clone())),
+                    recent: Arc::default(),
+                    hold: None,
+                    pools,
+                },
+            });
         }
         plan
     }

@@ -56,7 +56,11 @@ pub(super) struct Cell {
     finished: Counter,
     told: Counter,
     cut: Counter,
+    connected: Counter,
     connect_errors: Counter,
+    /// Good answers, and how many there were when the failures began to come in a row.
+    answers: Counter,
+    answers_before: Counter,
     /// Failures of any kind in a row, and all of them.
     failures: Counter,
     failed: Counter,
@@ -258,9 +262,20 @@ impl LiveBackend {
         self.cells.iter().map(|cell| cell.cut.get()).sum()
     }
 
-    /// Connect errors in a row, as `core` sees them, since the backend last became available.
-    pub fn connect_failed(&self, core: usize) -> u64 {
+    /// How often it has shown `core` that it is there: by an answer, or by taking a connection.
+    pub fn signs(&self, core: usize) -> u64 {
+        let cell = self.cells.of(core);
+        cell.answers.get().wrapping_add(cell.connected.get())
+    }
+
+    /// It could not be connected to: so many errors in a row, as `core` sees them, since the backend last became
+    /// available. None if it has shown itself meanwhile, beyond the `signs` of before: it is there, but overrun.
+    pub fn connect_failed(&self, core: usize, signs: u64) -> u64 {
         let cell = self.row(core);
+        if self.signs(core) != signs {
+            cell.connect_errors.set(0);
+            return 0;
+        }
         cell.connect_errors.add(1);
         cell.connect_errors.get()
     }
@@ -269,6 +284,10 @@ impl LiveBackend {
     /// last became available.
     pub fn attempt_failed(&self, core: usize) -> u64 {
         let cell = self.row(core);
+        if cell.answers_before.get() != cell.answers.get() {
+            cell.answers_before.set(cell.answers.get());
+            cell.failures.set(0);
+        }
         cell.failed.add(1);
         cell.failures.add(1);
         cell.failures.get()
@@ -281,10 +300,7 @@ impl LiveBackend {
 
     /// It gave a good answer.
     pub fn attempt_succeeded(&self, core: usize) {
-        let failures = &self.cells.of(core).failures;
-        if failures.get() != 0 {
-            failures.set(0);
-        }
+        self.cells.of(core).answers.add(1);
     }
 
     /// Attempts that failed by its fault, over all cores.
@@ -305,10 +321,9 @@ impl LiveBackend {
     }
 
     pub fn connect_succeeded(&self, core: usize) {
-        let errors = &self.cells.of(core).connect_errors;
-        if errors.get() != 0 {
-            errors.set(0);
-        }
+        let cell = self.cells.of(core);
+        cell.connected.add(1);
+        cell.connect_errors.set(0);
     }
 
     /// The PROXY header that connections begin with.
@@ -420,15 +435,34 @@ mod tests {
         let slot = Slots::default().take();
         let backend =
             LiveBackend::new(1, address, pool, PoolProtocol::H1, (HealthState::Healthy, 5), slot);
-        assert_eq!([backend.connect_failed(0), backend.connect_failed(0)], [1, 2]);
+        let connect_failed = || backend.connect_failed(0, backend.signs(0));
+        assert_eq!([connect_failed(), connect_failed()], [1, 2]);
         assert_eq!([backend.attempt_failed(0), backend.attempt_failed(0)], [1, 2]);
         assert!(backend.health.eject(Ejected::Unreachable));
         backend.health.readmit(Ejected::Unreachable, 7);
-        assert_eq!([backend.connect_failed(0), backend.attempt_failed(0)], [1, 1]);
+        assert_eq!([connect_failed(), backend.attempt_failed(0)], [1, 1]);
         backend.connect_succeeded(0);
         backend.attempt_succeeded(0);
-        assert_eq!([backend.connect_failed(0), backend.attempt_failed(0)], [1, 1]);
+        assert_eq!([connect_failed(), backend.attempt_failed(0)], [1, 1]);
         assert_eq!(backend.failed(), 4);
+    }
+
+    #[test]
+    fn who_answers_others_meanwhile_can_be_reached() {
+        let pool = LivePool::new(1, "shop".into(), "blue".into(), "v1".into());
+        let address = "127.0.0.1:1".parse().unwrap();
+        let slot = Slots::default().take();
+        let backend =
+            LiveBackend::new(1, address, pool, PoolProtocol::H1, (HealthState::Healthy, 5), slot);
+        for show in [LiveBackend::attempt_succeeded, LiveBackend::connect_succeeded] {
+            backend.connect_succeeded(0);
+            let before = backend.signs(0);
+            assert_eq!(backend.connect_failed(0, before), 1);
+            show(&backend, 0);
+            assert_eq!([before; 3].map(|before| backend.connect_failed(0, before)), [0; 3]);
+            let since = backend.signs(0);
+            assert_eq!([since; 2].map(|since| backend.connect_failed(0, since)), [1, 2]);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod listener;
 mod mirrors;
 mod pool;
 mod published;
+mod recent;
 mod slots;
 mod snapshot;
 mod stats;
@@ -33,6 +34,7 @@ pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use mirrors::{MirrorPlace, Mirrored, Mirrors};
 pub use pool::LivePool;
 pub use published::{Published, Retired};
+pub use recent::{Recent, Weighted};
 pub use slots::{Slot, Slots};
 pub use snapshot::{LiveService, PoolEntry, Snapshot};
 pub use stats::{

@@ -1,4 +1,4 @@
-use super::{Challenges, Gate, Hold, LiveBackend, LiveListener, LivePool, Slot};
+use super::{Challenges, Gate, Hold, LiveBackend, LiveListener, LivePool, Recent, Slot};
 use crate::{routing::RoutingTable, spec::Name};
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct LiveService {
     pub slot: Arc<Slot>,
     /// Where its limit on requests in flight is kept; the same as long as the service exists.
     pub gate: Arc<Gate>,
+    /// Some of its requests; the same as long as the service exists.
+    pub recent: Arc<Recent>,
     /// Its requests wait for this to end.
     pub hold: Option<Arc<Hold>>,
     /// Parallel to the pools of the table's service.

@@ -2,10 +2,11 @@
 
 use super::{
     flight::Flights,
-    http1::Desk,
+    http1::{Desk, READ},
     http2::Heads,
     mirror::Copies,
     retry::{Again, Budget},
+    sampling::Sampling,
     upstream::Upstream,
 };
 use crate::{
@@ -43,24 +44,50 @@ pub(super) struct Core {
 }
 
 /// Responses of a core that wait for their clients to take what there is.
-#[derive(Clone, Default)]
-pub(super) struct Stalls(Rc<Cell<u32>>);
+pub(super) struct Stalls {
+    count: Cell<usize>,
+    piece: Cell<usize>,
+}
 
 impl Stalls {
-    /// With more of them less is read ahead for each.
-    const MANY: u32 = 32;
+    /// They share this much. With more of them less is read ahead for each,
+    const SHARED: usize = 1 << 20;
 
-    pub(super) fn begin(&self) {
-        self.0.set(self.0.get() + 1);
+    /// but never less than this.
+    const SMALLEST: usize = 4 << 10;
+
+    /// What is to be read at once of a response; at most [`READ`].
+    pub(super) fn piece(&self) -> usize {
+        self.piece.get()
     }
 
-    pub(super) fn end(&self) {
-        self.0.set(self.0.get().saturating_sub(1));
+    fn set(&self, count: usize) {
+        self.count.set(count);
+        let share = Self::SHARED / count.max(1);
+        self.piece.set(share.clamp(Self::SMALLEST, READ));
     }
+}
 
-    /// What is to be read at once of a response: `most`, unless many wait.
-    pub(super) fn piece(&self, most: usize) -> usize {
-        if self.0.get() > Self::MANY { most.min(4 << 10) } else { most }
+impl Default for Stalls {
+    fn default() -> Self {
+        Self { count: Cell::new(0), piece: Cell::new(READ) }
+    }
+}
+
+/// One of them, until this is dropped.
+pub(super) struct Stall(Rc<Core>);
+
+impl Stall {
+    pub(super) fn begin(core: &Rc<Core>) -> Self {
+        core.stalls.set(core.stalls.count.get() + 1);
+        Self(core.clone())
+    }
+}
+
+impl Drop for Stall {
+    fn drop(&mut self) {
+        let stalls = &self.0.stalls;
+        stalls.set(stalls.count.get().saturating_sub(1));
     }
 }
 
@@ -73,6 +100,7 @@ pub(super) struct ServiceState {
     /// By the pool's place in the service.
     pub(super) balance: Vec<BalanceState>,
     pub(super) budget: Budget,
+    pub(super) sampling: Sampling,
     /// By their numbers.
     policies: Vec<CorePolicy>,
 }
@@ -194,9 +222,10 @@ impl Core {
         services.get(slot).is_some_and(|state| state.budget.has(Again::Rescue, percent, now))
     }
 
-    /// A connection to a backend could not be opened; after `consecutive` in a row it is left out.
-    pub(super) fn connect_failed(&self, backend: &LiveBackend, consecutive: u32) {
-        let errors = backend.connect_failed(self.index);
+    /// A connection to a backend could not be opened, which had shown so many `signs` of life before; after
+    /// `consecutive` in a row it is left out.
+    pub(super) fn connect_failed(&self, backend: &LiveBackend, signs: u64, consecutive: u32) {
+        let errors = backend.connect_failed(self.index, signs);
         if errors >= u64::from(consecutive) && backend.health.eject(Ejected::Unreachable) {
             backend.pool.record_ejection();
             tracing::warn!(
@@ -231,6 +260,9 @@ impl Core {
     pub(super) fn tidy(&self) {
         let now = self.live.clock.now();
         self.flights.tidy();
+        let mut services = self.services.borrow_mut();
+        services.iter_mut().for_each(|state| state.sampling.tidy(now.millis()));
+        drop(services);
         self.private.borrow_mut().retain(|upstream| {
             let upstream = upstream.upgrade();
             upstream.inspect(|upstream| upstream.tidy(now)).is_some()
@@ -294,6 +326,16 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_responses_wait_the_less_is_read_of_each() {
+        let stalls = Stalls::default();
+        let pieces = [0, 1, 16, 32, 256, 1000].map(|count| {
+            stalls.set(count);
+            stalls.piece() >> 10
+        });
+        assert_eq!(pieces, [64, 64, 64, 32, 4, 4]);
+    }
 
     #[test]
     fn hexadecimal_digits_are_those_of_the_number() {

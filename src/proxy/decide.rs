@@ -17,12 +17,13 @@ use crate::{
     live::{Full, LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
     routing::{
         Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,
-        PoolTable, RequestView, ServiceTable, StickyTable, choose, folded_path, slow_start,
+        PoolTable, RequestView, RoutingTable, Sample, ServiceTable, StickyTable, choose,
+        folded_path, slow_start,
     },
     spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
 use http::HeaderValue;
-use rand::Rng;
+use rand::{Rng, RngExt};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 /// Where a request goes. The ticket says that it is in flight there.
@@ -141,6 +142,9 @@ fn decide_on<L: Lines>(
     let (chosen, policy, permit) = core.service(live.slot.index(), &live.name, pools, |state| {
         if matches!(turn, Turn::First) {
             state.budget.request(choice.now);
+            if state.sampling.is_due() {
+                choice.remember(&view, &snapshot.table, state);
+            }
         }
         let permit = choice.enter(turn, &view, query, state)?;
         let chosen = choice.make(&view, query, state)?;
@@ -266,6 +270,21 @@ impl<'a> Choice<'a> {
         match self.service.policy.limits.in_flight {
             None => Ok(None),
             Some(limit) => self.enter_below(limit, turn, view, query, state),
+        }
+    }
+
+    /// For who asks what a change would do to the requests of the last hour.
+    #[cold]
+    fn remember(
+        &self,
+        view: &RequestView<'_, impl Fields>,
+        table: &RoutingTable,
+        state: &mut ServiceState,
+    ) {
+        let mut dice = self.core.dice.borrow_mut();
+        let stands_for = state.sampling.next(self.now, &mut *dice);
+        if let Some(sample) = Sample::of(view, table, self.service) {
+            self.live.recent.offer(sample, stands_for, self.now, 1.0 - dice.random::<f64>());
         }
     }
 

@@ -20,6 +20,7 @@ mod queue;
 mod record;
 mod redirect;
 mod retry;
+mod sampling;
 mod secured;
 mod tell;
 mod trace;

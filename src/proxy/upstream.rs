@@ -166,7 +166,7 @@ pub(super) async fn connect(
     let backend = &flight.upstream.backend;
     // Nobody closes it.
     let _place = unless_judged(flight, flight.upstream.dials.acquire()).await?;
-    let began = core.live.clock.now();
+    let (began, signs) = (core.live.clock.now(), backend.signs(core.index));
     let (tls, epoch) = backend.tls();
     let tls = tls.map(|tls| (tls.config.clone(), tls.name.clone()));
     let first = &flight.upstream.first;
@@ -180,7 +180,7 @@ pub(super) async fn connect(
         }
         Err(error) => {
             tracing::debug!(backend = %backend.address, %error, "connect failed");
-            core.connect_failed(backend, policy.ejection.consecutive);
+            core.connect_failed(backend, signs, policy.ejection.consecutive);
             Err(match error {
                 DialError::Connect(_) => Reason::ConnectFailed,
                 DialError::Tls(_) => Reason::TlsFailed,

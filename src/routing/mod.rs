@@ -11,6 +11,7 @@ mod leash;
 mod matcher;
 mod place;
 mod request;
+mod sample;
 mod split;
 mod sticky;
 mod table;
@@ -22,6 +23,7 @@ pub use balance::{BalanceState, Candidates, FULL, choose, slow_start};
 pub use changes::{FieldEdits, PathRewrite, is_same_field, target};
 pub use host::{Host, NotAHost};
 pub use request::{Fields, RequestView, folded_path};
+pub use sample::{Fate, Moved, Reads, Sample};
 pub use split::{PoolSet, Sequence, Split};
 pub use sticky::{Key, Salts, StickyTable, derive_salt, next_salts};
 pub use table::{

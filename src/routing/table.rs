@@ -1,6 +1,6 @@
 use super::{
-    FieldEdits, Fields, PathRewrite, PoolSet, RequestView, Salts, Split, StickyTable, derive_salt,
-    hash::KeyedHash, index::Index, matcher::holds,
+    FieldEdits, Fields, PathRewrite, PoolSet, Reads, RequestView, Salts, Split, StickyTable,
+    derive_salt, hash::KeyedHash, index::Index, matcher::holds,
 };
 use crate::spec::{
     Action, BackendAddress, Balance, Ejection, Forward, Match, Name, Pool, Redirect, RescueOn,
@@ -18,6 +18,7 @@ pub struct RoutingTable {
     pub services: Vec<ServiceTable>,
     /// Lower-case names of the headers that a route, a pin or stickiness reads.
     pub header_names: BTreeSet<Name>,
+    pub reads: Reads,
     index: Index,
 }
 
@@ -173,7 +174,13 @@ pub fn compile(spec: &Spec, salts: &Salts) -> RoutingTable {
         })
         .collect();
     let index = Index::new(&routes);
-    RoutingTable { index, routes, services, header_names: header_names(spec) }
+    RoutingTable {
+        index,
+        routes,
+        services,
+        header_names: header_names(spec),
+        reads: Reads::of(spec),
+    }
 }
 
 impl RoutingTable {

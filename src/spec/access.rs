@@ -5,7 +5,11 @@ use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
 };
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// What somebody may do; each may also do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +61,31 @@ pub enum UnixWho {
     Anybody,
     User(Name),
     Group(Name),
+}
+
+/// What whoever shows a client certificate may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientRole {
+    /// One of the certificate's names; `None`: whatever they are.
+    pub name: Option<Name>,
+    pub role: Role,
+}
+
+/// The file of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFile {
+    pub path: PathBuf,
+    /// A larger one is moved away.
+    pub max_bytes: u64,
+    /// So many of those that were moved away are kept.
+    pub keep: u32,
+}
+
+impl AuditFile {
+    /// With what the configuration takes for the keys that are absent.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, max_bytes: 10 << 20, keep: 5 }
+    }
 }
 
 /// What is kept of a token: enough to know it again, not enough to show it.

@@ -16,7 +16,8 @@ mod service;
 mod tls;
 
 pub use access::{
-    LONGEST_TOKEN, Role, SHORTEST_TOKEN, Secret, SecretError, Token, UnixRole, UnixWho,
+    AuditFile, ClientRole, LONGEST_TOKEN, Role, SHORTEST_TOKEN, Secret, SecretError, Token,
+    UnixRole, UnixWho,
 };
 pub use acme::{Acme, AcmeChallenge};
 pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
@@ -59,6 +60,7 @@ pub struct Spec {
     pub startup_wait: Duration,
     pub resolver: Resolver,
     pub limits: Limits,
+    pub reload: Reload,
     pub listeners: Vec<Listener>,
     /// `None`: certificates come from files alone.
     pub acme: Option<Acme>,
@@ -81,6 +83,7 @@ impl Default for Spec {
             startup_wait: Duration::from_secs(10),
             resolver: Resolver::default(),
             limits: Limits::default(),
+            reload: Reload::default(),
             listeners: Vec::new(),
             acme: None,
             admin: Admin::default(),
@@ -93,10 +96,17 @@ impl Default for Spec {
 }
 
 impl Spec {
+    /// Where the audit log is written, if anywhere.
+    pub fn audit_file(&self) -> Option<AuditFile> {
+        let of_state = || Some(AuditFile::at(self.state.directory.as_ref()?.join("audit.log")));
+        self.admin.audit.clone().or_else(of_state)
+    }
+
     /// Takes what only a restart can change from `other`.
     pub fn keep_for_restart(&mut self, other: &Self) {
         self.threads = other.threads;
         self.admin.address = other.admin.address.clone();
+        self.admin.audit = other.admin.audit.clone();
         self.state.directory = other.state.directory.clone();
     }
 }
@@ -106,6 +116,13 @@ impl Spec {
 pub struct Limits {
     /// Requests in flight, over all services and cores; `None`: any number.
     pub in_flight: Option<u32>,
+}
+
+/// What a reload of the file may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// Percent of the last hour's requests that may be left without anybody to answer; `None`: any.
+    pub max_stranded_percent: Option<u32>,
 }
 
 /// What speaks HTTP/1 with clients and backends.
@@ -252,10 +269,16 @@ pub struct Admin {
     pub insecure: bool,
     /// Who may ask. Empty: whoever reaches loopback or the socket may, also for changes.
     pub tokens: Vec<Token>,
+    /// `None`: in the clear. Clients without a certificate shake hands too, and are told so by an answer.
+    pub tls: Option<ListenerTls>,
+    /// What clients with a certificate may do, the first that fits.
+    pub client_roles: Vec<ClientRole>,
     /// What the users of a unix socket may do, the first that fits. Empty: everything.
     pub unix_roles: Vec<UnixRole>,
     /// `/metrics` needs no token.
     pub public_metrics: bool,
+    /// `None`: in the state directory, or in memory alone where there is none.
+    pub audit: Option<AuditFile>,
 }
 
 impl Admin {
@@ -264,9 +287,14 @@ impl Admin {
         matches!(self.address, AdminAddress::Tcp(address) if !address.ip().is_loopback())
     }
 
+    /// Who vouches for clients that show a certificate.
+    pub fn client_ca(&self) -> Option<&Authority> {
+        Some(&self.tls.as_ref()?.client_auth.as_ref()?.ca)
+    }
+
     /// Whoever asks must show that they may.
     pub fn is_guarded(&self) -> bool {
-        !self.tokens.is_empty()
+        !self.tokens.is_empty() || self.client_ca().is_some()
     }
 }
 
@@ -292,8 +320,11 @@ impl Default for Admin {
             hosts: Vec::new(),
             insecure: false,
             tokens: Vec::new(),
+            tls: None,
+            client_roles: Vec::new(),
             unix_roles: Vec::new(),
             public_metrics: false,
+            audit: None,
         }
     }
 }

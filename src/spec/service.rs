@@ -248,6 +248,9 @@ pub struct ServiceTimeouts {
     pub request: Duration,
     /// How long an idle upstream connection is kept.
     pub upstream_idle: Duration,
+    /// How long a connection in HTTP/2 may be silent before the backend is asked whether it is there, and how long it
+    /// has to say so; zero: it is not asked.
+    pub ping: Duration,
     /// Longest silence of a tunnel.
     pub tunnel_idle: Duration,
     /// How long what is in flight may take when a backend leaves.
@@ -262,6 +265,7 @@ impl Default for ServiceTimeouts {
             body: Duration::from_secs(60),
             request: Duration::ZERO,
             upstream_idle: Duration::from_secs(4),
+            ping: Duration::from_secs(10),
             tunnel_idle: Duration::from_secs(3600),
             drain: Duration::from_secs(30),
         }

@@ -129,7 +129,8 @@ impl Spec {
 
     fn files(&self) -> (Vec<&Certificate>, Vec<&Authority>, Vec<&Token>) {
         let (mut certificates, mut authorities) = (Vec::new(), Vec::new());
-        for tls in self.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        let listeners = self.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+        for tls in listeners.chain(&self.admin.tls) {
             certificates.extend(&tls.certificates);
             authorities.extend(tls.client_auth.iter().map(|auth| &auth.ca));
         }
@@ -144,15 +145,17 @@ impl Spec {
 
     fn certificates_mut(&mut self) -> impl Iterator<Item = &mut Certificate> {
         let listeners = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
+        let listeners = listeners.chain(&mut self.admin.tls);
         let pools = self.services.values_mut().flat_map(|service| service.pools.values_mut());
         let identities = pools.filter_map(|pool| pool.tls.as_mut()?.identity.as_mut());
         listeners.flat_map(|tls| &mut tls.certificates).chain(identities)
     }
 
     fn authorities_mut(&mut self) -> impl Iterator<Item = &mut Authority> {
-        let listeners = self.listeners.iter_mut();
-        let of_clients =
-            listeners.filter_map(|it| Some(&mut it.tls.as_mut()?.client_auth.as_mut()?.ca));
+        let listeners = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
+        let of_clients = listeners
+            .chain(&mut self.admin.tls)
+            .filter_map(|tls| Some(&mut tls.client_auth.as_mut()?.ca));
         let pools = self.services.values_mut().flat_map(|service| service.pools.values_mut());
         let of_acme = self.acme.as_mut().and_then(|acme| acme.ca.as_mut());
         of_clients.chain(pools.filter_map(|pool| pool.tls.as_mut()?.ca.as_mut())).chain(of_acme)

@@ -101,6 +101,15 @@ impl Served {
         assert!(waited.is_ok(), "never logged {text}: {}", self.log());
     }
 
+    /// Where the admin API listens, as it has logged.
+    pub async fn admin_address(&self) -> String {
+        self.logged("admin API").await;
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("admin API")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line["address"].as_str().unwrap().to_owned()
+    }
+
     pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

@@ -150,10 +150,10 @@ async fn a_token_that_is_replaced_is_good_for_nothing_any_more() {
     let spec = loaded.outcome.spec.clone().expect("a good file");
     let (reloader, mut changes) = config::watch(&loaded, Duration::from_millis(50));
     let api = Api::begin(spec, Some(reloader), Some(OPERATOR.into())).await;
-    let handle = api.proxy.handle.clone();
+    let (handle, audit) = (api.proxy.handle.clone(), api.audit.clone());
     tokio::spawn(async move {
         while let Some(loaded) = changes.recv().await {
-            admin::follow(&handle, loaded.outcome).await;
+            admin::follow(&handle, &audit, loaded.outcome).await;
         }
     });
     let status = async |token: &str| {

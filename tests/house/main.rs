@@ -38,7 +38,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "admin",
-        may_name: &["spec", "routing", "rollout", "live", "config", "control", "upgrade"],
+        may_name: &["spec", "routing", "rollout", "live", "net", "config", "control", "upgrade"],
         forbidden: &[],
     },
     Room {

@@ -7,12 +7,8 @@ pub enum Sees {
     Answer { stream: u32, status: u16, error: Option<&'static str> },
     /// The stream is reset, with one of these errors.
     Reset(u32, &'static [u32]),
-    /// 431 without a word: the library's own answer to what is far too large.
-    TooLarge(u32),
     /// A refusal before any backend: 400, or the error of a stream that RFC 9113 section 8.1.1 asks for.
     Malformed(u32),
-    /// The same, or the end of the connection.
-    Undecodable(u32),
     /// The connection ends, with one of these errors.
     Goaway(&'static [u32]),
     /// Either is right.
@@ -119,11 +115,6 @@ impl Case {
 
     pub fn malformed(self) -> Self {
         self.sees(Sees::Malformed(1))
-    }
-
-    /// The same, or the end of the connection: the library gives up on what it cannot decode.
-    pub fn undecodable(self) -> Self {
-        self.sees(Sees::Undecodable(1))
     }
 
     pub fn goaway(self, codes: &'static [u32]) -> Self {

@@ -1,6 +1,9 @@
 //! RFC 7541, as far as a test needs it: a writer that writes what it is told, however wrong, and a reader.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::LazyLock,
+};
 
 /// A header block in the making.
 #[derive(Clone, Debug, Default)]
@@ -159,33 +162,36 @@ fn take_text(rest: &mut &[u8]) -> Result<String, String> {
 }
 
 /// Section 5.2 and appendix B: the codes of each length follow each other in the order of their symbols.
-fn huffman(bytes: &[u8]) -> Result<Vec<u8>, String> {
+pub fn huffman(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let (mut code, mut length) = (0u32, 0u8);
     for bit in bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)) {
         (code, length) = (code << 1 | u32::from(bit), length + 1);
-        if let Some(symbol) = symbol(code, length) {
-            out.push(symbol);
+        if let Some(symbol) = CODES.get(&(length, code)) {
+            out.push(*symbol);
             (code, length) = (0, 0);
+        }
+        if length > 30 {
+            return Err("no Huffman code".into());
         }
     }
     let is_padding = length < 8 && code == (1 << length) - 1;
     if is_padding { Ok(out) } else { Err("no Huffman code".into()) }
 }
 
-fn symbol(code: u32, length: u8) -> Option<u8> {
-    let mut first = 0u32;
-    for shorter in 1..=length {
-        let count = LENGTHS.iter().filter(|known| **known == shorter).count() as u32;
-        if shorter == length {
-            let place = code.checked_sub(first).filter(|place| *place < count)?;
-            let mut symbols = (0..=255u8).filter(|s| LENGTHS[usize::from(*s)] == length);
-            return symbols.nth(place as usize);
+/// Symbols by the length of their codes and these.
+static CODES: LazyLock<HashMap<(u8, u32), u8>> = LazyLock::new(|| {
+    let mut codes = HashMap::new();
+    let mut code = 0;
+    for length in 1..=30 {
+        for symbol in (0..=255u8).filter(|symbol| LENGTHS[usize::from(*symbol)] == length) {
+            codes.insert((length, code), symbol);
+            code += 1;
         }
-        first = (first + count) << 1;
+        code <<= 1;
     }
-    None
-}
+    codes
+});
 
 /// Bits of each symbol's code.
 const LENGTHS: [u8; 256] = [
@@ -201,7 +207,7 @@ const LENGTHS: [u8; 256] = [
     22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
 ];
 
-const STATIC: [(&str, &str); 61] = [
+pub const STATIC: [(&str, &str); 61] = [
     (":authority", ""),
     (":method", "GET"),
     (":method", "POST"),

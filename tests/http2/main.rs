@@ -26,6 +26,7 @@ mod floods;
 mod frame;
 mod frames;
 mod hpack;
+mod neighbours;
 mod pass;
 mod peer;
 mod pseudo;
@@ -58,6 +59,7 @@ fn cases() -> Vec<Case> {
         pseudo::cases(),
         fields::cases(),
         bodies::cases(),
+        neighbours::cases(),
         pass::cases(),
     ];
     rooms.into_iter().flatten().collect()

@@ -48,10 +48,7 @@ impl Stage {
             peer.until("the end", |peer| peer.closed).await?;
         } else {
             if let Some(code) = peer.goaway {
-                let closed = case
-                    .sees
-                    .iter()
-                    .any(|sees| matches!(sees, Sees::ResetOrGoaway(..) | Sees::Undecodable(_)));
+                let closed = case.sees.iter().any(|sees| matches!(sees, Sees::ResetOrGoaway(..)));
                 if !closed {
                     return Err(format!("the connection was given up: {code}"));
                 }
@@ -104,9 +101,7 @@ impl Stage {
             let is_named = case.sees.iter().any(|sees| match sees {
                 Sees::Answer { stream, .. }
                 | Sees::Reset(stream, _)
-                | Sees::TooLarge(stream)
                 | Sees::Malformed(stream)
-                | Sees::Undecodable(stream)
                 | Sees::ResetOrGoaway(stream, _) => stream == id,
                 Sees::Goaway(_) | Sees::Pong(_) => false,
             });
@@ -187,14 +182,11 @@ async fn follow(peer: &mut Peer) -> Result<(), String> {
 
 fn is_seen(peer: &Peer, sees: &Sees) -> bool {
     match sees {
-        Sees::Answer { stream, .. }
-        | Sees::Reset(stream, _)
-        | Sees::TooLarge(stream)
-        | Sees::Malformed(stream) => {
+        Sees::Answer { stream, .. } | Sees::Reset(stream, _) | Sees::Malformed(stream) => {
             peer.streams.get(stream).is_some_and(|stream| stream.is_over())
         }
         Sees::Goaway(_) => peer.goaway.is_some(),
-        Sees::ResetOrGoaway(stream, _) | Sees::Undecodable(stream) => {
+        Sees::ResetOrGoaway(stream, _) => {
             peer.goaway.is_some() || peer.streams.get(stream).is_some_and(|stream| stream.is_over())
         }
         Sees::Pong(payload) => peer.pongs.iter().any(|pong| pong == payload),
@@ -213,9 +205,7 @@ fn judge(peer: &Peer, sees: &Sees) -> Result<(), String> {
                 && stream.field("date").is_some()
         }
         Sees::Reset(id, codes) => stream(id).reset.is_some_and(|code| codes.contains(&code)),
-        Sees::TooLarge(id) => stream(id).status == Some(431) && stream(id).ended,
-        Sees::Undecodable(_) if peer.goaway == Some(frame::PROTOCOL_ERROR) => true,
-        Sees::Malformed(id) | Sees::Undecodable(id) => match stream(id) {
+        Sees::Malformed(id) => match stream(id) {
             stream if stream.status == Some(400) => {
                 stream.field("x-crossfade-error") == Some("bad_request")
             }

@@ -141,7 +141,7 @@ fn limits() -> Vec<Case> {
                 1,
                 [&own[..], &Block::get("/x").0].concat(),
             )])
-            .sees(Sees::ResetOrGoaway(1, &[PROTOCOL_ERROR])),
+            .sees(Sees::Reset(1, &[PROTOCOL_ERROR])),
     );
     cases.push(
         case("a priority in HEADERS", "section 6.2: without effect")

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use bytes::Bytes;
 use crossfade::{
     control::Command,
-    spec::{PoolProtocol, Spec},
+    spec::{Engine, PoolProtocol, Spec},
 };
 use http::{Method, Response, StatusCode};
 use std::time::Duration;
@@ -286,6 +286,95 @@ async fn a_websocket_passes_to_a_backend_that_speaks_http2() {
     peer.until("the end", |peer| peer.streams[&1].ended).await.unwrap();
     assert_eq!(peer.streams[&1].body, b"hellobye");
     until("nothing is in flight", || proxy.open() == 0).await;
+}
+
+/// What a client of HTTP/1.1 says for a WebSocket, with the example of RFC 6455 section 1.3.
+const HANDSHAKE: &str = "GET /chat?a=b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+async fn next(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
+    let mut heard = vec![0; bytes];
+    stream.read_exact(&mut heard).await.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn a_websocket_of_http1_passes_to_a_backend_that_speaks_http2() {
+    for engine in [Engine::Native, Engine::Hyper] {
+        let backend = http2_backend(true).await;
+        let mut spec = Spec { engine, ..one_pool(&backend) };
+        spec.services["shop"].pools["blue"].protocol = PoolProtocol::H2;
+        let proxy = Proxy::start(spec).await;
+        let mut client = TcpStream::connect(proxy.address).await.unwrap();
+        // It does not wait for the answer.
+        let ahead = b"\x82\x02ab";
+        client.write_all(&[HANDSHAKE.as_bytes(), ahead].concat()).await.unwrap();
+        let head = asked(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{engine:?} {head}");
+        assert_eq!(field(&head, "sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        for (name, value) in [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-protocol", "chat"),
+        ] {
+            assert_eq!(field(&head, name), Some(value), "{engine:?} {head}");
+        }
+        for other in ["content-length", "transfer-encoding"] {
+            assert_eq!(field(&head, other), None, "{engine:?} {head}");
+        }
+        assert_eq!(next(&mut client, 4).await, ahead);
+        client.write_all(&[b'x'; 300_000]).await.unwrap();
+        assert_eq!(next(&mut client, 300_000).await, [b'x'; 300_000]);
+        assert_eq!(proxy.open(), 1);
+        client.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        until("nothing is in flight", || proxy.open() == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_of_http1_is_told_goodbye_when_its_backend_drains() {
+    let (proxy, _backend) = http2_proxy(true).await;
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+    asked(&mut client).await;
+    client.write_all(b"\x82\x02ab").await.unwrap();
+    assert_eq!(next(&mut client, 4).await, b"\x82\x02ab");
+    let drain =
+        Command::Drain { service: "shop".into(), pool: Some("blue".into()), backends: vec![] };
+    proxy.apply(drain).await.unwrap();
+    assert_eq!(next(&mut client, 4).await, GOING_AWAY);
+    client.write_all(b"\x88\x82\0\0\0\0\x03\xe9").await.unwrap();
+    client.shutdown().await.unwrap();
+    until("the tunnel has ended", || proxy.open() == 0).await;
+}
+
+#[tokio::test]
+async fn what_a_backend_of_http2_says_instead_reaches_clients_of_http1() {
+    for engine in [Engine::Native, Engine::Hyper] {
+        for (announces, request, status) in [
+            (true, HANDSHAKE.replace("13", "12"), "400 Bad Request"),
+            (true, HANDSHAKE.replace("websocket", "foo"), "200 OK"),
+            (true, HANDSHAKE.replace("GET", "POST"), "200 OK"),
+            (false, HANDSHAKE.into(), "501 Not Implemented"),
+            (false, HANDSHAKE.replace("websocket", "foo"), "200 OK"),
+        ] {
+            let backend = http2_backend(announces).await;
+            let mut spec = Spec { engine, ..one_pool(&backend) };
+            spec.services["shop"].pools["blue"].protocol = PoolProtocol::H2;
+            let proxy = Proxy::start(spec).await;
+            let mut client = TcpStream::connect(proxy.address).await.unwrap();
+            client.write_all(request.as_bytes()).await.unwrap();
+            let head = asked(&mut client).await;
+            let case = format!("{engine:?} {announces} {request} {head}");
+            assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{case}");
+            let reason = status.starts_with("501").then_some("not_supported");
+            assert_eq!(field(&head, "x-crossfade-error"), reason, "{case}");
+            assert_eq!(field(&head, "upgrade"), None, "{case}");
+            drop(client);
+            until("nothing is in flight", || proxy.open() == 0).await;
+        }
+    }
 }
 
 #[tokio::test]

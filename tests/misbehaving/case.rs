@@ -486,7 +486,9 @@ impl Case {
             })
     }
 
-    /// A library that cuts what it has not written yet writes nothing of it.
+    /// Of a stream that is reset, the library writes nothing more, a head that it was handed before neither (RFC 9113
+    /// section 5.4.2 allows it): where the body may come to its bad end at any moment, all that the client is sure to see
+    /// is that.
     fn may_lose_a_head(mut self) -> Self {
         for step in &mut self.client {
             if let Step::Get(replies) = step

@@ -138,7 +138,7 @@ fn desired(engine: Engine, backend: &Backend) -> Spec {
     let mut small = one("small");
     small.limits.body_bytes = 16;
     let mut closed = one("closed");
-    closed.pools["only"].drained = true;
+    closed.pools["only"].backends.clear();
     spec.services.extend([
         ("inner".into(), one("v3")),
         ("small".into(), small),

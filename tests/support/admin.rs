@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time::timeout};
 
 /// A proxy with its admin API. The API is served on the test's runtime.
@@ -21,6 +21,7 @@ pub struct Api {
     end: oneshot::Sender<()>,
     served: JoinHandle<std::io::Result<()>>,
     described: Value,
+    pub audit: Arc<admin::Audit>,
     /// Sent with every request that shows nothing else.
     token: Option<String>,
 }
@@ -65,8 +66,10 @@ impl Api {
             let _ = ended.await;
             admin::Farewell::default()
         };
-        let served = tokio::spawn(admin::serve(live, handle, reloader, None, socket, ended));
-        let mut api = Self { proxy, address, end, served, described: Value::Null, token };
+        let audit = admin::Audit::open(handle.view().spec.admin.audit.as_ref()).unwrap();
+        let log = audit.clone();
+        let served = tokio::spawn(admin::serve(live, handle, reloader, None, log, socket, ended));
+        let mut api = Self { proxy, address, end, served, described: Value::Null, token, audit };
         let answer = api.raw(Request::get("/v1/openapi.json"), "").await;
         api.described = answer.json();
         api

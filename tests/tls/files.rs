@@ -29,10 +29,10 @@ impl Edge {
         let spec = loaded.outcome.spec.clone().expect("a good file");
         let (reloader, mut changes) = config::watch(&loaded, Duration::from_millis(50));
         let api = Api::with(spec, Some(reloader)).await;
-        let handle = api.proxy.handle.clone();
+        let (handle, audit) = (api.proxy.handle.clone(), api.audit.clone());
         tokio::spawn(async move {
             while let Some(loaded) = changes.recv().await {
-                admin::follow(&handle, loaded.outcome).await;
+                admin::follow(&handle, &audit, loaded.outcome).await;
             }
         });
         Self { folder, api }

@@ -337,6 +337,9 @@ def play(arguments, folder, stack):
             f"   {len(times)} served, slowest {max(times, default=0) * 1000:.0f} ms {problems[:3] or ''}",
             flush=True,
         )
+        if problems:
+            warnings = [line for line in log.read_text().splitlines() if '"WARN"' in line]
+            print("\n".join(warnings[-3:]), flush=True)
     print(f"{bad} of {len(floods)} failed" if bad else "passed")
     return int(bad > 0)
 

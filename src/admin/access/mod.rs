@@ -1,10 +1,12 @@
 //! Who asks, and whether they may.
 
-mod failures;
+mod buckets;
+mod certificate;
 mod peer;
 
-pub(super) use failures::Failures;
-pub(super) use peer::{Peer, UnixPeer};
+pub(super) use buckets::Buckets;
+pub(super) use certificate::ClientCertificate;
+pub(super) use peer::{Peer, Source, UnixPeer};
 
 use super::problem::Problem;
 use crate::spec::{self, Name, Role, Secret, UnixWho};
@@ -13,6 +15,15 @@ use std::time::{Duration, Instant};
 
 /// Who makes the changes of those who need not say who they are.
 const NOBODY: &str = "api";
+
+/// Wrong tokens of one source at once.
+pub(super) const WRONG_BURST: u32 = 20;
+
+/// After this long one more is forgiven.
+pub(super) const WRONG_EACH: Duration = Duration::from_secs(1);
+
+/// Wrong tokens, by who has shown them.
+pub(super) type Failures = Buckets<Source>;
 
 /// Who asks, as far as it is known, and what they may.
 #[derive(Clone, Debug)]
@@ -28,6 +39,7 @@ pub(super) enum By {
     /// It is not: whoever reaches the address may ask.
     Address,
     Token,
+    Certificate,
     /// The system says whose process is at the other end of a unix socket.
     Unix,
 }
@@ -35,6 +47,17 @@ pub(super) enum By {
 impl Default for Caller {
     fn default() -> Self {
         Self { author: NOBODY.into(), role: Role::Operator, by: By::Address }
+    }
+}
+
+impl By {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+            Self::Unix => "unix",
+        }
     }
 }
 
@@ -47,8 +70,8 @@ pub(super) enum Denied {
     Wrong,
     /// Too many before were wrong.
     Limited(Duration),
-    /// Somebody without any role.
-    Stranger(Name),
+    /// Somebody without any role, which this key could give.
+    Stranger(Name, By, &'static str),
     /// Somebody who may less.
     Role(Caller),
 }
@@ -120,11 +143,36 @@ fn by_peer(settings: &spec::Admin, peer: &Peer) -> Result<Caller, Denied> {
     match peer {
         Peer::Unix(peer) => {
             let role = unix_role(settings, peer);
-            let role = role.ok_or_else(|| Denied::Stranger(peer.user.clone()))?;
+            let role = role
+                .ok_or_else(|| Denied::Stranger(peer.user.clone(), By::Unix, "admin.unix_roles"))?;
             Ok(Caller { author: peer.user.clone(), role, by: By::Unix })
         }
-        Peer::Tcp { .. } if settings.is_guarded() => Err(Denied::Unknown),
-        Peer::Tcp { .. } => Ok(Caller::default()),
+        Peer::Tcp { certificate, .. } => match valid(settings, certificate.as_deref()) {
+            Some(certificate) => by_certificate(settings, certificate),
+            None if settings.is_guarded() => Err(Denied::Unknown),
+            None => Ok(Caller::default()),
+        },
+    }
+}
+
+/// The certificate, if who vouched for it when the connection began still would.
+fn valid<'a>(
+    settings: &spec::Admin,
+    certificate: Option<&'a ClientCertificate>,
+) -> Option<&'a ClientCertificate> {
+    let (certificate, ca) = (certificate?, settings.client_ca()?);
+    (certificate.ca == *ca && certificate.ca.says_the_same(ca)).then_some(certificate)
+}
+
+fn by_certificate(
+    settings: &spec::Admin,
+    certificate: &ClientCertificate,
+) -> Result<Caller, Denied> {
+    let author = certificate.author.clone();
+    let fits = |name: &Option<Name>| name.as_ref().is_none_or(|name| certificate.is_called(name));
+    match settings.client_roles.iter().find(|entry| fits(&entry.name)) {
+        Some(entry) => Ok(Caller { author, role: entry.role, by: By::Certificate }),
+        None => Err(Denied::Stranger(author, By::Certificate, "admin.client_roles")),
     }
 }
 
@@ -141,14 +189,12 @@ fn unix_role(settings: &spec::Admin, peer: &UnixPeer) -> Option<Role> {
 }
 
 impl Denied {
-    /// In a word, for metrics and the audit log.
-    pub(super) fn reason(&self) -> &'static str {
+    /// Who it was, if that is known.
+    pub(super) fn who(&self) -> Option<(&Name, By, Option<Role>)> {
         match self {
-            Self::Unknown => "no_token",
-            Self::Wrong => "wrong_token",
-            Self::Limited(_) => "too_many_wrong_tokens",
-            Self::Stranger(_) => "no_role",
-            Self::Role(_) => "wrong_role",
+            Self::Unknown | Self::Wrong | Self::Limited(_) => None,
+            Self::Stranger(who, by, _) => Some((who, *by, None)),
+            Self::Role(caller) => Some((&caller.author, caller.by, Some(caller.role))),
         }
     }
 }
@@ -156,16 +202,17 @@ impl Denied {
 impl From<&Denied> for Problem {
     fn from(denied: &Denied) -> Self {
         match denied {
-            Denied::Unknown => {
-                Self::unknown("send `Authorization: Bearer TOKEN` with one of admin.tokens")
-            }
+            Denied::Unknown => Self::unknown(
+                "send `Authorization: Bearer TOKEN` with one of admin.tokens, or show a client certificate \
+                     where admin.client_ca is set",
+            ),
             Denied::Wrong => {
                 Self::wrong_token("the token is not one of admin.tokens; it may have been replaced")
             }
             Denied::Limited(wait) => Self::limited(*wait),
-            Denied::Stranger(who) => Self::forbidden(format!(
-                "{who} has no role here; admin.unix_roles gives roles to users and groups"
-            )),
+            Denied::Stranger(who, _, key) => {
+                Self::forbidden(format!("{who} has no role here; roles are given by {key}"))
+            }
             Denied::Role(caller) => Self::forbidden(format!(
                 "{} has the role {}; this needs the role {}",
                 caller.author,
@@ -199,7 +246,7 @@ mod tests {
 
     fn tcp() -> Peer {
         let local = "127.0.0.1:1".parse().unwrap();
-        Peer::Tcp { local, remote: "10.0.0.1:2".parse().unwrap() }
+        Peer::Tcp { local, remote: "10.0.0.1:2".parse().unwrap(), certificate: None }
     }
 
     fn unix(user: &str, uid: u32, groups: &[&str]) -> Peer {
@@ -217,6 +264,16 @@ mod tests {
         headers
     }
 
+    fn why(denied: &Denied) -> &'static str {
+        match denied {
+            Denied::Unknown => "no_token",
+            Denied::Wrong => "wrong_token",
+            Denied::Limited(_) => "limited",
+            Denied::Stranger(..) => "no_role",
+            Denied::Role(_) => "wrong_role",
+        }
+    }
+
     /// The author, or why not.
     fn ask(
         settings: &spec::Admin,
@@ -225,11 +282,11 @@ mod tests {
         path: &str,
         shown: &[&str],
     ) -> Result<String, &'static str> {
-        let failures = Failures::default();
+        let failures = Failures::new(WRONG_BURST, WRONG_EACH);
         let asked = (&method, path, &headers(shown));
         match admit(settings, &failures, peer, asked, Instant::now()) {
             Ok(caller) => Ok(caller.map_or("anybody".into(), |caller| caller.author.to_string())),
-            Err(denied) => Err(denied.reason()),
+            Err(denied) => Err(why(&denied)),
         }
     }
 
@@ -311,24 +368,22 @@ mod tests {
 
     #[test]
     fn who_guesses_waits_and_others_do_not() {
-        let (settings, failures, now) = (settings(), Failures::default(), Instant::now());
+        let (settings, failures, now) =
+            (settings(), Failures::new(WRONG_BURST, WRONG_EACH), Instant::now());
         let ask = |peer: &Peer, shown: &str, now| {
             let asked = (&Method::GET, "/v1/status", &headers(&[shown]));
-            admit(&settings, &failures, peer, asked, now).map(drop).map_err(|it| it.reason())
+            admit(&settings, &failures, peer, asked, now).map(drop).map_err(|it| why(&it))
         };
         let good = format!("Bearer {GOOD}");
-        for _ in 0..failures::BURST {
+        for _ in 0..WRONG_BURST {
             assert_eq!(ask(&tcp(), "Bearer guess", now), Err("wrong_token"));
         }
-        assert_eq!(ask(&tcp(), "Bearer guess", now), Err("too_many_wrong_tokens"));
-        assert_eq!(
-            ask(&tcp(), &good, now),
-            Err("too_many_wrong_tokens"),
-            "nor is it told that this is right"
-        );
+        assert_eq!(ask(&tcp(), "Bearer guess", now), Err("limited"));
+        assert_eq!(ask(&tcp(), &good, now), Err("limited"), "nor is it told that this is right");
         let local = "127.0.0.1:1".parse().unwrap();
-        let elsewhere = Peer::Tcp { local, remote: "10.0.0.2:2".parse().unwrap() };
+        let elsewhere =
+            Peer::Tcp { local, remote: "10.0.0.2:2".parse().unwrap(), certificate: None };
         assert_eq!(ask(&elsewhere, &good, now), Ok(()));
-        assert_eq!(ask(&tcp(), &good, now + failures::EACH), Ok(()));
+        assert_eq!(ask(&tcp(), &good, now + WRONG_EACH), Ok(()));
     }
 }

@@ -1,5 +1,6 @@
 //! The other side of a connection.
 
+use super::ClientCertificate;
 use crate::spec::Name;
 use std::{
     fmt,
@@ -17,6 +18,8 @@ pub(in crate::admin) enum Peer {
         /// The address that was connected to.
         local: SocketAddr,
         remote: SocketAddr,
+        /// The one that was shown when the connection began.
+        certificate: Option<Arc<ClientCertificate>>,
     },
     /// No web page can connect to a unix socket.
     Unix(Arc<UnixPeer>),
@@ -44,7 +47,7 @@ pub(in crate::admin) enum Source {
 
 impl Peer {
     /// One host of IPv6 has a whole network of addresses to ask from (RFC 6177).
-    pub(super) fn source(&self) -> Source {
+    pub(in crate::admin) fn source(&self) -> Source {
         match self {
             Self::Unix(peer) => Source::User(peer.uid),
             Self::Tcp { remote, .. } => Source::Address(match remote.ip().to_canonical() {
@@ -156,7 +159,7 @@ mod tests {
     fn sources_are_hosts() {
         let source = |remote: &str| {
             let local = "127.0.0.1:1".parse().unwrap();
-            Peer::Tcp { local, remote: remote.parse().unwrap() }.source()
+            Peer::Tcp { local, remote: remote.parse().unwrap(), certificate: None }.source()
         };
         assert_eq!(source("10.0.0.1:1"), source("[::ffff:10.0.0.1]:2"));
         assert_ne!(source("10.0.0.1:1"), source("10.0.0.2:1"));

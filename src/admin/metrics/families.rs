@@ -36,11 +36,12 @@ pub(super) fn write(page: &mut Page, admin: &Admin, tickets: Option<&Tickets>) {
     let listeners = admin.live.published.read(|snapshot| snapshot.listeners.clone());
     connections(page, &listeners);
     handshakes(page, &listeners);
-    certificates(page, &listeners);
+    certificates(page, &listeners, &view);
     mirrors(page, &pools);
     names(page, &view);
     orders(page, &view.orders);
     control(page, &view);
+    access(page, admin);
 }
 
 fn count(admin: &Admin) -> Vec<Counted> {
@@ -294,15 +295,20 @@ fn handshakes(page: &mut Page, listeners: &[LiveListener]) {
     }
 }
 
-fn certificates(page: &mut Page, listeners: &[LiveListener]) {
+fn certificates(page: &mut Page, listeners: &[LiveListener], view: &View) {
     let name = "crossfade_certificate_expiry_timestamp_seconds";
     let help = "When a listener's certificate for this name (the first that it has) expires, in seconds \
                 since 1970; the soonest where several are for it.";
     let mut family = page.family(name, Type::Gauge, help);
-    for listener in listeners {
-        let address = listener.bound.address.to_string();
+    let of_listeners = listeners.iter().filter_map(|listener| {
+        let tls = listener.tls.as_ref()?;
+        Some((listener.bound.address.to_string(), tls.certificates.all()))
+    });
+    let admin = &view.spec.admin;
+    let of_admin = admin.tls.iter().map(|tls| (admin.address.to_string(), &*tls.certificates));
+    for (address, certificates) in of_listeners.chain(of_admin) {
         let mut soonest = BTreeMap::new();
-        for certificate in listener.tls.iter().flat_map(|tls| tls.certificates.all()) {
+        for certificate in certificates {
             let pair = &certificate.pair;
             let expiry = soonest
                 .entry(pair.names.list().next().unwrap_or_default())
@@ -313,6 +319,19 @@ fn certificates(page: &mut Page, listeners: &[LiveListener]) {
             family.sample(&[("listener", &address), ("name", name)], expiry);
         }
     }
+}
+
+fn access(page: &mut Page, admin: &Admin) {
+    let name = "crossfade_admin_refusals_total";
+    let help =
+        "Requests to the admin API, and files, that were refused, by the problem's last part.";
+    let mut family = page.family(name, Type::Counter, help);
+    for (reason, count) in admin.audit.refusals() {
+        family.sample(&[("reason", &reason)], count);
+    }
+    let name = "crossfade_audit_lost_total";
+    let help = "Entries of the audit log that could not be written to its file.";
+    page.family(name, Type::Counter, help).sample(&[], admin.audit.lost());
 }
 
 fn mirrors(page: &mut Page, pools: &[Counted]) {

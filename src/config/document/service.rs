@@ -130,6 +130,7 @@ fn timeouts(value: &ServiceTimeouts, detail: Detail) -> Keys {
     keys.duration("body", value.body, default.body);
     keys.duration("request", value.request, default.request);
     keys.duration("upstream_idle", value.upstream_idle, default.upstream_idle);
+    keys.duration("ping", value.ping, default.ping);
     keys.duration("tunnel_idle", value.tunnel_idle, default.tunnel_idle);
     keys.duration("drain", value.drain, default.drain);
     keys

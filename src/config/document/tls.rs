@@ -8,10 +8,8 @@ use std::path::Path;
 
 pub(super) fn listener_tls(tls: &ListenerTls, detail: Detail) -> Value {
     let mut keys = Keys::new(detail);
-    let certificates = tls.certificates.iter().map(|it| certificate(it, detail));
-    let certificates = certificates.collect::<Vec<_>>();
-    if !certificates.is_empty() {
-        keys.set("certificates", certificates);
+    if !tls.certificates.is_empty() {
+        keys.set("certificates", certificates(&tls.certificates, detail));
     }
     keys.other("acme", &tls.acme, &false, |on| (*on).into());
     if let Some(auth) = &tls.client_auth {
@@ -26,6 +24,10 @@ pub(super) fn listener_tls(tls: &ListenerTls, detail: Detail) -> Value {
     });
     keys.other("resumption", &tls.resumption, &true, |on| (*on).into());
     keys.into_value()
+}
+
+pub(super) fn certificates(certificates: &[Certificate], detail: Detail) -> Value {
+    certificates.iter().map(|it| certificate(it, detail)).collect::<Vec<_>>().into()
 }
 
 fn certificate(certificate: &Certificate, detail: Detail) -> Value {

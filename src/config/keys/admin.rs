@@ -1,6 +1,9 @@
-use super::section;
+use super::{
+    listener::{CertificateSection, TlsVersionKind},
+    section,
+};
 use crate::{
-    config::kinds::{FilePath, Label, NameKind, choice},
+    config::kinds::{Bytes, Count, FilePath, Label, ListOf, NameKind, choice},
     spec::Role,
 };
 
@@ -14,6 +17,42 @@ section! {
              `openssl rand -base64 32`. Read again when it changes.";
         role: RoleKind, Required, example "operator",
             "`viewer` looks, `operator` changes too.";
+    }
+    planned {}
+}
+
+section! {
+    AdminTls, "How the admin API speaks TLS. The files that are named here are read again when they change.",
+    {
+        certificates: ListOf<CertificateSection, 1>, Required, example "[{ cert: admin.crt, key: admin.key }]",
+            "Chosen by the name that the client asks for (SNI), the first if there is none for it.";
+        min_version: TlsVersionKind, Default("\"1.2\""), example "\"1.3\"",
+            "The oldest version of TLS that is spoken. The newest is 1.3.";
+    }
+    planned {}
+}
+
+section! {
+    ClientRoleSection, "What whoever shows a certificate with this name may do. Without a name: any certificate.",
+    {
+        name: Label, Absent("any"), example "deploy",
+            "The common name of the certificate, or one of its alternative names (DNS name, URI, mail address).";
+        role: RoleKind, Required, example "operator",
+            "`viewer` looks, `operator` changes too.";
+    }
+    planned {}
+}
+
+section! {
+    AuditSection, "The file of the audit log: who changed what, who tried to, and who was not let in.",
+    {
+        file: FilePath, Required, example "audit.log",
+            "Where it is written, a JSON object a line. It is for crossfade's user alone, and begun anew when somebody \
+             moves it away.";
+        max_size: Bytes<{ 64 << 10 }, { 1 << 40 }>, Default("10MiB"), example "100MiB",
+            "A larger one is moved away: `audit.log` becomes `audit.log.1`, that `audit.log.2` and so on.";
+        keep: Count<0, 1000>, Default("5"), example "20",
+            "So many of those are kept.";
     }
     planned {}
 }

@@ -11,10 +11,12 @@ mod route;
 mod service;
 mod top;
 
-pub(super) use admin::{RoleKind, TokenSection, UnixRoleSection};
+pub(super) use admin::{
+    AdminTls, AuditSection, ClientRoleSection, RoleKind, TokenSection, UnixRoleSection,
+};
 pub(super) use listener::{
-    ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Protocol,
-    ProxyProtocolKind, TlsVersionKind, Traceparent,
+    CertificateSection, ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts,
+    ListenerTls, Protocol, ProxyProtocolKind, TlsVersionKind, Traceparent,
 };
 pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{

@@ -277,6 +277,9 @@ section! {
         request: Span<true>, Default("0s"), example "5m", "The whole request; `0s`: no limit.";
         upstream_idle: Span<true>, Default("4s"), example "10s",
             "How long an idle connection to a backend is kept.";
+        ping: Span<true>, Default("10s"), example "5s",
+            "How long an HTTP/2 connection with requests in flight may be silent before its backend is asked whether it \
+             is there, and how long it has to say so; `0s`: it is not asked.";
         tunnel_idle: Span<false>, Default("1h"), example "10m", "The longest silence of a tunnel.";
         drain: Span<true>, Default("30s"), example "5m",
             "How long what is in flight may take when a backend leaves.";

@@ -1,7 +1,10 @@
-use super::{Listener, Route, Service, TokenSection, UnixRoleSection, section};
+use super::{
+    AdminTls, AuditSection, ClientRoleSection, Listener, Route, Service, TokenSection,
+    UnixRoleSection, section,
+};
 use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
-    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, SetOf, Span, choice,
+    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, Percent, SetOf, Span, choice,
 };
 use crate::spec::{AcmeChallenge, Engine, Families};
 
@@ -21,6 +24,8 @@ section! {
             "How names (`dns:`, `srv:`) are resolved that stand for backends.";
         limits: Limits, Absent("no limits"), example "{ in_flight: 20000 }",
             "How much the whole proxy takes on at once.";
+        reload: Reload, Absent("no limits"), example "{ max_stranded: 5% }",
+            "What a reload of the file may do.";
         listeners: ListOf<Listener, 1>, Required, example "[{ address: 0.0.0.0:8080 }]",
             "The addresses that accept client connections.";
         acme: Acme, Absent("certificates come from files alone"),
@@ -40,7 +45,6 @@ section! {
             "Which service a request is for. The most specific match wins, the first on ties.";
     }
     planned {
-        "reload": Anything, Inert, "Limits on what a reload may do.";
         "access_log": Anything, Inert, "A log line for each request.";
         "tracing": Anything, Inert, "Spans of requests, sent by OTLP.";
     }
@@ -103,6 +107,15 @@ section! {
 }
 
 section! {
+    Reload, "What a reload of the file may do. `crossfade reload --force` does it all the same.",
+    {
+        max_stranded: Percent, Absent("any share"), example "5%",
+            "The largest share of the last hour's requests that it may leave without anybody to answer them.";
+    }
+    planned {}
+}
+
+section! {
     Resolver, "How names (`dns:`, `srv:`) are resolved that stand for backends.",
     {
         nameservers: SetOf<Nameserver, 0>, Absent("those of /etc/resolv.conf"), example "[10.0.0.2, 10.0.0.3:5353]",
@@ -137,27 +150,35 @@ section! {
     Admin, "The admin API. Whoever reaches it can steer the proxy.",
     {
         address: AdminAddressKind, Default("127.0.0.1:9900"), example "unix:/run/crossfade/admin.sock",
-            "IP:PORT, or `unix:PATH`. One that is not loopback needs `tokens` (or `insecure: true`).";
+            "IP:PORT, or `unix:PATH`. One that is not loopback needs `tokens` or `client_ca` (or `insecure: true`).";
         hosts: SetOf<AdminHost, 0>, Default("[]"), example "[admin.example.com]",
             "Further names under which it may be asked (`Host`). Its address and loopback always may.";
         tokens: ListOf<TokenSection, 0>, Default("[]"),
             example "[{ name: ci, file: ci.token, role: operator }]",
             "Who may ask, by `Authorization: Bearer TOKEN`. With none, whoever reaches loopback or the socket may \
              steer. See docs/admin.md.";
+        tls: AdminTls, Absent("in the clear"),
+            example "{ certificates: [{ cert: admin.crt, key: admin.key }] }",
+            "Speaks TLS.";
+        client_ca: FilePath, Absent("clients show no certificate"), example "clients.crt",
+            "With `tls`: PEM file of the authorities that vouch for clients. A certificate is as good as a token; \
+             `client_roles` say for what.";
+        client_roles: ListOf<ClientRoleSection, 0>, Absent("with `client_ca` required"),
+            example "[{ name: deploy, role: operator }, { role: viewer }]",
+            "What clients with a certificate may do: the first that fits decides.";
         unix_roles: ListOf<UnixRoleSection, 0>, Default("[]"),
             example "[{ user: deploy, role: operator }, { group: ops, role: viewer }]",
             "What who connects to a unix socket may do: the first that fits decides; root and crossfade's own user may \
              always steer. With none, whoever can open the socket may.";
         public_metrics: Flag, Default("false"), example "true",
             "`/metrics` needs no token.";
+        audit: AuditSection, Absent("`audit.log` in `state.directory`; without one in memory alone"), example "{ file: audit.log }",
+            "Where the audit log is written. A change needs a restart.";
         insecure: Flag, Default("false"), example "true",
-            "Allows an address that is not loopback without `tokens`: anyone who reaches it can steer the proxy; \
+            "Allows an address that is not loopback without `tokens` or `client_ca`: anyone who reaches it can steer the proxy; \
              and tokens on such an address without TLS, without a warning. For networks that are trusted on purpose.";
     }
-    planned {
-        "tls": Anything, Refused, "Certificate and key of the admin API.";
-        "client_ca": Anything, Refused, "Clients must show a certificate of this authority.";
-    }
+    planned {}
 }
 
 section! {

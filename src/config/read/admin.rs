@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        keys::{self, TokenSection, UnixRoleSection},
+        keys::{self, ClientRoleSection, TokenSection, UnixRoleSection},
         problem::quote,
         reader::{At, Field, Reader},
         tree::NodeId,
@@ -11,8 +11,8 @@ use super::{
     tls,
 };
 use crate::spec::{
-    Admin, AdminAddress, LONGEST_SOCKET_PATH, LONGEST_TOKEN, Listener, Name, SHORTEST_TOKEN,
-    Secret, SecretError, Token, UnixRole, UnixWho,
+    Admin, AdminAddress, AuditFile, ClientAuth, ClientRole, LONGEST_SOCKET_PATH, LONGEST_TOKEN,
+    Listener, ListenerTls, Name, SHORTEST_TOKEN, Secret, SecretError, Token, UnixRole, UnixWho,
 };
 use std::{
     collections::HashMap,
@@ -39,6 +39,7 @@ pub(super) fn admin(
         };
     }
     if let AdminAddress::Tcp(address) = admin.address
+        && address.port() != 0
         && let Some(same) = listeners.iter().find(|at| at.value.address == address)
     {
         let message = format!("`{address}` is also the address of a listener");
@@ -48,12 +49,36 @@ pub(super) fn admin(
     admin.hosts = keys.hosts.or(Vec::new());
     admin.insecure = keys.insecure.or(false);
     admin.public_metrics = keys.public_metrics.or(false);
+    let speaks_tls = keys.tls.node().is_some() || reader.is_misspelt(node, "tls");
+    admin.audit = keys.audit.value().and_then(|keys| audit(reader, keys));
     let wants_tokens = match &keys.tokens {
         Field::Absent => reader.is_misspelt(node, "tokens"),
         Field::Bad(_) => true,
         Field::Good(tokens) => !tokens.value.is_empty(),
     };
     admin.tokens = tokens(reader, keys.tokens.or(Vec::new()));
+    let has_ca = keys.client_ca.node().is_some();
+    let roles_missing =
+        matches!(keys.client_roles, Field::Absent) && !reader.is_misspelt(node, "client_roles");
+    if let (Some(place), true) = (keys.client_ca.node(), roles_missing) {
+        reader.problem(
+            place,
+            "nothing says what clients with a certificate may do",
+            "add `client_roles`, such as `client_roles: [{ name: deploy, role: operator }]`; without a name it is for \
+             every certificate",
+        );
+    }
+    if let (Some(place), false) = (keys.client_roles.node(), has_ca)
+        && !reader.is_misspelt(node, "client_ca")
+    {
+        reader.problem(
+            place,
+            "`client_roles` are for clients with a certificate, and nobody vouches for them",
+            "add `client_ca`, or remove `client_roles`",
+        );
+    }
+    admin.client_roles = client_roles(keys.client_roles.or(Vec::new()));
+    admin.tls = admin_tls(reader, node, keys.tls, keys.client_ca, &admin.address);
     let roles_place = keys.unix_roles.node();
     admin.unix_roles = unix_roles(reader, keys.unix_roles.or(Vec::new()));
     if let (Some(place), AdminAddress::Tcp(_)) = (roles_place, &admin.address)
@@ -66,25 +91,31 @@ pub(super) fn admin(
         );
     }
     if admin.is_public() && !admin.insecure {
-        check_public(reader, place, &admin, wants_tokens);
+        check_public(reader, place, &admin, wants_tokens || has_ca, speaks_tls);
     }
     admin
 }
 
-fn check_public(reader: &mut Reader<'_>, place: NodeId, admin: &Admin, wants_tokens: bool) {
+fn check_public(
+    reader: &mut Reader<'_>,
+    place: NodeId,
+    admin: &Admin,
+    is_guarded: bool,
+    speaks_tls: bool,
+) {
     let address = &admin.address;
-    if !wants_tokens {
+    if !is_guarded {
         reader.problem(
             place,
             format!("`{address}` is open to others, and nobody has to show that they may steer"),
-            "add `tokens`, or use loopback (`127.0.0.1:9900`) or `unix:PATH`; or add `insecure: true` if \
+            "add `tokens` or `client_ca`, or use loopback (`127.0.0.1:9900`) or `unix:PATH`; or add `insecure: true` if \
              whoever reaches it may steer the proxy",
         );
-    } else {
+    } else if !speaks_tls {
         reader.warn(
             place,
             format!("tokens cross the network to `{address}` in the clear"),
-            "use loopback or `unix:PATH`; or add `insecure: true` if nobody listens in on that network",
+            "add `tls`, or use loopback or `unix:PATH`; or add `insecure: true` if nobody listens in on that network",
         );
     }
 }
@@ -116,6 +147,60 @@ fn tokens(reader: &mut Reader<'_>, field: Vec<At<TokenSection>>) -> Vec<Token> {
         tokens.push(token);
     }
     tokens
+}
+
+/// `None` only if something was reported.
+fn audit(reader: &Reader<'_>, keys: keys::AuditSection) -> Option<AuditFile> {
+    let file = AuditFile::at(reader.directory.join(keys.file.value()?));
+    let (max_bytes, keep) = (keys.max_size.or(file.max_bytes), keys.keep.or(file.keep));
+    Some(AuditFile { max_bytes, keep, ..file })
+}
+
+fn client_roles(field: Vec<At<ClientRoleSection>>) -> Vec<ClientRole> {
+    let role = |section: ClientRoleSection| {
+        let any_is_bad = section.name.is_bad();
+        let role = ClientRole { name: section.name.value(), role: section.role.value()? };
+        (!any_is_bad).then_some(role)
+    };
+    field.into_iter().filter_map(|at| role(at.value)).collect()
+}
+
+/// `None`: in the clear, or something was reported.
+fn admin_tls(
+    reader: &mut Reader<'_>,
+    node: NodeId,
+    tls: Field<keys::AdminTls>,
+    client_ca: Field<PathBuf>,
+    address: &AdminAddress,
+) -> Option<ListenerTls> {
+    if let (Some(place), AdminAddress::Unix(_)) = (tls.node(), address) {
+        reader.problem(
+            place,
+            "nobody listens in on a unix socket, and its users are known without certificates",
+            "remove `tls`, or use an `address` with a port",
+        );
+    }
+    if let (Some(place), None) = (client_ca.node(), tls.node())
+        && !reader.is_misspelt(node, "tls")
+    {
+        reader.problem(
+            place,
+            "certificates of clients need TLS",
+            "add `tls`, or remove `client_ca`",
+        );
+    }
+    let client_ca = client_ca.good().map(|ca| super::tls::authority(reader, ca));
+    let keys = tls.value()?;
+    let mut tls =
+        ListenerTls::new(super::tls::certificates(reader, keys.certificates.or(Vec::new())));
+    tls.min_version = keys.min_version.or(tls.min_version);
+    // Each connection shows anew who it is.
+    tls.resumption = false;
+    if let Some(ca) = client_ca {
+        // A probe has no certificate, and shakes hands all the same.
+        tls.client_auth = Some(ClientAuth { ca: ca?, required: false });
+    }
+    (!tls.certificates.is_empty()).then_some(tls)
 }
 
 fn unix_roles(reader: &mut Reader<'_>, field: Vec<At<UnixRoleSection>>) -> Vec<UnixRole> {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::spec::{
     Limits, Listener, ListenerLimits, ListenerTimeouts, Match, Name, Protocols, ProxyProtocol,
-    Resolver, Route, Shutdown, Spec, State,
+    Reload, Resolver, Route, Shutdown, Spec, State,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize};
@@ -56,6 +56,9 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
             .unwrap_or(defaults.startup_wait),
         resolver: resolver(reader, file.resolver),
         limits: Limits { in_flight: file.limits.value().and_then(|keys| keys.in_flight.value()) },
+        reload: Reload {
+            max_stranded_percent: file.reload.value().and_then(|keys| keys.max_stranded.value()),
+        },
         listeners: listeners.into_iter().map(|at| at.value).collect(),
         acme,
         admin,
@@ -106,7 +109,9 @@ fn listeners(reader: &mut Reader<'_>, field: Field<Vec<At<keys::Listener>>>) -> 
     let mut all = Vec::new();
     for At { value, node } in field.or(Vec::new()) {
         let Field::Good(address) = value.address else { continue };
-        if let Some(first) = firsts.insert(address.value, address.node) {
+        // The system gives each a port of its own.
+        let is_any = address.value.port() == 0;
+        if !is_any && let Some(first) = firsts.insert(address.value, address.node) {
             let message = format!("`{}` is the address of two listeners", address.value);
             let fix = format!("remove one; the first is on line {}", reader.line(first));
             reader.problem(address.node, message, fix);

@@ -260,6 +260,7 @@ fn timeouts(field: Field<keys::ServiceTimeouts>) -> ServiceTimeouts {
         body: keys.body.or(defaults.body),
         request: keys.request.or(defaults.request),
         upstream_idle: keys.upstream_idle.or(defaults.upstream_idle),
+        ping: keys.ping.or(defaults.ping),
         tunnel_idle: keys.tunnel_idle.or(defaults.tunnel_idle),
         drain: keys.drain.or(defaults.drain),
     })

@@ -37,11 +37,7 @@ pub(super) fn listener_tls(
              certificates are ordered",
         );
     }
-    let mut certificates = Vec::new();
-    for At { value, .. } in keys.certificates.or(Vec::new()) {
-        let (Field::Good(cert), Field::Good(key)) = (value.cert, value.key) else { continue };
-        certificates.extend(certificate(reader, cert, key));
-    }
+    let certificates = certificates(reader, keys.certificates.or(Vec::new()));
     if let (Some(place), None) = (keys.client_auth.node(), keys.client_ca.node())
         && !reader.is_misspelt(at.node, "client_ca")
     {
@@ -63,6 +59,19 @@ pub(super) fn listener_tls(
     tls.min_version = keys.min_version.or(tls.min_version);
     tls.resumption = keys.resumption.or(tls.resumption);
     (tls.acme || !tls.certificates.is_empty()).then_some(tls)
+}
+
+/// Those that are good.
+pub(super) fn certificates(
+    reader: &mut Reader<'_>,
+    sections: Vec<At<keys::CertificateSection>>,
+) -> Vec<Certificate> {
+    let mut certificates = Vec::new();
+    for At { value, .. } in sections {
+        let (Field::Good(cert), Field::Good(key)) = (value.cert, value.key) else { continue };
+        certificates.extend(certificate(reader, cert, key));
+    }
+    certificates
 }
 
 /// `None` only if something was reported.

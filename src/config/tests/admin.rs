@@ -137,3 +137,34 @@ fn roles_of_unix_users() {
     let tcp = read("unix_roles: [{ role: viewer }]");
     assert!(told(&tcp.warnings).contains("for a unix socket"), "{}", told(&tcp.warnings));
 }
+
+const TLS: &str = "tls: { certificates: [{ cert: a.crt, key: a.key }] }";
+
+#[test]
+fn tls_and_certificates_of_clients() {
+    let roles = "client_roles: [{ name: deploy, role: operator }, { role: viewer }]";
+    let good = read(&format!("address: 0.0.0.0:9900, {TLS}, client_ca: c.crt, {roles}"));
+    assert_eq!(lines(&good.errors), "");
+    assert_eq!(lines(&good.warnings), "");
+    let admin = good.spec.unwrap().admin;
+    assert!(admin.is_guarded() && admin.client_roles.len() == 2);
+    let tls = admin.tls.unwrap();
+    assert!(!tls.resumption && !tls.client_auth.unwrap().required);
+    let tokens = read(&format!("address: 0.0.0.0:9900, {TLS}, tokens: [{CI}]"));
+    assert!(tokens.spec.is_some() && tokens.warnings.is_empty());
+
+    for (admin, says) in [
+        (format!("address: 0.0.0.0:9900, {TLS}"), "nobody has to show that they may steer"),
+        (format!("{TLS}, client_ca: c.crt"), "nothing says what clients with a certificate may do"),
+        (format!("{TLS}, {roles}"), "nobody vouches for them"),
+        (format!("client_ca: c.crt, {roles}"), "certificates of clients need TLS"),
+        (format!("address: unix:a.sock, {TLS}"), "nobody listens in on a unix socket"),
+        ("tls: { certificates: [] }".to_owned(), "the list is empty"),
+        ("tls: {}".to_owned(), "`certificates` is missing"),
+        (format!("{TLS}, client_ca: gone, {roles}"), "cannot be read"),
+        (format!("address: 0.0.0.0:9900, {TLS}, client_ca: gone, {roles}"), "cannot be read"),
+    ] {
+        let said = refused(&admin);
+        assert!(said.contains(says), "{admin}: {said}");
+    }
+}

@@ -256,14 +256,16 @@ fn health_check() -> impl Strategy<Value = HealthCheck> {
 
 fn timeouts() -> impl Strategy<Value = ServiceTimeouts> {
     let above = || duration(1);
-    (above(), above(), above(), duration(0), duration(0), above(), duration(0)).prop_map(
-        |(connect, response, body, request, upstream_idle, tunnel_idle, drain)| ServiceTimeouts {
+    let idle = (duration(0), duration(0), above());
+    (above(), above(), above(), duration(0), idle, duration(0)).prop_map(
+        |(connect, response, body, request, idle, drain)| ServiceTimeouts {
             connect,
             response,
             body,
             request,
-            upstream_idle,
-            tunnel_idle,
+            upstream_idle: idle.0,
+            ping: idle.1,
+            tunnel_idle: idle.2,
             drain,
         },
     )
@@ -544,13 +546,32 @@ fn admin() -> impl Strategy<Value = Admin> {
         "/[a-z $\\{\\}]{1,20}".prop_map(|it| AdminAddress::Unix(it.into())),
     ];
     let hosts = vec("[a-z]{1,5}(\\.[a-z]{1,3})?", 0..3);
-    (address, hosts, vec(token(), 0..3), vec(unix_role(), 0..3), any::<bool>()).prop_map(
-        |(address, hosts, mut tokens, unix_roles, public_metrics)| {
+    let tls = (option::of(listener_tls()), vec(client_role(), 0..3));
+    let roles = (vec(token(), 0..3), vec(unix_role(), 0..3), (any::<bool>(), option::of(audit())));
+    (address, hosts, tls, roles).prop_map(
+        |(
+            address,
+            hosts,
+            (tls, client_roles),
+            (mut tokens, unix_roles, (public_metrics, audit)),
+        )| {
             tokens.dedup_by(|one, other| one.name == other.name || one.file == other.file);
             let is_unix = matches!(address, AdminAddress::Unix(_));
             let mut admin = Admin { address, hosts: unique(hosts), tokens, ..Admin::default() };
             admin.insecure = admin.is_public();
             admin.public_metrics = public_metrics;
+            admin.audit = audit;
+            // No TLS on a unix socket.
+            admin.tls = tls.filter(|_| !is_unix).map(|mut tls| {
+                (tls.acme, tls.resumption) = (false, false);
+                if let Some(auth) = &mut tls.client_auth {
+                    auth.required = false;
+                }
+                tls
+            });
+            admin.tls = admin.tls.filter(|tls| !tls.certificates.is_empty());
+            admin.client_roles =
+                if admin.client_ca().is_some() { client_roles } else { Vec::new() };
             admin.unix_roles = if is_unix { unix_roles } else { Vec::new() };
             admin
         },
@@ -566,6 +587,15 @@ fn token() -> impl Strategy<Value = Token> {
         let secret = Secret::from_file(&(MADE_UP.file)(file.as_ref()).unwrap()).unwrap();
         Token { name: name.into(), file: PathBuf::from(file).into(), role, secret }
     })
+}
+
+fn audit() -> impl Strategy<Value = AuditFile> {
+    ("/[a-z $]{1,9}", (64u64 << 10)..1 << 40, 0u32..=1000)
+        .prop_map(|(path, max_bytes, keep)| AuditFile { path: path.into(), max_bytes, keep })
+}
+
+fn client_role() -> impl Strategy<Value = ClientRole> {
+    (option::of(label()), role()).prop_map(|(name, role)| ClientRole { name, role })
 }
 
 fn unix_role() -> impl Strategy<Value = UnixRole> {
@@ -594,13 +624,13 @@ fn spec() -> impl Strategy<Value = Spec> {
         threads,
         duration(0),
         duration(0),
-        (duration(0), resolver(), option::of(1u32..=10_000_000)),
+        (duration(0), resolver(), option::of(1u32..=10_000_000), option::of(0u32..=100)),
         (duration(0), state()),
     );
     (services, (listeners, acme()), routes, admin(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
             let ((threads, engine), delay, drain, startup, (metrics_linger, state)) = settings;
-            let (startup_wait, resolver, in_flight) = startup;
+            let (startup_wait, resolver, in_flight, max_stranded_percent) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
                 .map(|(name, matches, mut action, at)| {
@@ -621,6 +651,7 @@ fn spec() -> impl Strategy<Value = Spec> {
                 startup_wait,
                 resolver,
                 limits: Limits { in_flight },
+                reload: Reload { max_stranded_percent },
                 acme: in_agreement(&listeners, acme),
                 listeners,
                 admin,

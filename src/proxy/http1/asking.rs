@@ -3,7 +3,6 @@
 
 use super::{
     conn::Conn,
-    desk::READ,
     interim,
     message::{self, Scanned, Wire},
     outflow::Outflow,
@@ -272,8 +271,8 @@ impl Inflow<'_> {
     ) -> Poll<Result<Answer, Unanswered>> {
         let core = self.line.core.clone();
         let mut scratch = core.desk.scratch.borrow_mut();
-        // With the head comes some of the body, which waits if the client does not take it.
-        let most = core.stalls.piece(READ);
+        // With the head comes some of the body, which waits if the client does not take it: nobody knows that yet.
+        let most = core.stalls.piece() / 2;
         loop {
             let read = match ready!(self.line.poll_read(cx, &mut scratch[..most])) {
                 Ok(read) if read > 0 => read,

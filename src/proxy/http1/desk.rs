@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 
 /// Most that is read at once.
-pub(super) const READ: usize = 64 << 10;
+pub(in crate::proxy) const READ: usize = 64 << 10;
 
 /// Room before and behind what is read, for the framing that is put around it.
 pub(super) const ROOM: usize = 32;

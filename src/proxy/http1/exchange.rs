@@ -22,6 +22,7 @@ use crate::{
         framing::Length,
         head::{Facts, Head},
         headers::{Added, Changes, add_to_backend, to_backend},
+        hyper::Agreed,
         mirror::Original,
         queue::{Turn, Waiting},
         record::{Answerer, Recorder},
@@ -48,6 +49,8 @@ pub(super) enum After {
     /// Nobody is there, or must see that something is missing.
     Close,
     Tunnel(Box<Switched>),
+    /// The same with a backend that takes messages.
+    Agreed(Box<Agreed>),
 }
 
 /// The backend has switched: what goes on as a tunnel.
@@ -79,6 +82,7 @@ pub(super) enum Outcome {
     /// Not yet: its backend takes messages.
     ByMessages,
     Tunnel(Box<Switched>),
+    Agreed(Box<Agreed>),
     /// By a reply of the proxy's own, which is in the outbox.
     Refused,
     Cut,
@@ -161,6 +165,7 @@ impl Session {
                 after_answer(&work.download)
             }
             Outcome::Tunnel(switched) => After::Tunnel(switched),
+            Outcome::Agreed(agreed) => After::Agreed(agreed),
             Outcome::Cut => {
                 if work.download.outgoing == Outgoing::UntilClose {
                     // The end of the connection would be the end of the message.

@@ -19,16 +19,16 @@ use crate::{
         failure::Failure,
         fields::Lines,
         framing::Length,
-        head::{Facts, Head, Version},
+        head::{Head, Version},
         headers::{Marks, Sink, to_client},
         http2::Interim,
-        hyper::{ArrivingBody, Decided, Feed, ReplyBody, answer_decided},
+        hyper::{ArrivingBody, Decided, Feed, Place, ReplyBody, answer_decided},
         record::Recorder,
     },
 };
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, response,
     uri::{Parts, Scheme},
 };
 use http_body::{Body, Frame};
@@ -47,6 +47,8 @@ struct Passage {
     asked: Asked,
     feed: Feed,
     announced: Rc<RefCell<Vec<(StatusCode, HeaderMap)>>>,
+    /// Where a tunnel is left, once it is agreed on.
+    tunnel: Place,
     /// The client waits for 100 before it sends its body.
     awaits_continue: bool,
     stage: Stage,
@@ -110,9 +112,9 @@ impl Session {
             feed.end(None);
         }
         let announced = Rc::new(RefCell::new(Vec::new()));
+        let tunnel = Place::default();
         let decided = Decided {
-            // What the backend speaks knows no other protocols to change to.
-            facts: Facts { upgrades: false, ..facts },
+            facts,
             assignment,
             tries,
             request_id: HeaderValue::from_bytes(&request_id)
@@ -125,12 +127,14 @@ impl Session {
             head.map(|()| ArrivingBody::Fed(feed.clone())),
             decided,
             Interim::Http1(announced.clone()),
+            tunnel.clone(),
             recorder,
         );
         Ok(Passage {
             asked,
             feed,
             announced,
+            tunnel,
             awaits_continue: facts.expects_continue,
             stage: Stage::Asking(Box::pin(answer)),
         })
@@ -266,7 +270,7 @@ impl Session {
     /// Puts the head of the answer into the outbox.
     ///
     /// # Errors
-    /// When the proxy refuses instead.
+    /// When the proxy refuses instead, or a tunnel begins.
     fn begin_answer(
         &self,
         passage: &mut Passage,
@@ -283,6 +287,14 @@ impl Session {
                 return Err(Outcome::Refused);
             }
         };
+        if let Some(mut agreed) = passage.tunnel.take() {
+            let out = &mut download.out;
+            write_head(&head, &mut out.bytes);
+            out.extend(b"\r\n");
+            agreed.head = out.rest().to_vec();
+            agreed.to_backend = work.ahead.rest().to_vec();
+            return Err(Outcome::Agreed(agreed));
+        }
         let is_bodiless = is_head || matches!(head.status.as_u16(), 204 | 304);
         let has_body = matches!(body, ReplyBody::Stream(_)) && !is_bodiless;
         let is_declared = head.headers.contains_key(header::CONTENT_LENGTH);
@@ -294,12 +306,8 @@ impl Session {
         download.closes |=
             download.outgoing == Outgoing::UntilClose || self.connection.is_leaving();
         let out = &mut download.out.bytes;
-        let reason = head.status.canonical_reason().unwrap_or_default();
-        status_line(out, head.status.as_u16(), reason.as_bytes());
+        write_head(&head, out);
         let mut wire = Wire(out);
-        for (name, value) in &head.headers {
-            wire.line(name.as_str().as_bytes(), value.as_bytes());
-        }
         if download.outgoing == Outgoing::Chunked {
             wire.line(b"transfer-encoding", b"chunked");
         } else if !is_declared && !has_body && !is_bodiless {
@@ -368,6 +376,14 @@ impl Passage {
             out.extend(b"\r\n");
         }
         self.stage = Stage::Answered;
+    }
+}
+
+fn write_head(head: &response::Parts, out: &mut Vec<u8>) {
+    let reason = head.status.canonical_reason().unwrap_or_default();
+    status_line(out, head.status.as_u16(), reason.as_bytes());
+    for (name, value) in &head.headers {
+        Wire(out).line(name.as_str().as_bytes(), value.as_bytes());
     }
 }
 

@@ -27,14 +27,14 @@ mod work;
 
 pub(super) use asking::{Asking, Sent, ask};
 pub(super) use conn::Conn;
-pub(super) use desk::Desk;
+pub(super) use desk::{Desk, READ};
 pub(super) use received::Received;
 
 use super::{connection::ClientConnection, hyper, tunnel};
 use crate::net::Stream;
 use exchange::After;
 use session::{Said, Session};
-use std::rc::Rc;
+use std::{future::ready, rc::Rc};
 use tokio::task::spawn_local;
 
 /// Serves a connection until it ends, or hands it over.
@@ -58,6 +58,11 @@ pub(super) async fn serve(connection: Rc<ClientConnection>, client: Stream) {
             After::Tunnel(switched) => {
                 let Session { connection, client, .. } = session;
                 spawn_local(tunnel::run(connection, switched.with(client)));
+                return;
+            }
+            After::Agreed(agreed) => {
+                let Session { connection, client, .. } = session;
+                spawn_local(hyper::run_tunnel(connection, *agreed, ready(Some(client))));
                 return;
             }
         }

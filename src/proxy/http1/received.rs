@@ -67,7 +67,8 @@ impl Received {
     /// More of the body; nothing when it has ended, or only its framing went on.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Reason>> {
         // A client that has not taken much yet may be a slow one.
-        let most = self.line.core.stalls.piece(if self.taken < READ { READ_SLOWLY } else { READ });
+        let most = self.line.core.stalls.piece();
+        let most = if self.taken < READ { most.min(READ_SLOWLY) } else { most };
         let mut bytes = BytesMut::with_capacity(most);
         let data = match ready!(self.line.poll_fill(cx, &mut bytes)) {
             Ok(read) if read > 0 => {

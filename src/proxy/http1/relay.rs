@@ -14,6 +14,7 @@ use crate::{
     net::{self, Stream, poll_read},
     proxy::{
         connection::ClientConnection,
+        core::Stall,
         decide::Assignment,
         flight::Flight,
         record::Recorder,
@@ -319,7 +320,8 @@ impl Relay<'_> {
             }
             let core = &self.connection.core;
             let mut scratch = core.desk.scratch.borrow_mut();
-            let most = if self.download.slow { READ_SLOWLY } else { READ };
+            let piece = core.stalls.piece();
+            let most = if self.download.is_slow() { piece.min(READ_SLOWLY) } else { piece };
             match poll_read(&mut self.backend.stream, cx, &mut scratch[ROOM..ROOM + most]) {
                 Poll::Pending => {
                     drop(scratch);
@@ -340,14 +342,26 @@ impl Relay<'_> {
     /// the last of it is written, at the price that the time of that write is missing, unless the client is slow.
     fn delivered(&mut self, now: Moment) {
         self.assignment.ticket.finish();
-        if !self.download.slow {
+        if !self.download.is_slow() {
             self.recorder.finish_at(now);
         }
     }
 
+    /// It takes all that there is, or does not.
+    fn note_stall(&mut self, is_stalled: bool) {
+        if is_stalled != self.download.is_slow() {
+            self.turn_stall(is_stalled);
+        }
+    }
+
+    #[cold]
+    fn turn_stall(&mut self, is_stalled: bool) {
+        self.download.stall = is_stalled.then(|| Stall::begin(&self.connection.core));
+    }
+
     /// It does not take what there is.
     fn client_is_slow(&mut self, cx: &Context<'_>, moved: bool) -> Step<()> {
-        self.download.slow = true;
+        self.note_stall(true);
         if self.download.is_delivered() {
             return self.wait_for_client(cx, moved);
         }
@@ -516,7 +530,7 @@ impl Relay<'_> {
         let waiting = self.download.out.rest().len();
         match poll_write(self.client, cx, self.download.out.rest(), piece) {
             Poll::Ready(Ok(n)) if n > 0 => {
-                self.download.slow = n < waiting + piece.len();
+                self.note_stall(n < waiting + piece.len());
                 self.download.out.advance(n.min(waiting));
                 self.download.out.extend(&piece[n.saturating_sub(waiting)..]);
                 self.note_sent();
@@ -524,7 +538,7 @@ impl Relay<'_> {
             }
             Poll::Ready(_) => Err(End::ClientGone),
             Poll::Pending => {
-                self.download.slow = true;
+                self.note_stall(true);
                 self.download.out.extend(piece);
                 Ok(())
             }

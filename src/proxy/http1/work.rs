@@ -6,6 +6,7 @@ use super::{
     scan::{RequestScan, ResponseScan},
 };
 use crate::proxy::{
+    core::Stall,
     framing::Length,
     mirror::{Copying, copy_end, copy_piece},
 };
@@ -380,7 +381,7 @@ pub(super) struct Download {
     /// What the backend switched to is a WebSocket.
     pub(super) websocket: bool,
     /// The client did not take all that it was offered last.
-    pub(super) slow: bool,
+    pub(super) stall: Option<Stall>,
 }
 
 impl Download {
@@ -389,6 +390,11 @@ impl Download {
         self.partial.clear();
         self.chunked.clear();
         self.out.clear();
+        self.stall = None;
+    }
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.stall.is_some()
     }
 
     pub(super) fn begin(&mut self, closes: bool) {
@@ -402,7 +408,6 @@ impl Download {
         self.interims = (0, 0);
         self.reusable = true;
         self.closes = closes;
-        self.slow = false;
     }
 
     /// All of the response has come.

@@ -4,15 +4,25 @@
 //! takes from a budget, which time and traffic that is worth something fill up again. Resets of streams have a
 //! budget of their own, whoever sends them: a peer can also bring this side to reset (CVE-2025-8671).
 //!
-//! Sizes and streams of frames are judged here too, so that each fault gets the error that RFC 9113 gives it.
+//! Sizes and streams of frames are judged here too, so that each fault gets the error that RFC 9113 gives it, and header
+//! blocks before the library sees them (`blocks.rs`).
 
+mod blocks;
 mod frames;
+mod shown;
+mod sum;
 #[cfg(test)]
 mod tests;
 
+pub(super) use blocks::{MALFORMED, ODD, TOO_LARGE};
+pub(super) use sum::Limits;
+
 use super::backlog::Backlog;
-use frames::{Event, Frames, Header, kind};
+use blocks::Blocks;
+use frames::{Event, Frames, HEADER, Header, kind};
 use h2::Reason;
+use shown::Shown;
+use std::ops::Range;
 
 /// The largest frame that is taken: what RFC 9113 section 4.2 starts from, and nobody was offered more.
 const LARGEST_FRAME: usize = 16 << 10;
@@ -40,6 +50,7 @@ pub(super) struct Guard {
     begun: bool,
     /// The stream whose header block goes on in the next frame.
     block: Option<u32>,
+    blocks: Blocks,
     /// It takes no new streams.
     leaves: bool,
     /// How often bytes have come.
@@ -55,7 +66,7 @@ pub(super) struct Guard {
 impl Guard {
     /// `resets` is what a client may have reset beyond its answered requests. All times are milliseconds of the
     /// process's clock.
-    pub(super) fn new(side: Side, resets: u32, now: u64) -> Self {
+    pub(super) fn new(side: Side, resets: u32, limits: Limits, now: u64) -> Self {
         let (inbound, outbound) = match side {
             Side::Server => (Frames::behind_preface(), Frames::default()),
             Side::Client => (Frames::default(), Frames::behind_preface()),
@@ -66,6 +77,7 @@ impl Guard {
             outbound,
             begun: false,
             block: None,
+            blocks: Blocks::new(side, limits),
             leaves: false,
             heard: 0,
             since: None,
@@ -106,32 +118,93 @@ impl Guard {
         self.since
     }
 
-    /// Bytes have come. Returns how many of them may be believed: all, unless there is a verdict.
-    pub(super) fn take_in(&mut self, bytes: &[u8], now: u64) -> usize {
+    /// Bytes have come. Returns how many of them the library may see as they are: all, if nothing is wrong with them
+    /// and no header or header block is cut. What it is to see then is appended to `instead`, which is empty before.
+    pub(super) fn take_in(&mut self, bytes: &[u8], now: u64, instead: &mut Vec<u8>) -> usize {
         self.heard += 1;
+        let mut shown = Shown::new(bytes, instead);
+        match self.read(bytes, now, &mut shown) {
+            Err(reason) => self.verdict = Some(reason),
+            Ok(()) if self.since.is_none() => {
+                let owes = self.block.is_some() || self.inbound.is_within_a_message();
+                self.since = owes.then_some(now);
+            }
+            Ok(()) => {}
+        }
+        shown.as_they_are()
+    }
+
+    /// # Errors
+    /// With what the peer is told when the connection cannot go on.
+    fn read(&mut self, bytes: &[u8], now: u64, shown: &mut Shown<'_>) -> Result<(), Reason> {
         let mut rest = bytes;
+        // Where the frame begins whose payload comes, if it was not cut before that.
+        let mut start = None;
         loop {
-            let at = bytes.len() - rest.len();
-            let judged = match self.inbound.next(&mut rest) {
-                Some(Event::Head(header)) => self.judge(&header, now),
-                Some(Event::Unit(header, unit)) => self.judge_unit(&header, unit, now),
-                Some(Event::End) => {
-                    if self.block.is_none() {
-                        self.since = None;
+            let from = bytes.len() - rest.len();
+            let within = self.inbound.within();
+            let is_at_a_header = self.inbound.is_at_a_header();
+            let event = self.inbound.next(&mut rest);
+            let to = bytes.len() - rest.len();
+            match (&event, within) {
+                (Some(Event::Head(header)), _) => {
+                    self.judge(header, now)?;
+                    start = (to - from == HEADER).then_some(from);
+                    if header.is_of_a_block() {
+                        self.blocks.begin(header);
+                    } else if start.is_some() {
+                        shown.pass(from..to);
+                    } else {
+                        shown.say(&header.to_bytes());
                     }
-                    Ok(())
                 }
-                None => break,
-            };
-            if let Err(reason) = judged {
-                self.verdict = Some(reason);
-                return at;
+                (_, Some(header)) if header.is_of_a_block() => {
+                    let is_end = event.is_some();
+                    self.take_block(&header, (start, from..to), is_end, shown)?;
+                }
+                // A header in pieces is kept where it is read.
+                (None, None) if is_at_a_header => {}
+                (Some(Event::Unit(header, unit)), _) => {
+                    self.judge_unit(header, *unit, now)?;
+                    shown.pass(from..to);
+                }
+                (Some(Event::End) | None, _) => shown.pass(from..to),
+            }
+            match event {
+                Some(Event::End) if self.block.is_none() => self.since = None,
+                Some(_) => {}
+                None => return Ok(()),
             }
         }
-        if self.since.is_none() && (self.block.is_some() || self.inbound.is_within_a_message()) {
-            self.since = Some(now);
+    }
+
+    /// A piece of a header block's frame, which starts before it in the same bytes or not.
+    fn take_block(
+        &mut self,
+        header: &Header,
+        (start, piece): (Option<usize>, Range<usize>),
+        is_end: bool,
+        shown: &mut Shown<'_>,
+    ) -> Result<(), Reason> {
+        let is_whole = is_end
+            && piece.len() == header.len
+            && header.kind == kind::HEADERS
+            && header.has(frames::END_HEADERS);
+        match start {
+            Some(start) if is_whole => {
+                let payload = shown.at(piece.clone());
+                if self.blocks.take_whole(payload, shown.instead())? {
+                    shown.pass(start..piece.end);
+                }
+            }
+            _ => {
+                self.blocks.keep(shown.at(piece))?;
+                if is_end {
+                    self.blocks.end(header, shown.instead())?;
+                }
+            }
         }
-        bytes.len()
+        Ok(())
     }
 
     /// Bytes have been sent.
@@ -155,7 +228,11 @@ impl Guard {
     fn note_sent(&mut self, header: &Header) {
         match header.kind {
             kind::DATA => self.backlog.written(header.stream, header.len),
-            kind::RST_STREAM => self.backlog.reset(header.stream),
+            kind::RST_STREAM => {
+                self.backlog.reset(header.stream);
+                self.blocks.note_over(header.stream);
+            }
+            kind::HEADERS if self.side == Side::Client => self.blocks.note_asked(header.stream),
             _ => {}
         }
         if matches!(header.kind, kind::DATA | kind::HEADERS) {
@@ -179,10 +256,9 @@ impl Guard {
         if header.len > LARGEST_FRAME {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
-        if self
-            .block
-            .is_some_and(|stream| header.kind != kind::CONTINUATION || header.stream != stream)
-        {
+        // Sections 6.2 and 6.10: nothing else within a header block, and that nowhere else.
+        let continued = (header.kind == kind::CONTINUATION).then_some(header.stream);
+        if self.block != continued {
             return Err(Reason::PROTOCOL_ERROR);
         }
         self.judge_form(header)?;
@@ -198,8 +274,12 @@ impl Guard {
         self.leaves |= header.kind == kind::GOAWAY;
         if header.kind == kind::RST_STREAM {
             self.backlog.reset(header.stream);
+            self.blocks.note_over(header.stream);
         }
-        if matches!(header.kind, kind::HEADERS | kind::CONTINUATION) {
+        if header.kind == kind::DATA && header.has(frames::END_STREAM) {
+            self.blocks.note_over(header.stream);
+        }
+        if header.is_of_a_block() {
             let goes_on = !header.has(frames::END_HEADERS);
             self.block = goes_on.then_some(header.stream);
         }

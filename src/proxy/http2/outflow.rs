@@ -2,12 +2,13 @@
 //! takes more.
 
 use super::wire::Watch;
-use crate::proxy::core::Stalls;
+use crate::proxy::core::{Core, Stall};
 use bytes::Bytes;
 use h2::SendStream;
 use http_body::Body;
 use std::{
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -25,28 +26,19 @@ pub(super) struct Outflow<B> {
 /// Holds back what a client's connection has no room for.
 pub(super) struct Brake {
     watch: Watch,
-    /// Of the core.
-    stalls: Stalls,
-    is_stalled: bool,
+    core: Rc<Core>,
+    stall: Option<Stall>,
 }
 
 impl Brake {
-    pub(super) fn new(watch: Watch, stalls: Stalls) -> Self {
-        Self { watch, stalls, is_stalled: false }
+    pub(super) fn new(watch: Watch, core: Rc<Core>) -> Self {
+        Self { watch, core, stall: None }
     }
 
     fn note_stall(&mut self, is_stalled: bool) {
-        match (std::mem::replace(&mut self.is_stalled, is_stalled), is_stalled) {
-            (false, true) => self.stalls.begin(),
-            (true, false) => self.stalls.end(),
-            _ => {}
+        if is_stalled != self.stall.is_some() {
+            self.stall = is_stalled.then(|| Stall::begin(&self.core));
         }
-    }
-}
-
-impl Drop for Brake {
-    fn drop(&mut self) {
-        self.note_stall(false);
     }
 }
 

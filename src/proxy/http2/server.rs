@@ -1,7 +1,7 @@
 //! One client connection that speaks HTTP/2.
 
 use super::{
-    guard::Side,
+    guard::{Limits, MALFORMED, Side},
     heads::Heads,
     stream,
     wire::{Guarded, Watch},
@@ -15,7 +15,7 @@ use h2::{
     Ping, PingPong, Reason as Code, RecvStream,
     server::{Builder, Connection, Handshake, SendResponse},
 };
-use http::{HeaderMap, Request};
+use http::Request;
 use std::{
     future::Future,
     pin::Pin,
@@ -61,14 +61,17 @@ impl Serving {
     pub(in crate::proxy) fn new(served: &Rc<Served>, stream: ClientStream) -> Self {
         let limits = served.connection.listener.spec.limits;
         let clock = served.connection.core.live.clock;
-        let watch = Watch::new(Side::Server, limits.http2_resets, clock);
+        let heads =
+            Limits { bytes: limits.header_bytes as usize, fields: limits.header_count as usize };
+        let watch = Watch::new(Side::Server, limits.http2_resets, heads, clock);
         served.set_watch(watch.clone());
         let greeting = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(limits.http2_streams)
             .enable_connect_protocol()
-            // What is larger is refused by the proxy, which says why; what is much larger by the library.
+            // What is larger is refused by the proxy, which says why. The guard lets none of it through, whatever
+            // the client makes of this.
             .max_header_list_size(limits.header_bytes.saturating_mul(2))
             .max_send_buffer_size(MOST_WAITING)
             .handshake(Guarded::new(stream, watch.clone(), clock));
@@ -159,21 +162,20 @@ impl Future for Serving {
 fn begin(
     served: &Rc<Served>,
     heads: &Heads,
-    mut request: Request<RecvStream>,
+    request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
     let limits = &served.connection.listener.spec.limits;
-    let size = stream::head_size(&request);
-    let fault = stream::fault(&request, size, limits);
-    if fault.is_some() {
-        // Many of them may come at once, each larger in memory than on the wire.
-        *request.headers_mut() = HeaderMap::new();
+    let fault = stream::fault(&request);
+    if request.uri().path() == MALFORMED {
+        turned_away(served, request.method(), Reason::BadRequest);
+        return respond.send_reset(Code::PROTOCOL_ERROR);
     }
+    let bytes = stream::head_size(&request) + FIELD * request.headers().len();
     let core = &served.connection.core;
-    let bytes = if fault.is_some() { 0 } else { size + FIELD * request.headers().len() };
     match core.heads.hold(heads, bytes, limits.http2_heads as usize) {
         Some(held) => {
-            spawn_local(stream::serve(served.clone(), (request, held), fault, respond));
+            spawn_local(stream::serve(served.clone(), (Box::new(request), held), fault, respond));
         }
         None => {
             turned_away(served, request.method(), Reason::Overloaded);

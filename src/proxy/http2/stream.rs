@@ -2,7 +2,7 @@
 
 use super::{
     body::Received,
-    connect,
+    connect, guard,
     heads::Held,
     outflow::{Brake, Outflow, Stop},
 };
@@ -12,16 +12,14 @@ use crate::{
         headers::{Marks, to_client},
         hyper::{Agreed, ArrivingBody, Place, ReplyBody, Served, handle, refuse, run_tunnel},
     },
-    spec::ListenerLimits,
 };
 use bytes::Bytes;
-use h2::{Reason as Code, RecvStream, ext::Protocol, server::SendResponse};
+use h2::{Reason as Code, RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use std::{
     cell::RefCell,
     future::{poll_fn, ready},
-    pin::pin,
     rc::Rc,
     task::Poll,
 };
@@ -52,7 +50,7 @@ impl Interim {
 /// Answers a request, unless the client takes it back: then all that was done for it is let go at once.
 pub(super) async fn serve(
     served: Rc<Served>,
-    (request, held): (Request<RecvStream>, Held),
+    (request, held): (Box<Request<RecvStream>>, Held),
     fault: Option<Reason>,
     respond: SendResponse<Bytes>,
 ) {
@@ -70,26 +68,22 @@ pub(super) async fn serve(
             Ok(asks) => asks,
             Err(reason) => return refuse(&served, request.method(), reason),
         };
-        let (head, body) = request.into_parts();
-        let body = Received::new(body, &head.headers);
+        let place = asks_for_tunnel.then(|| tunnel.place.clone());
+        let request = Box::new(tunnel.arriving(*request, asks_for_tunnel));
         let interim = Some(Interim::Http2(respond.clone()));
-        let (body, place) = match asks_for_tunnel {
-            false => (ArrivingBody::Http2(body), None),
-            true => {
-                tunnel.client.replace(Some(body));
-                (ArrivingBody::None, Some(tunnel.place.clone()))
-            }
-        };
-        handle(served.clone(), Request::from_parts(head, body), interim, place).await
+        handle(served.clone(), request, interim, place).await
     };
-    let mut answer = pin!(answer);
+    // Boxed, as what it holds is let go before the body flows, which may take long.
+    let mut answer = Box::pin(answer);
     let answered = poll_fn(|cx| {
         if respond.borrow_mut().poll_reset(cx).is_ready() {
             return Poll::Ready(None);
         }
         answer.as_mut().poll(cx).map(Some)
     });
-    if let Some(mut response) = answered.await {
+    let answered = answered.await;
+    drop(answer);
+    if let Some(mut response) = answered {
         let mut line = Vec::with_capacity(40);
         core.desk.add_date(core.now_millis(), &mut line);
         date(response.headers_mut(), &line);
@@ -108,64 +102,43 @@ struct Opening {
 }
 
 impl Opening {
+    /// The request as it is handled: what comes behind one that asks for a tunnel is none of its body.
+    fn arriving(&self, request: Request<RecvStream>, asks: bool) -> Request<ArrivingBody> {
+        let (head, body) = request.into_parts();
+        let body = Received::new(body, &head.headers);
+        let body = if asks {
+            self.client.replace(Some(body));
+            ArrivingBody::None
+        } else {
+            ArrivingBody::Http2(body)
+        };
+        Request::from_parts(head, body)
+    }
+
     /// Says that it is open, and keeps it so.
     async fn open(
         &self,
         served: &Rc<Served>,
         respond: &RefCell<SendResponse<Bytes>>,
         response: Response<ReplyBody>,
-        agreed: Agreed,
+        agreed: Box<Agreed>,
     ) {
         let sent = respond.borrow_mut().send_response(response.map(drop), false);
         let (Ok(send), Some(received)) = (sent, self.client.take()) else { return };
         let _active = served.active();
         let client = ready(Some(received.with(send)));
         // Boxed: every stream would have to have room for it.
-        Box::pin(run_tunnel(served.connection.clone(), agreed, client)).await;
+        Box::pin(run_tunnel(served.connection.clone(), *agreed, client)).await;
     }
 }
 
-/// What is wrong with a request whatever it is for, beyond what the library refuses.
-pub(super) fn fault<B>(
-    request: &Request<B>,
-    size: usize,
-    limits: &ListenerLimits,
-) -> Option<Reason> {
-    let is_oversized = size > limits.header_bytes as usize
-        // A cookie's crumbs one by one.
-        || request.headers().len() > limits.header_count as usize;
-    if is_oversized {
-        Some(Reason::HeadersTooLarge)
-    } else if is_malformed(request) {
-        Some(Reason::BadRequest)
-    } else {
-        None
+/// What the guard has found wrong with a request, of which it has let nothing else through.
+pub(super) fn fault<B>(request: &Request<B>) -> Option<Reason> {
+    match request.uri().path() {
+        guard::MALFORMED | guard::ODD => Some(Reason::BadRequest),
+        guard::TOO_LARGE => Some(Reason::HeadersTooLarge),
+        _ => None,
     }
-}
-
-/// RFC 9113 sections 8.2.1 (no white space at the ends of a value) and 8.3.1 (scheme, path and authority of
-/// what this proxy speaks).
-fn is_malformed<B>(request: &Request<B>) -> bool {
-    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let has_blank_end = |value: &HeaderValue| {
-        is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
-    };
-    if request.headers().values().any(has_blank_end) {
-        return true;
-    }
-    if request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none() {
-        return false;
-    }
-    let uri = request.uri();
-    let has_good_scheme = uri.scheme_str().is_none_or(|scheme| matches!(scheme, "http" | "https"));
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
-    let is_asked_of_the_server = target == "*" && request.method() == Method::OPTIONS;
-    let has_authority = uri.authority().is_some() || request.headers().contains_key(header::HOST);
-    !has_good_scheme
-        || !(target.starts_with('/') || is_asked_of_the_server)
-        // As in HTTP/1: no URI has one (RFC 3986 section 2), and some readers take it for a slash.
-        || target.contains('\\')
-        || !has_authority
 }
 
 /// The size of its fields.
@@ -207,8 +180,8 @@ async fn deliver(
     // A client that is gone has no use for the rest.
     let Ok(stream) = sent else { return };
     if !is_end {
-        let stalls = served.connection.core.stalls.clone();
-        let brake = served.watch().map(|watch| Brake::new(watch.clone(), stalls));
+        let core = &served.connection.core;
+        let brake = served.watch().map(|watch| Brake::new(watch.clone(), core.clone()));
         let mut outflow = Outflow::new(stream, body, brake);
         let ended = poll_fn(|cx| outflow.poll(cx, ReplyBody::poll_verdict)).await;
         if let Err(Stop::Broken(error)) = ended {

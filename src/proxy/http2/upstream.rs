@@ -1,26 +1,34 @@
 //! A core's HTTP/2 connections to one backend, each shared by the requests that are in flight on it.
 
 use super::{
-    guard::Side,
+    guard::{Limits, Side},
     wire::{Guarded, Watch},
 };
 use crate::{
-    live::{Clock, LiveBackend, Moment, Reason},
+    live::{Clock, LiveBackend, Moment, Reason, millis},
     net::Stream,
     proxy::upstream::Opened,
+    spec::ServiceTimeouts,
 };
 use bytes::Bytes;
-use h2::client::{Builder, Connection, SendRequest};
+use h2::{
+    Ping, PingPong,
+    client::{Builder, Connection, SendRequest},
+};
 use http::uri::Scheme;
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::{Rc, Weak},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::{sync::Notify, task::spawn_local, time::timeout};
+use tokio::{
+    sync::Notify,
+    task::spawn_local,
+    time::{Instant, Sleep, sleep, timeout},
+};
 
 /// What a backend may send of a response before the client has taken it, on one stream and in all.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -28,6 +36,14 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// What of a request waits in the library for its turn, on one stream.
 const MOST_WAITING: usize = 64 << 10;
+
+/// What a response's head may take, and its trailers: the listeners' limits are for what came by them, and many share a
+/// connection.
+const RESPONSES: Limits = Limits { bytes: 256 << 10, fields: 1000 };
+
+/// A backend that has just said that it is there, and nothing else since, is not asked again for so long: gRPC's servers
+/// end connections on which they are asked more often than every five minutes.
+const SOONEST_AGAIN: Duration = Duration::from_secs(6 * 60);
 
 /// Connections that a core opens to one backend because the others are full.
 const MOST_SESSIONS: usize = 16;
@@ -79,17 +95,17 @@ impl Sessions {
     /// which `dial` makes the stream for. Of many who need one, one opens it.
     ///
     /// # Errors
-    /// `ConnectFailed`, also when what answers does not speak HTTP/2 within `patience`; what `dial` says.
+    /// `ConnectFailed`, also when what answers does not speak HTTP/2 in time; what `dial` says.
     pub(in crate::proxy) async fn lease(
         &self,
         backend: &LiveBackend,
         clock: Clock,
         mut fresh: bool,
-        (patience, idle): (Duration, Duration),
+        timeouts: &ServiceTimeouts,
         most: Option<u32>,
         dial: impl AsyncFnOnce() -> Result<Opened, Reason>,
     ) -> Result<Lease, Reason> {
-        let failures = self.failures.get();
+        let (failures, idle) = (self.failures.get(), timeouts.upstream_idle);
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -110,7 +126,7 @@ impl Sessions {
             let opening = Opening::begin(self);
             // Boxed, as every request would have to have room for it.
             let opened = Box::pin(async {
-                greet(dial().await?, clock, self.changed.clone(), patience).await
+                greet(dial().await?, clock, self.changed.clone(), timeouts).await
             });
             let opened = opened.await;
             let session = opened.inspect_err(|reason| opening.fail(*reason))?;
@@ -238,15 +254,15 @@ impl Drop for Lease {
 /// Begins to speak HTTP/2 and waits until the backend does.
 ///
 /// # Errors
-/// `ConnectFailed` when it does not within `patience`.
+/// `ConnectFailed` when it does not within `timeouts.connect`.
 async fn greet(
     Opened { stream, epoch, held }: Opened,
     clock: Clock,
     changed: Rc<Notify>,
-    patience: Duration,
+    timeouts: &ServiceTimeouts,
 ) -> Result<Rc<Session>, Reason> {
     // Resets are no flood on this side: this proxy asks for streams, nobody else.
-    let watch = Watch::new(Side::Client, 0, clock);
+    let watch = Watch::new(Side::Client, 0, RESPONSES, clock);
     let scheme = if matches!(stream, Stream::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP };
     let io = Guarded::new(stream, watch.clone(), clock);
     let greeting = async {
@@ -269,7 +285,8 @@ async fn greet(
             idle_until: Cell::default(),
         });
         let begun = Rc::new(Notify::new());
-        let driving = drive(connection, Rc::downgrade(&session), watch, begun.clone(), changed);
+        let pulse = Pulse::new(watch.clone(), Rc::downgrade(&session), clock, timeouts.ping);
+        let driving = drive(connection, pulse, begun.clone(), changed);
         spawn_local(async move {
             driving.await;
             drop(held);
@@ -277,43 +294,112 @@ async fn greet(
         begun.notified().await;
         session.is_usable().then_some(session)
     };
-    timeout(patience, greeting).await.ok().flatten().ok_or(Reason::ConnectFailed)
+    timeout(timeouts.connect, greeting).await.ok().flatten().ok_or(Reason::ConnectFailed)
 }
 
 /// Runs until the connection has ended.
 async fn drive(
     mut connection: Connection<Guarded<Stream>, Bytes>,
-    session: Weak<Session>,
-    watch: Watch,
+    mut pulse: Pulse,
     begun: Rc<Notify>,
     changed: Rc<Notify>,
 ) {
     let mut has_begun = false;
-    poll_fn(|cx| {
-        watch.caught_up();
+    let mut ping = connection.ping_pong();
+    let ended = poll_fn(|cx| {
+        pulse.watch.caught_up();
+        let is_dead = ping.as_mut().is_some_and(|ping| pulse.poll(ping, cx).is_ready());
         let polled = Pin::new(&mut connection).poll(cx);
-        if !has_begun && watch.has_begun() {
+        if !has_begun && pulse.watch.has_begun() {
             has_begun = true;
             begun.notify_one();
         }
-        match (polled, watch.verdict()) {
-            (Poll::Ready(ended), _) => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "HTTP/2 connection to a backend ended");
-                }
-                Poll::Ready(())
-            }
-            (Poll::Pending, Some(reason)) => {
-                tracing::debug!(%reason, "HTTP/2 connection to a backend given up");
-                Poll::Ready(())
-            }
+        match (polled, pulse.watch.verdict()) {
+            (Poll::Ready(Ok(())), _) => Poll::Ready("closed".to_owned()),
+            (Poll::Ready(Err(error)), _) => Poll::Ready(error.to_string()),
+            (Poll::Pending, Some(reason)) => Poll::Ready(format!("given up: {reason}")),
+            (Poll::Pending, None) if is_dead => Poll::Ready("nobody is there any more".to_owned()),
             (Poll::Pending, None) => Poll::Pending,
         }
     })
     .await;
-    if let Some(session) = session.upgrade() {
+    tracing::debug!(why = ended, "HTTP/2 connection to a backend ended");
+    if let Some(session) = pulse.session.upgrade() {
         session.retired.set(true);
     }
     begun.notify_one();
     changed.notify_waiters();
+}
+
+/// Asks a backend that is silent while requests wait for it whether it is there.
+struct Pulse {
+    watch: Watch,
+    session: Weak<Session>,
+    clock: Clock,
+    /// The longest silence, and the longest wait for an answer; zero: nobody is asked.
+    patience: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// What had been heard when the backend said that it is there, and when it had been asked.
+    answered: Option<(u64, u64)>,
+}
+
+impl Pulse {
+    fn new(watch: Watch, session: Weak<Session>, clock: Clock, patience: Duration) -> Self {
+        let timer = Box::pin(sleep(patience));
+        Self { watch, session, clock, patience, timer, answered: None }
+    }
+
+    /// Ready when nobody is there.
+    fn poll(&mut self, ping: &mut PingPong, cx: &mut Context<'_>) -> Poll<()> {
+        if self.patience.is_zero() {
+            return Poll::Pending;
+        }
+        let now = self.clock.now_millis();
+        while let Poll::Ready(Ok(_)) = ping.poll_pong(cx) {
+            self.answered = Some((self.watch.heard(), now));
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.watch.has_been_asked_for(now, self.patience) {
+                return Poll::Ready(());
+            }
+            let is_to_be_asked = self.is_waited_for()
+                && self.watch.is_to_be_asked(now, self.patience)
+                && !self.has_just_answered(now);
+            if is_to_be_asked && ping.send_ping(Ping::opaque()).is_ok() {
+                self.watch.note_asked(now);
+            }
+            let next = self.watch.quiet_until(now, self.patience);
+            self.timer.as_mut().reset(Instant::now() + next);
+        }
+        Poll::Pending
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.session.upgrade().is_some_and(|session| session.requests.get() > 0)
+    }
+
+    fn has_just_answered(&self, now: u64) -> bool {
+        self.answered.is_some_and(|(heard, at)| {
+            heard == self.watch.heard() && now.saturating_sub(at) < millis(SOONEST_AGAIN)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_has_just_answered_is_not_asked_again() {
+        let watch = Watch::new(Side::Client, 0, RESPONSES, Clock::start());
+        let patience = Duration::from_secs(10);
+        let mut pulse = Pulse::new(watch.clone(), Weak::new(), Clock::start(), patience);
+        assert!(!pulse.has_just_answered(1000));
+        let again = 1000 + millis(SOONEST_AGAIN);
+        pulse.answered = Some((watch.heard(), 1000));
+        assert!(pulse.has_just_answered(1000) && pulse.has_just_answered(again - 1));
+        assert!(!pulse.has_just_answered(again), "it may have died since");
+        pulse.answered = Some((watch.heard() + 1, 1000));
+        assert!(!pulse.has_just_answered(1001), "it has said something else");
+    }
 }

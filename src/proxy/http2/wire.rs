@@ -1,6 +1,6 @@
 //! The socket of an HTTP/2 connection, with a guard on it.
 
-use super::guard::{Guard, Side};
+use super::guard::{Guard, Limits, Side};
 use crate::live::{Clock, millis};
 use h2::Reason;
 use std::{
@@ -43,9 +43,9 @@ struct Watched {
 }
 
 impl Watch {
-    pub(super) fn new(side: Side, resets: u32, clock: Clock) -> Self {
+    pub(super) fn new(side: Side, resets: u32, limits: Limits, clock: Clock) -> Self {
         let now = clock.now_millis();
-        let guard = RefCell::new(Guard::new(side, resets, now));
+        let guard = RefCell::new(Guard::new(side, resets, limits, now));
         Self(Rc::new(Watched {
             guard,
             blocked_since: Cell::new(None),
@@ -95,6 +95,18 @@ impl Watch {
         self.0.asked_at.get()
     }
 
+    /// Nothing has been heard for so long of a peer that was asked.
+    pub(super) fn has_been_asked_for(&self, now: u64, patience: Duration) -> bool {
+        self.asked_since().is_some_and(|since| now.saturating_sub(since) >= millis(patience))
+    }
+
+    /// How long it is until the peer will have been silent for `patience`, or have had as long to answer.
+    pub(super) fn quiet_until(&self, now: u64, patience: Duration) -> Duration {
+        let since = self.asked_since().unwrap_or(self.0.heard_at.get());
+        let left = since.saturating_add(millis(patience)).saturating_sub(now);
+        if left > 0 { Duration::from_millis(left) } else { patience }
+    }
+
     /// What was asked for has been taken from the library.
     pub(super) fn caught_up(&self) {
         self.0.read.set(0);
@@ -120,6 +132,8 @@ pub(super) struct Guarded<S> {
     io: S,
     watch: Watch,
     clock: Clock,
+    /// What the library is to see before it sees more of what comes.
+    instead: Vec<u8>,
     /// It was told the end.
     farewell: Option<Farewell>,
 }
@@ -131,7 +145,7 @@ struct Farewell {
 
 impl<S> Guarded<S> {
     pub(super) fn new(io: S, watch: Watch, clock: Clock) -> Self {
-        Self { io, watch, clock, farewell: None }
+        Self { io, watch, clock, instead: Vec::new(), farewell: None }
     }
 
     fn note_sent(&self, bytes: &[u8]) {
@@ -178,26 +192,42 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // Who drives the connection looks for a verdict each time that nothing can be read.
-        if self.watch.verdict().is_some() {
+        if self.watch.verdict().is_some() && self.instead.is_empty() {
             return Poll::Pending;
         }
         if self.watch.0.read.get() > MOST_AHEAD {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let now = self.clock.now_millis();
-        let read = &buf.filled()[before..];
-        self.watch.0.read.set(self.watch.0.read.get() + read.len());
-        self.watch.0.heard_at.set(now);
-        self.watch.0.asked_at.set(None);
-        if read.is_empty() {
-            return Poll::Ready(Ok(()));
+        let this = &mut *self;
+        while this.instead.is_empty() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let now = this.clock.now_millis();
+            let read = &buf.filled()[before..];
+            this.watch.0.read.set(this.watch.0.read.get() + read.len());
+            this.watch.0.heard_at.set(now);
+            this.watch.0.asked_at.set(None);
+            if read.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut guard = this.watch.0.guard.borrow_mut();
+            let passed = guard.take_in(read, now, &mut this.instead);
+            buf.set_filled(before + passed);
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if guard.verdict().is_some() && this.instead.is_empty() {
+                return Poll::Pending;
+            }
         }
-        let believed = self.watch.0.guard.borrow_mut().take_in(read, now);
-        buf.set_filled(before + believed);
-        if believed == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
+        let told = this.instead.len().min(buf.remaining());
+        buf.put_slice(&this.instead[..told]);
+        this.instead.drain(..told);
+        if this.instead.is_empty() {
+            this.instead = Vec::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -92,9 +92,11 @@ impl Course {
 
     async fn lease(&self) -> Result<http2::Lease, Reason> {
         let Self { core, upstream, policy, .. } = self;
-        let times = (policy.timeouts.connect, policy.timeouts.upstream_idle);
         let most = policy.limits.backend_connections;
         let dial = || dial_apart(upstream, policy);
-        upstream.http2.lease(&upstream.backend, core.live.clock, false, times, most, dial).await
+        upstream
+            .http2
+            .lease(&upstream.backend, core.live.clock, false, &policy.timeouts, most, dial)
+            .await
     }
 }

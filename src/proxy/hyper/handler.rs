@@ -34,7 +34,8 @@ pub(super) type Record = (Recorder, Active);
 /// at its `place`; without one hyper has the client's end of it.
 pub(in crate::proxy) async fn handle(
     served: Rc<Served>,
-    request: Request<ArrivingBody>,
+    // Boxed, as it would take its place in each that it is handed to.
+    request: Box<Request<ArrivingBody>>,
     interim: Option<Interim>,
     place: Option<Place>,
 ) -> Response<ReplyBody> {
@@ -127,7 +128,7 @@ pub(super) fn head(parts: &Parts) -> Head<'_, HeaderMap> {
 
 async fn forward(
     served: &Rc<Served>,
-    mut request: Request<ArrivingBody>,
+    mut request: Box<Request<ArrivingBody>>,
     interim: Option<Interim>,
     place: Option<Place>,
     recorder: &mut Recorder,
@@ -136,7 +137,7 @@ async fn forward(
     let core = &connection.core;
     let client = match place {
         Some(place) => ClientEnd::Http2(place),
-        None => ClientEnd::Hyper(hyper::upgrade::on(&mut request)),
+        None => ClientEnd::Hyper(hyper::upgrade::on(&mut *request)),
     };
     let (parts, incoming) = request.into_parts();
     let head = head(&parts);
@@ -179,7 +180,8 @@ pub(in crate::proxy) struct Decided {
     pub(in crate::proxy) copying: Option<Box<Copying>>,
 }
 
-/// Answers a request that another engine has read and decided; the record is that of the response.
+/// Answers a request that another engine has read and decided; the record is that of the response. A tunnel that is
+/// agreed on is left at its `place`.
 ///
 /// # Errors
 /// With what the client is told, and what is to be recorded then.
@@ -188,12 +190,14 @@ pub(in crate::proxy) async fn answer_decided(
     request: Request<ArrivingBody>,
     decided: Decided,
     interim: Interim,
+    place: Place,
     mut recorder: Recorder,
 ) -> Result<Response<ReplyBody>, (Failure, Recorder)> {
     let served = Served::new(connection);
     let active = Active::begin(&served.activity, served.connection.core.live.clock);
     let (parts, body) = request.into_parts();
-    let sent = send(&served, (&parts, body), decided, Some(interim), None, &mut recorder).await;
+    let upgrade = decided.facts.upgrades.then_some(ClientEnd::Http1(place));
+    let sent = send(&served, (&parts, body), decided, Some(interim), upgrade, &mut recorder).await;
     match sent {
         Ok(answer) => Ok(answer.into_response((recorder, active))),
         Err(failure) => Err((failure, recorder)),

@@ -7,7 +7,7 @@ use super::{
         failure::Failure,
         flight::Flight,
         framing::Length,
-        head::{self, Facts, Head, Version},
+        head::{self, Facts, Head},
         headers::{Added, Changes, to_backend},
         http1::{self, Asking, Conn},
         http2::{self, Interim, Unanswered},
@@ -23,7 +23,8 @@ use crate::{
     spec::PoolProtocol,
 };
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts,
+    uri::PathAndQuery,
 };
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -221,11 +222,16 @@ impl Sending<'_> {
         let clock = core.live.clock;
         // Until there is room on a connection.
         flight.arm(clock, timeouts.response, Reason::Overloaded);
-        let times = (timeouts.connect, timeouts.upstream_idle);
         let most = assignment.policy.limits.backend_connections;
         let dial = || connect(core, flight, &assignment.policy);
-        let lease =
-            flight.upstream.http2.lease(&flight.upstream.backend, clock, fresh, times, most, dial);
+        let lease = flight.upstream.http2.lease(
+            &flight.upstream.backend,
+            clock,
+            fresh,
+            timeouts,
+            most,
+            dial,
+        );
         let lease = match unless_judged(flight, lease).await {
             Ok(Ok(lease)) => lease,
             Err(reason) | Ok(Err(reason)) => return Err(self.failed(reason)),
@@ -234,10 +240,11 @@ impl Sending<'_> {
             Ok(request) => request,
             Err(reason) => return Err(self.failed(reason)),
         };
-        if self.facts.upgrades && lease.takes_websockets() && self.asks_for_websocket() {
+        if self.asks_for_websocket() {
+            if !lease.takes_websockets() {
+                return Err(self.failed(Reason::NotSupported));
+            }
             http2::as_connect(&mut request);
-        } else if self.is_connect() {
-            return Err(self.failed(Reason::NotSupported));
         }
         http2::translate(&mut request, lease.scheme(), &flight.upstream.authority);
         flight.arm(clock, timeouts.response, Reason::ResponseTimeout);
@@ -259,13 +266,13 @@ impl Sending<'_> {
         }
     }
 
+    /// It is a handshake as RFC 6455 section 4.1 has it. All else that a client would switch to is not known in HTTP/2,
+    /// and may as well be answered in HTTP.
     fn asks_for_websocket(&self) -> bool {
-        head::upgrade(self.head).is_some_and(head::is_websocket)
-    }
-
-    /// A client of HTTP/2 asks to switch, and has no use for the answer to anything else.
-    fn is_connect(&self) -> bool {
-        self.facts.upgrades && self.head.version == Version::Http2
+        self.facts.upgrades
+            && self.head.method == "GET"
+            && self.parts.headers.contains_key(header::SEC_WEBSOCKET_KEY)
+            && head::upgrade(self.head).is_some_and(head::is_websocket)
     }
 
     /// The backend has answered; a miss if the client had better get another one's answer.

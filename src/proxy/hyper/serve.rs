@@ -99,8 +99,8 @@ async fn run_h1(served: &Rc<Served>, stream: ClientStream) {
     let service = service_fn({
         let served = served.clone();
         move |request: Request<Incoming>| {
-            let answer =
-                handler::handle(served.clone(), request.map(ArrivingBody::Hyper), None, None);
+            let request = Box::new(request.map(ArrivingBody::Hyper));
+            let answer = handler::handle(served.clone(), request, None, None);
             async { Ok::<_, Infallible>(answer.await) }
         }
     });

@@ -43,21 +43,29 @@ impl Switch<'_> {
         };
         let Assignment { ticket, policy, .. } = assignment;
         let websocket = is_websocket(protocol.as_bytes());
-        let agreed = Agreed { backend, ticket, idle: policy.timeouts.tunnel_idle, websocket };
-        let status = match self.client {
-            ClientEnd::Hyper(client) => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-                headers.insert(header::UPGRADE, protocol);
-                let client = async { client.await.ok().map(TokioIo::new) };
-                spawn_local(tunnel::run(connection.clone(), agreed, client));
-                StatusCode::SWITCHING_PROTOCOLS
-            }
-            ClientEnd::Http2(place) => {
+        let idle = policy.timeouts.tunnel_idle;
+        let (head, to_backend) = Default::default();
+        let agreed = Agreed { backend, ticket, idle, websocket, head, to_backend };
+        let status = match &self.client {
+            ClientEnd::Http2(_) => {
                 headers.remove(header::SEC_WEBSOCKET_ACCEPT);
-                place.replace(Some(agreed));
                 StatusCode::OK
             }
+            ClientEnd::Hyper(_) | ClientEnd::Http1(_) => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::UPGRADE, protocol);
+                StatusCode::SWITCHING_PROTOCOLS
+            }
         };
+        match self.client {
+            ClientEnd::Http1(place) | ClientEnd::Http2(place) => {
+                place.replace(Some(Box::new(agreed)));
+            }
+            ClientEnd::Hyper(client) => {
+                let client = async { client.await.ok().map(TokioIo::new) };
+                spawn_local(tunnel::run(connection.clone(), agreed, client));
+            }
+        }
         Ok(Answer::Whole(with_head(status, headers, None), CallFailed(false)))
     }
 

@@ -19,12 +19,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub(super) enum ClientEnd {
     /// hyper hands it over behind the answer.
     Hyper(OnUpgrade),
+    /// The native engine writes the answer, and has it.
+    Http1(Place),
     /// Who answers on the stream that was asked on.
     Http2(Place),
 }
 
 /// Where a tunnel is left for who has the client's end of it.
-pub(in crate::proxy) type Place = Rc<RefCell<Option<Agreed>>>;
+pub(in crate::proxy) type Place = Rc<RefCell<Option<Box<Agreed>>>>;
 
 /// What is to be connected with a client.
 pub(in crate::proxy) struct Agreed {
@@ -33,6 +35,10 @@ pub(in crate::proxy) struct Agreed {
     /// The longest silence.
     pub(super) idle: Duration,
     pub(super) websocket: bool,
+    /// What the client gets first: the head that says so, where that has not been written.
+    pub(in crate::proxy) head: Vec<u8>,
+    /// What it has said since it asked.
+    pub(in crate::proxy) to_backend: Vec<u8>,
 }
 
 pub(super) enum BackendEnd {
@@ -50,18 +56,20 @@ pub(in crate::proxy) async fn run<C>(
 ) where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    let Agreed { backend, ticket, idle, websocket } = agreed;
+    let Agreed { backend, ticket, idle, websocket, head, to_backend } = agreed;
     ticket.turn(Kind::Tunnel);
     ticket.flight.arm(connection.core.live.clock, idle, Reason::IdleTimeout);
     let Ok(Some(client)) = unless_judged(&ticket.flight, client).await else { return };
     match backend {
         BackendEnd::Http1(backend, held, to_client) => {
             let tunnel = Tunnel::between(client, backend, ticket, idle, websocket);
-            tunnel::run(connection, Tunnel { held: Some(held), to_client, ..tunnel }).await;
+            let held = Some(held);
+            let tunnel = Tunnel { held, head, to_client, to_backend, ..tunnel };
+            tunnel::run(connection, tunnel).await;
         }
         BackendEnd::Http2(backend, _sent) => {
             let tunnel = Tunnel::between(client, backend, ticket, idle, websocket);
-            tunnel::run(connection, tunnel).await;
+            tunnel::run(connection, Tunnel { head, to_backend, ..tunnel }).await;
         }
     }
 }

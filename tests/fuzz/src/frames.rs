@@ -1,72 +1,200 @@
 //! Frames of HTTP/2, read a second time from RFC 9113 alone.
 
+use super::blocks::Table;
 use crossfade::proxy::fuzzing_http2 as fuzzing;
 
-const PROTOCOL_ERROR: u32 = 1;
+pub const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
-const FRAME_SIZE_ERROR: u32 = 6;
-const ENHANCE_YOUR_CALM: u32 = 11;
+pub const FRAME_SIZE_ERROR: u32 = 6;
+pub const COMPRESSION_ERROR: u32 = 9;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// As a listener has them by default.
+const LIMITS: (usize, usize) = (64 << 10, 100);
 
 /// The first byte says who sends and how it is cut.
 pub fn check(input: &[u8]) {
     let Some((choice, bytes)) = super::cut(input) else { return };
     let is_client = choice & 0x80 != 0;
-    let (verdict, believed) = fuzzing::guard(is_client, bytes, usize::MAX);
-    let piece = super::piece(choice % 4);
-    let (in_pieces, believed_in_pieces) = fuzzing::guard(is_client, bytes, piece);
+    let guard = |piece| fuzzing::guard(is_client, LIMITS, &[], bytes, piece);
+    let (verdict, shown) = guard(usize::MAX);
+    let (in_pieces, shown_in_pieces) = guard(super::piece(choice % 4));
     assert_eq!(verdict, in_pieces, "however it is cut");
-    assert!(believed <= bytes.len() && believed_in_pieces <= bytes.len());
-    let read = read(is_client, bytes);
+    let seen = frames(&shown);
+    assert_eq!(seen, frames(&shown_in_pieces), "however it is cut");
+    let (error, frames) = read(is_client, bytes);
     match verdict {
         // It counts what is allowed one by one.
-        Some(ENHANCE_YOUR_CALM) => assert!(bytes.len() > 6 * 100, "there is little of it"),
-        Some(error) => assert_eq!(Err((error, believed)), read.map_err(|(error, at)| (error, at))),
-        None => assert_eq!((Ok(()), believed), (read, bytes.len())),
+        Some(ENHANCE_YOUR_CALM) => {
+            assert!(bytes.len() > 6 * 100, "there is little of it");
+            return;
+        }
+        verdict => assert_eq!(verdict, error),
+    }
+    assert_eq!(seen.len(), frames.len());
+    for (seen, frame) in seen.iter().zip(&frames) {
+        let of = |frame: &Frame| (frame.kind, frame.flags, frame.stream);
+        assert_eq!(of(seen), of(frame));
+        // What is shown of header blocks is seen to by another target.
+        assert!(frame.kind == HEADERS || seen.payload == frame.payload);
     }
 }
 
+/// Of those of a header block there is one, with nothing but the block.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+/// What is good in itself; of the last frame, if it is not of a header block, maybe a part.
+pub fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::<Frame>::new();
+    let mut rest = bytes;
+    while let Some(header) = rest.first_chunk::<9>() {
+        let len = length(header).min(rest.len() - 9);
+        let (kind, mut flags) = (header[3], header[4]);
+        let mut payload = rest[9..9 + len].to_vec();
+        rest = &rest[9 + len..];
+        match kind {
+            CONTINUATION => {
+                let block = frames.last_mut().expect("it goes on");
+                block.payload.extend(payload);
+                continue;
+            }
+            HEADERS => {
+                payload = fragment(flags, stream(header), &payload).expect("it was judged").0;
+                flags &= END_STREAM;
+            }
+            // Of what is judged by units, pieces may pass before they are one.
+            _ => payload.truncate(payload.len() / unit(kind) * unit(kind)),
+        }
+        frames.push(Frame { kind, flags, stream: stream(header), payload });
+    }
+    assert!(rest.is_empty(), "a header of a frame comes whole");
+    frames
+}
+
+/// How many bytes of a payload are judged at a time.
+fn unit(kind: u8) -> usize {
+    match kind {
+        4 => 6,
+        8 => 4,
+        _ => 1,
+    }
+}
+
+fn length(header: &[u8]) -> usize {
+    u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize
+}
+
+fn stream(header: &[u8]) -> u32 {
+    u32::from_be_bytes([header[5], header[6], header[7], header[8]]) << 1 >> 1
+}
+
+/// Section 6.2: without padding and priority; and whether the stream depends on itself.
+///
 /// # Errors
-/// The first error, and how many bytes stand before what it is found in: the payload of a frame whose header is
-/// wrong, a setting or an increment.
-fn read(is_client: bool, bytes: &[u8]) -> Result<(), (u32, usize)> {
+/// When there is less than must be there, or more padding than the rest.
+pub fn fragment(flags: u8, stream: u32, payload: &[u8]) -> Result<(Vec<u8>, bool), u32> {
+    let mut rest = payload.to_vec();
+    let mut padding = 0;
+    if flags & 8 != 0 {
+        if rest.is_empty() {
+            return Err(FRAME_SIZE_ERROR);
+        }
+        padding = usize::from(rest.remove(0));
+    }
+    let mut depends_on_itself = false;
+    if flags & 0x20 != 0 {
+        if rest.len() < 5 {
+            return Err(FRAME_SIZE_ERROR);
+        }
+        let priority: Vec<u8> = rest.drain(..5).collect();
+        let on = u32::from_be_bytes([priority[0], priority[1], priority[2], priority[3]]);
+        depends_on_itself = on << 1 >> 1 == stream;
+    }
+    if padding > rest.len() {
+        return Err(PROTOCOL_ERROR);
+    }
+    rest.truncate(rest.len() - padding);
+    Ok((rest, depends_on_itself))
+}
+
+/// The first error, and what was good before it, down to the payload of a frame that is wrong in the middle.
+fn read(is_client: bool, bytes: &[u8]) -> (Option<u32>, Vec<Frame>) {
     let mut at = 0;
-    let mut block = None;
+    let mut frames = Vec::<Frame>::new();
+    let mut block = None::<Frame>;
+    let mut table = Table::default();
     let mut is_first = true;
     while let Some(header) = bytes.get(at..at + 9) {
-        let len = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
+        let len = length(header);
         let (kind, flags) = (header[3], header[4]);
-        let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) << 1 >> 1;
+        let stream = stream(header);
         let is_ack = flags & 1 != 0;
+        let is_continued = kind == CONTINUATION;
         let error = if is_first && (kind != 4 || is_ack) {
             Some(PROTOCOL_ERROR)
         } else if len > 16_384 {
             Some(FRAME_SIZE_ERROR)
-        } else if block.is_some_and(|block| (kind, stream) != (9, block)) {
+        } else if block.as_ref().map(|block| block.stream) != is_continued.then_some(stream) {
             Some(PROTOCOL_ERROR)
         } else {
             wrong_frame(kind, is_ack, len, stream)
         };
-        if let Some(error) = error {
-            return Err((error, at));
+        if error.is_some() {
+            return (error, frames);
         }
         is_first = false;
-        if kind == 1 || kind == 9 {
-            block = (flags & 4 == 0).then_some(stream);
-        }
         let payload = &bytes[at + 9..bytes.len().min(at + 9 + len)];
-        let unit = match kind {
-            4 => 6,
-            8 => 4,
-            _ => usize::MAX,
-        };
-        for (nth, unit) in payload.chunks_exact(unit).enumerate() {
-            if let Some(error) = wrong_unit(is_client, kind, unit) {
-                return Err((error, at + 9 + nth * unit.len()));
-            }
-        }
         at += 9 + len;
+        if kind == HEADERS || is_continued {
+            if payload.len() < len {
+                break;
+            }
+            let payload = match kind {
+                HEADERS => match fragment(flags, stream, payload) {
+                    Ok((payload, _)) => payload,
+                    Err(error) => return (Some(error), frames),
+                },
+                _ => payload.to_vec(),
+            };
+            match &mut block {
+                Some(block) => block.payload.extend(payload),
+                None => {
+                    let flags = flags & END_STREAM;
+                    block = Some(Frame { kind: HEADERS, flags, stream, payload });
+                }
+            }
+            if flags & END_HEADERS != 0
+                && let Some(block) = block.take()
+            {
+                if table.read(&block.payload).is_none() {
+                    return (Some(COMPRESSION_ERROR), frames);
+                }
+                frames.push(block);
+            }
+            continue;
+        }
+        let unit = unit(kind);
+        let wrong =
+            payload.chunks_exact(unit).position(|u| wrong_unit(is_client, kind, u).is_some());
+        let good = wrong.unwrap_or(payload.len() / unit) * unit;
+        frames.push(Frame { kind, flags, stream, payload: payload[..good].to_vec() });
+        if let Some(wrong) = wrong {
+            let unit = &payload[wrong * unit..(wrong + 1) * unit];
+            return (wrong_unit(is_client, kind, unit), frames);
+        }
     }
-    Ok(())
+    (None, frames)
 }
 
 /// Sections 6.1 to 6.10.

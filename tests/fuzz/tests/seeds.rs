@@ -35,6 +35,11 @@ fn frames() {
 }
 
 #[test]
+fn header_blocks() {
+    replay("blocks", crossfade_fuzz::blocks);
+}
+
+#[test]
 fn scans() {
     replay("scan", crossfade_fuzz::scan);
 }

@@ -17,8 +17,10 @@ pub(super) mod kind {
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const ACK: u8 = 1;
 pub(super) const END_HEADERS: u8 = 4;
+pub(super) const PADDED: u8 = 8;
+pub(super) const PRIORITY: u8 = 0x20;
 
-const HEADER: usize = 9;
+pub(super) const HEADER: usize = 9;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Header {
@@ -31,7 +33,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    fn of(bytes: &[u8; HEADER]) -> Self {
+    pub(super) fn of(bytes: &[u8; HEADER]) -> Self {
         let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = *bytes;
         Self {
             len: u32::from_be_bytes([0, l0, l1, l2]) as usize,
@@ -40,6 +42,18 @@ impl Header {
             stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
             setting: 0,
         }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; HEADER] {
+        // A frame is never longer than three bytes can say.
+        let [_, l0, l1, l2] = (self.len as u32).to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.to_be_bytes();
+        [l0, l1, l2, self.kind, self.flags, s0, s1, s2, s3]
+    }
+
+    /// It is a piece of a header block.
+    pub(super) fn is_of_a_block(&self) -> bool {
+        matches!(self.kind, kind::HEADERS | kind::CONTINUATION)
     }
 
     pub(super) fn has(&self, flag: u8) -> bool {
@@ -74,6 +88,16 @@ impl Frames {
     /// Of a client, which says something else first (section 3.4).
     pub(super) fn behind_preface() -> Self {
         Self { preface: super::super::server::PREFACE.len(), ..Self::default() }
+    }
+
+    /// The frame whose payload comes.
+    pub(super) fn within(&self) -> Option<Header> {
+        self.header
+    }
+
+    /// What comes is the header of a frame.
+    pub(super) fn is_at_a_header(&self) -> bool {
+        self.preface == 0 && self.header.is_none()
     }
 
     /// Something other than a body has begun and is not complete.
