@@ -214,7 +214,7 @@ async fn the_admin_api_moves_with_its_unix_socket() {
     let shop = Shop::open().await;
     let config = shop.config().replace("127.0.0.2:0", "unix:a.sock");
     let mut stage = Stage::start(&config).await;
-    assert_eq!(stage.admin(), "unix:a.sock");
+    assert!(stage.admin().ends_with("/a.sock"));
     let second = stage.upgrade().await;
     assert!(stage.first_ended().await.success());
     assert!(stage.path("a.sock").exists());
