@@ -74,9 +74,19 @@ async fn pins_and_sticky_users_are_known_and_secrets_are_not() {
     let seen = proxy.handle.apply(dry(drain.clone())).await.unwrap().preview.unwrap();
     assert_eq!((seen.all.nowhere, seen.all.elsewhere), (1.0, 0.0), "a pin is a pin");
     assert!(seen.all.examples[0].ends_with("/cart"), "{seen:?}");
-    traffic(&proxy, false, Some(("cookie", "user=ann; sid=secret"))).await;
-    let seen = proxy.handle.apply(dry(drain)).await.unwrap().preview.unwrap();
-    assert!(seen.all.nowhere < 1.0, "{seen:?}");
+    // Not every request is remembered.
+    let share = async || {
+        traffic(&proxy, false, Some(("cookie", "user=ann; sid=secret"))).await;
+        proxy.handle.apply(dry(drain.clone())).await.unwrap().preview.unwrap().all.nowhere
+    };
+    let mut nowhere = share().await;
+    for _ in 0..1000 {
+        if nowhere < 1.0 {
+            break;
+        }
+        nowhere = share().await;
+    }
+    assert!(nowhere < 1.0, "ann would be answered by the other pool");
     let recent = proxy.live.published.read(|snapshot| snapshot.services[0].recent.clone());
     let known = format!("{recent:?}");
     assert!(known.contains("/cart") && !known.contains("secret") && !known.contains("ann"));
