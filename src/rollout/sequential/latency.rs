@@ -1,11 +1,12 @@
 use super::{BetConfig, BetTest, Counts, NiTest};
 use crate::spec::FINE_BUCKETS;
+use serde::{Deserialize, Serialize};
 
 /// Requests by the bucket of their latency.
 pub type Histogram = [u64; FINE_BUCKETS];
 
 /// How much slower is tolerated, in buckets of which eight are twice the time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyConfig {
     /// The quantiles that are looked at.
     pub levels: Vec<f64>,
@@ -38,7 +39,7 @@ impl Default for LatencyConfig {
 
 /// Tests on the tails of the histograms. Where a tail begins is taken from what was known of the baseline before, so
 /// it is no part of what is tested, and the test is valid wherever that is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     config: LatencyConfig,
     decay: f64,
