@@ -294,6 +294,17 @@ impl Judge {
         self.latency.reset_margins();
     }
 
+    /// What is known of the canary is forgotten; what is known of the baseline stays.
+    pub fn forget(&mut self) {
+        let fresh = Self::new(self.config.clone());
+        self.latency.forget(fresh.latency);
+        (self.errors, self.margin) = (fresh.errors, fresh.margin);
+        for (guard, fresh) in self.guards.iter_mut().zip(fresh.guards) {
+            guard.test = fresh.test;
+        }
+        self.in_stage = InStage::default();
+    }
+
     /// A second is over in which the canary had this share.
     pub fn feed(&mut self, slice: &Slice, share: f64) {
         let Slice { canary, baseline } = slice;

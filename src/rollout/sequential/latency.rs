@@ -138,6 +138,12 @@ impl Latency {
         self.margins.iter_mut().for_each(NiTest::reset);
     }
 
+    /// As `fresh`, but that the baseline is known.
+    pub(super) fn forget(&mut self, fresh: Self) {
+        let known = std::mem::take(&mut self.known);
+        *self = Self { known, ..fresh };
+    }
+
     /// By the quantiles that are asked for before it goes on.
     pub(super) fn margins(&self) -> impl Iterator<Item = f64> {
         self.margins.iter().map(NiTest::most_log_evidence)
