@@ -129,8 +129,11 @@ impl Rollout {
             let is_over = second.stable_in_flight == 0 || self.in_stage >= patience;
             return if is_over { Outcome::Over } else { Outcome::On };
         };
+        let passed = |time: std::time::Duration| self.in_stage >= time.as_secs();
+        let is_careless = self.plan.strategy == RolloutStrategy::Rolling
+            && self.plan.rolling.failure_action == FailureAction::Continue;
         let share = if second.share > 0.0 { second.share } else { self.layout.share.as_f64() };
-        let shared = self.layout.share > Share::NONE && !self.layout.held;
+        let shared = self.layout.share > Share::NONE && !self.layout.held && !is_careless;
         let verdict = self.judge.verdict(asked, share);
         if shared && verdict.action == Action::Abort {
             let (code, text) = explain::failure(self, &verdict);
@@ -139,7 +142,6 @@ impl Rollout {
         if let Some((gate, text)) = self.failed_gate().filter(|_| shared) {
             return Outcome::Failure(Why::new("gate", format!("gate `{gate}`: {text}")));
         }
-        let passed = |time: std::time::Duration| self.in_stage >= time.as_secs();
         let is_over = |over: bool| if over { Outcome::Over } else { Outcome::On };
         match task {
             Task::Touch(time) => is_over(passed(time)),
@@ -147,7 +149,8 @@ impl Rollout {
             Task::Exchange => Outcome::Over,
             Task::Pause(_) | Task::Experiment | Task::Idle => Outcome::On,
             Task::Step { bake: time, .. } | Task::Watch(time) => {
-                let is_ready = self.judge.missing(asked, share).is_nothing() && self.is_free();
+                let is_ready = is_careless
+                    || (self.judge.missing(asked, share).is_nothing() && self.is_free());
                 match (is_ready && passed(time), passed(time)) {
                     (true, _) => Outcome::Over,
                     (false, true) => Outcome::Missing,
@@ -165,20 +168,22 @@ impl Rollout {
     }
 
     fn failure(&mut self, why: Why, effects: &mut Vec<Effect>) {
-        let is_batchwise = self.plan.strategy == RolloutStrategy::Rolling;
-        let action = match (is_batchwise, self.plan.rolling.failure_action, self.plan.on_failure) {
-            (true, FailureAction::Pause, _) | (false, _, OnFailure::Pause) => Some(Paused::Failure),
-            (true, FailureAction::Continue, _) => {
-                self.why = Some(why);
-                self.judge.forget();
-                return;
-            }
-            (true, FailureAction::Rollback, _) | (false, _, OnFailure::Abort) => None,
+        let pauses = match self.plan.strategy {
+            RolloutStrategy::Rolling => match self.plan.rolling.failure_action {
+                FailureAction::Pause => true,
+                FailureAction::Rollback => false,
+                FailureAction::Continue => {
+                    self.why = Some(why);
+                    return;
+                }
+            },
+            _ => self.plan.on_failure == OnFailure::Pause,
         };
         // Requests that wait cannot wait for a person.
-        match action {
-            Some(paused) if !self.layout.held => self.pause(paused, None, None, Some(why), effects),
-            _ => self.abort(why, None),
+        if pauses && !self.layout.held {
+            self.pause(Paused::Failure, None, None, Some(why), effects);
+        } else {
+            self.abort(why, None);
         }
     }
 
