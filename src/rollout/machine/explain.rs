@@ -33,8 +33,7 @@ const NO_ERROR_YET: f64 = 0.5;
 impl Rollout {
     pub fn explain(&self) -> Explained {
         let lacks = self.lacks();
-        let etas = lacks.iter().map(|lack| lack.eta);
-        let eta = etas.fold(Some(0.0_f64), |most, eta| Some(most?.max(eta?)));
+        let eta = lacks.iter().try_fold(0.0_f64, |most, lack| Some(most.max(lack.eta?)));
         Explained {
             summary: self.summary(&lacks),
             eta: eta.filter(|_| !self.phase.is_over()),

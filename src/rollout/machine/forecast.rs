@@ -70,7 +70,7 @@ fn of_stage(plan: &RolloutPlan, traffic: &Traffic, stage: &Stage) -> StepForecas
     let abort = |rate: f64| {
         soon(requests_to_abort(&config, traffic.error_rate, rate, part)).filter(|_| compares)
     };
-    let within = seconds.unwrap_or_else(|| plan.step_deadline.as_secs_f64());
+    let within = seconds.unwrap_or(plan.step_deadline.as_secs_f64());
     let seen = |rate: f64| abort(rate).is_some_and(|seconds| seconds <= within);
     StepForecast {
         stage: task,

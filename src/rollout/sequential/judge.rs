@@ -411,7 +411,7 @@ impl Judge {
         let guarded = so_far.requests >= self.config.guard_requests;
         let above = self.guards.iter().filter(is_above).filter(|_| guarded);
         let needed = (1.0 / promotion.beta).ln();
-        let lacks = |log: f64| (log < needed).then(|| needed - log);
+        let lacks = |log: f64| (log < needed).then_some(needed - log);
         let asked = by_evidence && share < 1.0;
         let of_latency = self.latency.margins().filter_map(lacks).filter(|_| asked);
         Missing {
