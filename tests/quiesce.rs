@@ -53,6 +53,7 @@ impl Maker {
             slot: self.service.clone(),
             gate: Arc::default(),
             hold: None,
+            trial: None,
             recent: Arc::default(),
             pools,
         };

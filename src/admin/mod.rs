@@ -9,9 +9,6 @@ mod change;
 mod conditions;
 mod door;
 mod drains;
-mod effective;
-#[cfg(test)]
-mod fixture;
 mod guard;
 mod history;
 mod hold;

@@ -1,6 +1,6 @@
 //! What is in force and what it does, as the API shows it. Internal types are never serialised.
 
-use super::{Admin, effective, history};
+use super::{Admin, history};
 use crate::{
     control::{Drain, NameStatus, OrderStatus, View},
     live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
@@ -277,7 +277,7 @@ pub(super) fn waiting_for(admin: &Admin) -> Vec<String> {
         let mut waiting = Vec::new();
         for (table, live) in snapshot.table.services.iter().zip(&snapshot.services) {
             for (pool, entry) in table.pools.iter().zip(&live.pools) {
-                if pool.weight.get() > 0 && !pool.drained && !available(pool, entry) {
+                if pool.weight.get() > 0 && !pool.drained && !entry.is_available(pool) {
                     waiting.push(format!("{}/{}", table.name, pool.name));
                 }
             }
@@ -296,22 +296,12 @@ pub(super) fn weights(admin: &Admin) -> Vec<(PoolEntry, u32, f64)> {
         let mut weights = Vec::new();
         for pair in snapshot.table.services.iter().zip(&snapshot.services) {
             let (table, live) = pair;
-            for (index, share) in shares(table, live).into_iter().enumerate() {
+            for (index, share) in live.shares(table).into_iter().enumerate() {
                 let weight = table.pools[index].weight.get();
                 weights.push((live.pools[index].clone(), weight, share));
             }
         }
         weights
-    })
-}
-
-fn shares(table: &ServiceTable, live: &LiveService) -> Vec<f64> {
-    effective::shares(table, |pool| available(&table.pools[pool], &live.pools[pool]))
-}
-
-fn available(pool: &PoolTable, entry: &PoolEntry) -> bool {
-    pool.backends.iter().zip(&entry.backends).any(|(backend, live)| {
-        !backend.drained && backend.weight.get() > 0 && live.health.is_available()
     })
 }
 
@@ -321,7 +311,7 @@ impl Current {
     }
 
     fn view(&self, admin: &Admin, revision: u64) -> ServiceView {
-        let shares = shares(&self.table, &self.live);
+        let shares = self.live.shares(&self.table);
         let pools = self.table.pools.iter().zip(&self.live.pools).zip(shares);
         ServiceView {
             name: self.table.name.to_string(),

@@ -13,6 +13,7 @@
 //! - `ejector`: which backends are left out because their requests fail
 //! - `preview`: what a change would do to the requests of the last hour; PURE
 //! - `traffic`: which pools gain traffic, and whether they can serve it
+//! - `trials`: which services' requests are counted, so that their versions can be compared
 //! - `estate`: what a process leaves to the one that takes over
 //! - `store`: what is kept of changes, on disk or in memory
 //! - `start`: the first snapshot, from the file and what was kept
@@ -46,6 +47,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod trials;
 mod validate;
 mod warm;
 
@@ -60,3 +62,4 @@ pub use issuance::{Issuance, OrderStatus};
 pub use preview::{Forecast, Preview};
 pub use start::{Inheritance, StartError, Started, start, start_from};
 pub use store::{Content, Format, Page, Revision, Store, StoreError};
+pub use trials::{RouteSides, Trials, busiest_routes, effective_share, side};

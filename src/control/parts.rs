@@ -198,13 +198,14 @@ impl Parts {
                 plan.placed.extend(placed);
             }
             plan.services.push(match known.get(name) {
-                Some(&known) => LiveService { hold: None, pools, ..known.clone() },
+                Some(&known) => LiveService { hold: None, trial: None, pools, ..known.clone() },
                 None => LiveService {
                     name: name.clone(),
                     slot: Arc::new(self.service_slots.take()),
                     gate: Arc::new(Gate::below(self.whole.clone())),
                     recent: Arc::default(),
                     hold: None,
+                    trial: None,
                     pools,
                 },
             });

@@ -14,6 +14,7 @@ use super::{
     prober::Prober,
     store::{Entry, Kept, Step},
     task::{Control, snapshot},
+    trials::Trials,
 };
 use crate::{live::Live, net::Inherited, spec::Spec};
 use jiff::Timestamp;
@@ -140,8 +141,10 @@ pub async fn start_from(
     let now = Instant::now();
     let mut parts = Parts::new(cores);
     let (discovery, findings) = Discovery::new();
-    let plan = parts.plan(&discovery.expand(&desired.spec), std::iter::empty(), now, 0);
+    let mut plan = parts.plan(&discovery.expand(&desired.spec), std::iter::empty(), now, 0);
     plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
+    let trials = Trials::default();
+    trials.equip(cores, &mut plan.services, &desired.spec);
     let first = snapshot(revision, &plan, &desired.salts, &listeners, &issuance);
     let live = Live::new(cores, first);
     live.set_pools(parts.adopt(plan));
@@ -175,6 +178,7 @@ pub async fn start_from(
         parts,
         drains: Drains::default(),
         holds: Holds::default(),
+        trials,
         discovery,
         prober,
         ejector: Ejector::default(),

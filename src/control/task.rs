@@ -16,6 +16,7 @@ use super::{
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
     traffic::unserved,
+    trials::Trials,
 };
 use crate::{
     live::{Live, LiveListener, Phase, Snapshot},
@@ -54,6 +55,7 @@ pub(super) struct Control {
     pub(super) parts: Parts,
     pub(super) drains: Drains,
     pub(super) holds: Holds,
+    pub(super) trials: Trials,
     pub(super) discovery: Discovery,
     pub(super) prober: Prober,
     pub(super) ejector: Ejector,
@@ -242,6 +244,7 @@ impl Control {
             self.drains.take_back(&placed.backend);
         }
         self.holds.equip(&mut plan.services, &desired.spec);
+        self.trials.equip(self.live.cores, &mut plan.services, &desired.spec);
         let next = snapshot(revision, &plan, &desired.salts, &listeners, &self.issuance);
         self.live.published.swap(next).quiesced().await;
         self.holds.settle();

@@ -19,6 +19,7 @@ mod recent;
 mod slots;
 mod snapshot;
 mod stats;
+mod trial;
 
 pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome, Tally};
 pub use cells::{Counter, PerCore};
@@ -40,6 +41,9 @@ pub use snapshot::{LiveService, PoolEntry, Snapshot};
 pub use stats::{
     CLASSES, CODES, Fault, HistogramTotals, METHODS, PoolStats, PoolTotals, Reason, class_of,
     code_index, method_index,
+};
+pub use trial::{
+    Assigned, Finding, FirstErrors, RouteCounts, RouteTotals, Trial, TrialCounts, TrialTotals,
 };
 
 use std::{

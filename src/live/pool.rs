@@ -1,7 +1,9 @@
-use super::{InFlight, LiveBackend, Mirrors, PerCore, PoolStats, Tally, backend::Cell};
+use super::{
+    InFlight, LiveBackend, Mirrors, PerCore, PoolStats, Tally, TrialCounts, backend::Cell,
+};
 use crate::spec::Name;
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -14,6 +16,8 @@ pub struct LivePool {
     pub version: Name,
     pub stats: PoolStats,
     pub mirrors: Mirrors,
+    /// Where versions are, or were, compared.
+    counts: OnceLock<TrialCounts>,
     ejections: AtomicU64,
     backends: Mutex<Backends>,
 }
@@ -34,6 +38,7 @@ impl LivePool {
             version,
             stats: PoolStats::new(cores),
             mirrors: Mirrors::default(),
+            counts: OnceLock::new(),
             ejections: AtomicU64::new(0),
             backends: Mutex::default(),
         })
@@ -71,6 +76,15 @@ impl LivePool {
 
     fn locked(&self) -> MutexGuard<'_, Backends> {
         self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was counted of its requests in a comparison; `None`: nothing was.
+    pub fn counts(&self) -> Option<&TrialCounts> {
+        self.counts.get()
+    }
+
+    pub(super) fn begin_counting(&self, cores: usize) -> &TrialCounts {
+        self.counts.get_or_init(|| TrialCounts::new(cores))
     }
 
     /// One of its backends was ejected, by whoever.

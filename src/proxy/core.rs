@@ -1,6 +1,7 @@
 //! What one worker thread owns. Nothing here is shared: other cores have their own.
 
 use super::{
+    booking::CoreTrial,
     flight::Flights,
     http1::{Desk, READ},
     http2::Heads,
@@ -10,7 +11,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    live::{Ejected, Live, LiveBackend, Reason},
+    live::{Ejected, Live, LiveBackend, Reason, Trial},
     routing::{BalanceState, Policy, Sequence},
     spec::{Ejection, Name},
 };
@@ -103,6 +104,7 @@ pub(super) struct ServiceState {
     pub(super) sampling: Sampling,
     /// By their numbers.
     policies: Vec<CorePolicy>,
+    trial: Option<CoreTrial>,
 }
 
 /// A route's policy. Counting its holders in one place for all cores would cost them more than copying it.
@@ -114,6 +116,14 @@ impl ServiceState {
         match self.policies.get(number) {
             Some(known) if Arc::ptr_eq(known, current) => known.clone(),
             _ => self.take_over(current, number),
+        }
+    }
+
+    /// This core's hold on what the service's requests are counted by.
+    pub(super) fn trial(&mut self, current: &Arc<Trial>) -> CoreTrial {
+        match &self.trial {
+            Some(known) if Arc::ptr_eq(known, current) => known.clone(),
+            _ => self.trial.insert(Rc::new(current.clone())).clone(),
         }
     }
 

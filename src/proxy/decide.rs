@@ -2,6 +2,7 @@
 //! snapshot: nothing can hold it across an await, and who has decided has its ticket.
 
 use super::{
+    booking::Booking,
     connection::ClientConnection,
     core::{Core, CorePolicy, ServiceState},
     failure::{Redirected, fault_of},
@@ -14,11 +15,14 @@ use super::{
     withheld::Withheld,
 };
 use crate::{
-    live::{Full, LiveBackend, LivePool, LiveService, Permit, PoolEntry, Reason, Snapshot},
+    live::{
+        Assigned, Full, LiveBackend, LivePool, LiveService, Moment, Permit, PoolEntry, Reason,
+        Snapshot,
+    },
     routing::{
         Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,
-        PoolTable, RequestView, RoutingTable, Sample, ServiceTable, StickyTable, choose,
-        folded_path, slow_start,
+        RequestView, RoutingTable, Sample, ServiceTable, StickyTable, choose, folded_path,
+        slow_start,
     },
     spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
@@ -74,8 +78,7 @@ pub(super) struct Query<'a, L> {
     pub(super) host: Option<Host<'a>>,
     /// The user's address.
     client: IpAddr,
-    /// Milliseconds of the process's clock.
-    pub(super) now: u64,
+    pub(super) now: Moment,
     /// What an earlier decision about the same request came to.
     pub(super) earlier: Option<Earlier<'a>>,
 }
@@ -98,7 +101,7 @@ impl<'a, L: Lines> Query<'a, L> {
         head: &'a Head<'a, L>,
         facts: &'a Facts,
         host: Option<Host<'a>>,
-        now: u64,
+        now: Moment,
     ) -> Self {
         let client = connection.client.address(head.lines, &connection.listener.spec);
         Self { connection, head, facts, host, client, now, earlier: None }
@@ -128,8 +131,8 @@ fn decide_on<L: Lines>(
         return Err(Reason::BadRequest.into());
     }
     let route = found.ok_or(Reason::NoRoute)?;
-    let (number, policy, policy_number) = match &route.destination {
-        Destination::Service { service, policy, number } => (*service, policy, *number),
+    let (number, policy, policy_number, nth) = match &route.destination {
+        Destination::Service { service, policy, number, nth } => (*service, policy, *number, *nth),
         Destination::Elsewhere(redirect) => return Err(redirected(redirect, &view)),
     };
     if policy.rewrite.as_ref().is_some_and(|rewrite| rewrite.is_unsafe(view.path)) {
@@ -137,7 +140,7 @@ fn decide_on<L: Lines>(
     }
     let service = &snapshot.table.services[number];
     let live = &snapshot.services[number];
-    let choice = Choice { service, live, core, now: query.now };
+    let choice = Choice { service, live, core, now: query.now.millis(), route: nth };
     let pools = service.pools.len();
     let (chosen, policy, permit) = core.service(live.slot.index(), &live.name, pools, |state| {
         if matches!(turn, Turn::First) {
@@ -147,14 +150,14 @@ fn decide_on<L: Lines>(
             }
         }
         let permit = choice.enter(turn, &view, query, state)?;
-        let chosen = choice.make(&view, query, state)?;
+        let chosen = choice.make(&view, query, policy, state)?;
         Ok::<_, Refusal>((chosen, state.policy(policy, policy_number), permit))
     })?;
     let upstream = match chosen.backend.announces() {
         None => core.upstream(chosen.backend),
         Some(version) => query.connection.upstream(chosen.backend, version),
     };
-    let ticket = core.flights.begin(core.index, upstream, permit);
+    let ticket = core.flights.begin(core.index, upstream, permit, chosen.booking);
     let service_slot = live.slot.index();
     let rescuable = policy.rescue.is_some_and(|rescue| rescue.to != chosen.pool);
     let withheld = choice.withheld(&view, query.earlier.is_none());
@@ -179,7 +182,7 @@ pub(super) fn has_rescuer(core: &Core, slot: usize) -> bool {
             service.policy.rescue.is_some_and(|rescue| {
                 let (pool, entry) = (&service.pools[rescue.to], &live.pools[rescue.to]);
                 let has_room = |backend: &Arc<LiveBackend>| !is_full(&service.policy, backend);
-                !pool.drained && is_available(pool, entry) && entry.backends.iter().any(has_room)
+                !pool.drained && entry.is_available(pool) && entry.backends.iter().any(has_room)
             })
         })
     })
@@ -195,7 +198,7 @@ pub(super) fn mirror_backend(
         let mut services = snapshot.table.services.iter().zip(&snapshot.services);
         let (service, live) = services.find(|(_, live)| live.slot.index() == slot)?;
         let entry = live.pools.get(pool)?;
-        let choice = Choice { service, live, core, now: core.now_millis() };
+        let choice = Choice { service, live, core, now: core.now_millis(), route: 0 };
         let backend = core.service(slot, &live.name, live.pools.len(), |state| {
             let key = core.dice.borrow_mut().next_u64();
             choice.backend(pool, &[], key, state).cloned()
@@ -244,7 +247,10 @@ struct Choice<'a> {
     service: &'a ServiceTable,
     live: &'a LiveService,
     core: &'a Core,
+    /// Milliseconds of the process's clock.
     now: u64,
+    /// The number of its route among those of the service; no copy has one.
+    route: usize,
 }
 
 struct Chosen<'a> {
@@ -253,6 +259,8 @@ struct Chosen<'a> {
     backend: &'a Arc<LiveBackend>,
     /// The sticky key that was made up for it.
     issued: Option<Box<Issued>>,
+    /// If it counts in a comparison of versions.
+    booking: Option<Box<Booking>>,
 }
 
 impl<'a> Choice<'a> {
@@ -314,7 +322,8 @@ impl<'a> Choice<'a> {
         state: &mut ServiceState,
     ) -> Refusal {
         let (key, _) = self.key(view, query);
-        match self.pool(view, None, key, state) {
+        let pinned = self.service.pin(view);
+        match pinned.map_or_else(|| self.drawn(None, key, state), Ok) {
             Ok(pool) => {
                 let pool = Some(self.live.pools[pool].pool.clone());
                 Refusal::Failed { reason, pool }
@@ -363,16 +372,33 @@ impl<'a> Choice<'a> {
         &self,
         view: &RequestView<'_, L>,
         query: &Query<'_, L>,
+        policy: &Policy,
         state: &mut ServiceState,
     ) -> Result<Chosen<'a>, Refusal> {
         let (key, issued) = self.key(view, query);
         let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
+        let mut is_drawn = false;
         let pool = match &query.earlier {
             Some(Earlier { rescue: true, .. }) => {
                 let rescue = self.service.policy.rescue;
                 rescue.map(|rescue| rescue.to).ok_or(Reason::NoBackend)?
             }
-            earlier => self.pool(view, earlier.as_ref(), key, state)?,
+            earlier => match self.service.pin(view) {
+                Some(pinned) => pinned,
+                None => {
+                    is_drawn = earlier.is_none();
+                    self.drawn(earlier.as_ref(), key, state)?
+                }
+            },
+        };
+        let booking = match &self.live.trial {
+            Some(trial) if is_drawn => {
+                let key = key.map(Key::hash);
+                let assigned = Assigned { pool, route: self.route, key };
+                let trial = state.trial(trial);
+                Some(Booking::new(trial, self.core.index, assigned, query.now, &policy.timeouts))
+            }
+            _ => None,
         };
         let balance_key = match self.service.policy.balance {
             Balance::Hash => key.unwrap_or_else(|| Key::of_address(query.client)).hash(),
@@ -380,9 +406,9 @@ impl<'a> Choice<'a> {
             _ => 0,
         };
         if let Some(backend) = self.backend(pool, tried, balance_key, state) {
-            return Ok(Chosen { pool, backend, issued });
+            return Ok(Chosen { pool, backend, issued, booking });
         }
-        self.make_do(pool, balance_key, issued, query.earlier.is_none(), state)
+        self.make_do(pool, balance_key, issued, query.earlier.is_none(), booking, state)
     }
 
     /// What becomes of a request for which `pool` has no backend.
@@ -393,21 +419,25 @@ impl<'a> Choice<'a> {
         balance_key: u64,
         issued: Option<Box<Issued>>,
         first: bool,
+        booking: Option<Box<Booking>>,
         state: &mut ServiceState,
     ) -> Result<Chosen<'a>, Refusal> {
         let table = &self.service.pools[pool];
         // Somebody could, but for the limit.
-        let is_full = !table.drained && is_available(table, &self.live.pools[pool]);
+        let is_full = !table.drained && self.live.pools[pool].is_available(table);
         let reason = match (table.drained, is_full) {
             (true, _) => Reason::Draining,
             (_, true) => Reason::Overloaded,
             _ => Reason::NoBackend,
         };
+        if let Some(booking) = booking {
+            booking.refused(reason);
+        }
         if first
             && !is_full
             && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
         {
-            return Ok(Chosen { pool: rescuer, backend, issued });
+            return Ok(Chosen { pool: rescuer, backend, issued, booking: None });
         }
         let pool = Some(self.live.pools[pool].pool.clone());
         Err(Refusal::Failed { reason, pool })
@@ -462,17 +492,13 @@ impl<'a> Choice<'a> {
         (issued.as_ref().map(|issued| issued.key), issued)
     }
 
-    /// The pool of the request: a pin's, else that of the earlier try, else one that is drawn.
-    fn pool(
+    /// The pool of a request that no pin holds for: that of the earlier try, else one that is drawn.
+    fn drawn(
         &self,
-        view: &RequestView<'_, impl Fields>,
         earlier: Option<&Earlier<'_>>,
         key: Option<Key>,
         state: &mut ServiceState,
     ) -> Result<usize, Refusal> {
-        if let Some(pinned) = self.service.pin(view) {
-            return Ok(pinned);
-        }
         let drawable = self.drawable();
         let kept = earlier.and_then(|earlier| {
             let same = |entry: &PoolEntry| Arc::ptr_eq(&entry.pool, &earlier.last.backend.pool);
@@ -498,7 +524,7 @@ impl<'a> Choice<'a> {
             UnhealthyPool::Fail => undrained,
             UnhealthyPool::Redistribute => {
                 let pools = self.service.pools.iter().zip(&self.live.pools);
-                let available = pools.map(|(table, live)| is_available(table, live));
+                let available = pools.map(|(table, live)| live.is_available(table));
                 PoolSet::of(available).and(undrained)
             }
         }
@@ -565,13 +591,6 @@ impl<'a> Choice<'a> {
 /// As many requests are in flight on it as may be.
 fn is_full(policy: &Policy, backend: &LiveBackend) -> bool {
     policy.limits.backend_in_flight.is_some_and(|limit| backend.open() >= limit.into())
-}
-
-/// Some backend can take requests.
-fn is_available(table: &PoolTable, live: &PoolEntry) -> bool {
-    table.backends.iter().zip(&live.backends).any(|(backend, live)| {
-        !backend.drained && backend.weight.get() > 0 && live.health.is_available()
-    })
 }
 
 /// A cookie for a client that has none, if the service gives them.

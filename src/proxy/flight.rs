@@ -2,8 +2,11 @@
 //! byte; deadlines and the cut of a drain are looked after by one sweep a core, so that a request pays
 //! for no timer of its own.
 
-use super::upstream::Upstream;
-use crate::live::{Clock, Kind, Outcome, Permit, Reason, Tickets, add_tickets, millis};
+use super::{
+    booking::{Booking, Waits},
+    upstream::Upstream,
+};
+use crate::live::{Clock, Kind, Moment, Outcome, Permit, Reason, Tickets, add_tickets, millis};
 use slab::Slab;
 use std::{
     cell::{Cell, RefCell},
@@ -46,9 +49,11 @@ pub(super) struct Flight {
     /// A sweep has met it.
     slow: Cell<bool>,
     ended: Cell<bool>,
+    /// Until it is known what it counts as.
+    booking: Cell<Option<Box<Booking>>>,
     waker: RefCell<Option<Waker>>,
     /// What a verdict does at once, whether or not anybody polls; the flight has ended then.
-    abandon: RefCell<Option<Box<dyn FnOnce()>>>,
+    abandon: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 /// Proof that a request is in flight on a backend. Dropping it ends it.
@@ -66,6 +71,7 @@ impl Flights {
         core: usize,
         upstream: Rc<Upstream>,
         permit: Option<Permit>,
+        booking: Option<Box<Booking>>,
     ) -> Ticket {
         upstream.backend.begin(core);
         let flight = self.make(Flight {
@@ -79,8 +85,9 @@ impl Flights {
             leaves: Cell::new(false),
             slow: Cell::new(false),
             ended: Cell::new(false),
+            booking: Cell::new(booking),
             waker: RefCell::new(None),
-            abandon: RefCell::new(None),
+            abandon: Cell::new(None),
         });
         let mut open = self.open.borrow_mut();
         let key = open.insert(flight.clone());
@@ -119,6 +126,7 @@ impl Flights {
     pub(super) fn sweep(&self, now_millis: u64) {
         let mut judged = Vec::new();
         for (_, flight) in self.open.borrow().iter() {
+            flight.look(now_millis);
             if flight.verdict.get().is_none()
                 && let Some(reason) = flight.judge(now_millis)
             {
@@ -212,7 +220,7 @@ impl Flight {
     /// What a verdict is to do at once: a client that does not read keeps its body from being polled, and
     /// the backend must be free all the same.
     pub(super) fn on_verdict(&self, abandon: impl FnOnce() + 'static) {
-        self.abandon.replace(Some(Box::new(abandon)));
+        self.abandon.set(Some(Box::new(abandon)));
     }
 
     /// The first verdict stands.
@@ -233,6 +241,65 @@ impl Flight {
     /// The answer was cut short by the backend's fault.
     pub(super) fn note_cut(&self) {
         self.upstream.backend.answer_cut(self.core);
+        self.overdue();
+    }
+
+    /// The rest of an answer has not come, whoever has set the time for it.
+    pub(super) fn overdue(&self) {
+        if let Some(booking) = self.booking.take() {
+            booking.cut();
+        }
+    }
+
+    /// The head of a final response has come, `now`, that was asked for when it was `sent`.
+    #[inline]
+    pub(super) fn answered(
+        &self,
+        now: Moment,
+        sent: Moment,
+        status: u16,
+        is_call: impl FnOnce() -> bool,
+    ) {
+        if let Some(booking) = self.booking.take() {
+            let is_call = status == 200 && is_call();
+            self.booking.set(booking.answered(now, sent, status, is_call));
+        }
+    }
+
+    /// Its attempt has failed.
+    pub(super) fn failed(&self, clock: Clock, reason: Reason) {
+        if let Some(booking) = self.booking.take() {
+            let awaits_head = matches!(self.waits(), Waits::ForHead(_));
+            booking.failed(clock.now(), reason, awaits_head);
+        }
+    }
+
+    /// A call of gRPC has said how it ended.
+    pub(super) fn call_ended(&self, failed: bool) {
+        if let Some(booking) = self.booking.take() {
+            booking.call_ended(failed);
+        }
+    }
+
+    /// It is over, and whatever it counts as is known.
+    #[inline]
+    fn settle(&self) {
+        if let Some(booking) = self.booking.take() {
+            booking.settle();
+        }
+    }
+
+    fn look(&self, now_millis: u64) {
+        if let Some(booking) = self.booking.take() {
+            self.booking.set(booking.look(now_millis, &self.waits()));
+        }
+    }
+
+    fn waits(&self) -> Waits {
+        match (self.kind.get(), self.deadline.get()) {
+            (Kind::Request, (until, Reason::ResponseTimeout)) => Waits::ForHead(until),
+            _ => Waits::ForOthers,
+        }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -306,12 +373,16 @@ impl Ticket {
         if from != to && !flight.ended.get() {
             flight.upstream.backend.turn(flight.core, from, to);
         }
+        if to == Kind::Tunnel {
+            flight.settle();
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.flight.end();
+        self.flight.settle();
         drop(self.flight.abandon.take());
         self.flights.open.borrow_mut().remove(self.key);
         let mut spare = self.flights.spare.borrow_mut();
@@ -340,7 +411,7 @@ mod tests {
         let flights = Rc::new(Flights::default());
         let tickets: Vec<Ticket> = (0..100)
             .map(|_| {
-                let ticket = flights.begin(0, upstream.clone(), None);
+                let ticket = flights.begin(0, upstream.clone(), None, None);
                 ticket.turn(Kind::Tunnel);
                 ticket
             })

@@ -39,11 +39,17 @@ pub(super) fn timeout(fields: &HeaderMap) -> Option<Duration> {
 /// The call has failed by the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE,
 /// DATA_LOSS (as OpenTelemetry's conventions for servers have it), or a status that is missing or none.
 pub(super) fn has_failed(trailers: Option<&HeaderMap>) -> bool {
-    let status = trailers.and_then(|trailers| trailers.get(STATUS));
-    match status.and_then(|status| status.to_str().ok()?.parse::<u32>().ok()) {
-        Some(2 | 4 | 12..=15) | None => true,
-        Some(_) => false,
-    }
+    matches!(status_of(trailers), Some(2 | 4 | 12..=15) | None)
+}
+
+/// What counts against the version that answered: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, or nothing that
+/// clients would not take for UNKNOWN.
+pub(super) fn is_error(trailers: Option<&HeaderMap>) -> bool {
+    matches!(status_of(trailers), Some(2 | 4 | 13 | 14) | None)
+}
+
+fn status_of(trailers: Option<&HeaderMap>) -> Option<u32> {
+    trailers.and_then(|trailers| trailers.get(STATUS))?.to_str().ok()?.parse().ok()
 }
 
 /// What a call that the proxy answers itself gets in the place of fields and page: the status that comes closest

@@ -1,6 +1,7 @@
 //! The data plane: one thread a core. It reads snapshots, holds tickets and writes its own core's
 //! counters; it never waits for the control plane.
 
+mod booking;
 mod connection;
 mod core;
 mod decide;

@@ -7,6 +7,9 @@ const SECONDS: usize = 10;
 pub(super) struct Budget {
     /// By the second modulo [`SECONDS`].
     seconds: [Second; SECONDS],
+    /// The one that requests are counted in, and when it ends, in milliseconds.
+    current: usize,
+    ends: u64,
 }
 
 /// What a budget is spent on; each has its own.
@@ -36,8 +39,19 @@ impl Budget {
         slot
     }
 
+    #[inline]
     pub(super) fn request(&mut self, now_millis: u64) {
-        self.second(now_millis).requests += 1;
+        if now_millis >= self.ends {
+            self.begin_second(now_millis);
+        }
+        self.seconds[self.current].requests += 1;
+    }
+
+    #[cold]
+    fn begin_second(&mut self, now_millis: u64) {
+        let second = self.second(now_millis).second;
+        self.current = (second % SECONDS as u64) as usize;
+        self.ends = (second + 1) * 1000;
     }
 
     /// There is one left of `percent` of the requests.

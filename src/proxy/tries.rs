@@ -109,6 +109,7 @@ impl Tries {
         };
         let failed: Rc<Upstream> = assignment.ticket.flight.upstream.clone();
         let failure = Failure::of_attempt(core, &failed, reason);
+        assignment.ticket.flight.failed(core.live.clock, reason);
         // A valid answer was judged when it came.
         if fault_of(reason) == Fault::Upstream && reason != Reason::ServerError {
             core.attempt_failed(&failed.backend, &policy.ejection);
@@ -167,7 +168,7 @@ impl Tries {
     ) -> Option<Next> {
         // It was good before.
         let host = head::host(head).ok()?;
-        let now = connection.core.now_millis();
+        let now = connection.core.live.clock.now();
         let mut query = Query::new(connection, head, facts, host, now);
         query.earlier = Some(earlier);
         decide(&query, Turn::Again(permit)).ok().map(Next::Elsewhere)

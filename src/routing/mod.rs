@@ -12,6 +12,7 @@ mod matcher;
 mod place;
 mod request;
 mod sample;
+mod shares;
 mod split;
 mod sticky;
 mod table;

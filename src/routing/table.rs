@@ -38,6 +38,8 @@ pub enum Destination {
         policy: Arc<Policy>,
         /// A number of the policy among those of the service, 0 for the service's own.
         number: usize,
+        /// The route's own number among those that lead to the service, from 0.
+        nth: usize,
     },
     Elsewhere(Redirect),
 }
@@ -150,7 +152,7 @@ pub fn compile(spec: &Spec, salts: &Salts) -> RoutingTable {
     let services: Vec<ServiceTable> = (spec.services.iter())
         .map(|(name, service)| ServiceTable::new(name, service, salts))
         .collect();
-    let mut policies = vec![0; services.len()];
+    let (mut policies, mut counts) = (vec![0; services.len()], vec![0; services.len()]);
     let routes: Vec<CompiledRoute> = (spec.routes.iter())
         .map(|route| CompiledRoute {
             name: route.name.clone(),
@@ -160,14 +162,16 @@ pub fn compile(spec: &Spec, salts: &Salts) -> RoutingTable {
                 Action::Forward(forward) => {
                     let service = (spec.services.get_index_of(&forward.service))
                         .expect("a valid spec has the services its routes name");
+                    let nth = counts[service];
+                    counts[service] += 1;
                     let own = &services[service].policy;
                     let changed = own.for_route(&route.matches, forward);
                     if changed == **own {
-                        Destination::Service { service, policy: own.clone(), number: 0 }
+                        Destination::Service { service, policy: own.clone(), number: 0, nth }
                     } else {
                         policies[service] += 1;
                         let (policy, number) = (Arc::new(changed), policies[service]);
-                        Destination::Service { service, policy, number }
+                        Destination::Service { service, policy, number, nth }
                     }
                 }
             },

@@ -229,7 +229,7 @@ impl Session {
         }
 
         let decided = now;
-        let query = Query::new(connection, &head, &facts, host, now.millis());
+        let query = Query::new(connection, &head, &facts, host, now);
         let assignment = match decide(&query, turn) {
             Ok(assignment) => assignment,
             Err(Refusal::Waits(waiting)) => {
@@ -521,7 +521,7 @@ impl Exchange {
         let sent = if at_hand { self.decided } else { connection.core.live.clock.now() };
         let until = sent.millis().saturating_add(millis(timeouts.response));
         flight.arm_until(until, Reason::ResponseTimeout);
-        let body = connection.listener.spec.timeouts.body;
+        let body = self.has_body().then(|| connection.listener.spec.timeouts.body);
         let awaits_continue = self.facts.expects_continue && self.has_body();
         self.stage = Stage::Attempt(conn, Attempt::new(sent, body, awaits_continue));
     }

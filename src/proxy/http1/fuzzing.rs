@@ -194,7 +194,7 @@ impl Engine {
         facts: &Facts,
         host: Option<Host<'_>>,
     ) -> Option<Assignment> {
-        let now = self.connection.core.now_millis();
+        let now = self.connection.core.live.clock.now();
         decide(&Query::new(&self.connection, head, facts, host, now), Turn::First).ok()
     }
 

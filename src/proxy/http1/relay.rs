@@ -86,7 +86,7 @@ pub(super) struct Relay<'a> {
 /// How an attempt stands.
 pub(super) struct Attempt {
     sent: Moment,
-    /// The client's body is waited for until then at the latest.
+    /// The client's body, if there is one, is waited for until then at the latest.
     body_deadline: u64,
     /// The client waits for 100 before it sends its body.
     awaits_continue: bool,
@@ -102,11 +102,12 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// `body`: the longest silence within the request's body.
-    pub(super) fn new(sent: Moment, body: Duration, awaits_continue: bool) -> Self {
+    /// `body`: the longest silence within the request's body, if it has one.
+    pub(super) fn new(sent: Moment, body: Option<Duration>, awaits_continue: bool) -> Self {
         Self {
             sent,
-            body_deadline: sent.millis().saturating_add(long_run(body)),
+            body_deadline: body
+                .map_or(u64::MAX, |body| sent.millis().saturating_add(long_run(body))),
             awaits_continue,
             turn: Turn::Backend,
             looks: false,
@@ -484,6 +485,8 @@ impl Relay<'_> {
         let now = self.clock().now();
         let stats = &self.flight().upstream.backend.pool.stats;
         stats.record_upstream_response(self.connection.core.index, now.since(self.attempt.sent));
+        // Calls of gRPC come by HTTP/2.
+        self.flight().answered(now, self.attempt.sent, self.download.scan.status, || false);
         if self.download.scan.status >= 500 && self.is_rescued() {
             self.note_answer();
             return Err(self.failed(Reason::ServerError));

@@ -92,6 +92,9 @@ pub(super) fn answer(
     if asked.method == Method::HEAD || incoming.is_end_stream() {
         link.park(&flight.upstream, core.live.clock.now(), policy.timeouts.upstream_idle);
         let failed = is_call && grpc::has_failed(Some(&head.headers));
+        if is_call {
+            flight.call_ended(grpc::is_error(Some(&head.headers)));
+        }
         let response = with_head(head.status, headers, None);
         return Ok(Answer::Whole(response, CallFailed(failed)));
     }

@@ -497,6 +497,7 @@ impl StreamBody {
             Some(Ok(frame)) => {
                 if let (true, Some(trailers)) = (self.awaits_status, frame.trailers_ref()) {
                     self.awaits_status = grpc::has_failed(Some(trailers));
+                    flight.call_ended(grpc::is_error(Some(trailers)));
                 }
                 if is_end || frame.is_trailers() {
                     self.finish();
@@ -524,6 +525,10 @@ impl StreamBody {
         if let Some(ticket) = self.ticket.take()
             && let Some(Exchange { link, .. }) = self.passing.exchange.take()
         {
+            if self.awaits_status {
+                // If it had said how it ended, that is known.
+                ticket.flight.call_ended(grpc::is_error(None));
+            }
             link.park(&ticket.flight.upstream, self.clock.now(), self.upstream_idle);
         }
         if let Some((mut recorder, _active)) = self.record.take() {
@@ -541,8 +546,15 @@ impl StreamBody {
                 _ => fault_of(reason),
             };
             recorder.fail(fault, reason);
-            if let (Fault::Upstream, Some(ticket)) = (fault, &self.ticket) {
-                ticket.flight.note_cut();
+            if let Some(ticket) = &self.ticket {
+                match reason {
+                    _ if fault == Fault::Upstream => ticket.flight.note_cut(),
+                    // To who has called it is one of its statuses.
+                    Reason::RequestDeadline if self.awaits_status && self.awaits_backend => {
+                        ticket.flight.overdue();
+                    }
+                    _ => {}
+                }
             }
         }
         self.ticket = None;

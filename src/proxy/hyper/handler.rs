@@ -148,7 +148,7 @@ async fn forward(
     if parts.headers.len() > connection.listener.spec.limits.header_count as usize {
         return Err(Reason::HeadersTooLarge.into());
     }
-    let now = core.now_millis();
+    let now = core.live.clock.now();
     let query = Query::new(connection, &head, &facts, host, now);
     let tries = Tries::new(head.method);
     let assignment = admit(query, recorder).await?;
@@ -163,7 +163,8 @@ async fn forward(
         let original = Original { connection, head: &head, facts: &facts, request_id, assignment };
         original.mirror(mirror, !incoming.is_end_stream()).map(Box::new)
     });
-    let decided = Decided { facts, assignment, tries, request_id, began_millis: now, copying };
+    let decided =
+        Decided { facts, assignment, tries, request_id, began_millis: now.millis(), copying };
     let upgrade = facts.upgrades.then_some(client);
     Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
 }
@@ -243,7 +244,7 @@ async fn admit<L: Lines>(
             Err(Refusal::Waits(waiting)) => turn = waiting.turn().await,
             Err(refusal) => return Err(recorder.note_refusal(refusal)),
         }
-        query.now = query.connection.core.now_millis();
+        query.now = query.connection.core.live.clock.now();
     }
 }
 

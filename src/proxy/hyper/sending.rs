@@ -7,6 +7,7 @@ use super::{
         failure::Failure,
         flight::Flight,
         framing::Length,
+        grpc,
         head::{self, Facts, Head},
         headers::{Added, Changes, to_backend},
         http1::{self, Asking, Conn},
@@ -286,8 +287,9 @@ impl Sending<'_> {
         let core = &self.connection.core;
         let backend = &flight.upstream.backend;
         let status = response.status();
-        let taken = core.live.clock.now().since(sent);
-        backend.pool.stats.record_upstream_response(core.index, taken);
+        let now = core.live.clock.now();
+        backend.pool.stats.record_upstream_response(core.index, now.since(sent));
+        flight.answered(now, sent, status.as_u16(), || grpc::is_call(&self.parts.headers));
         core.answered(backend, status.as_u16(), &assignment.policy.ejection);
         let exchanged = status.is_server_error()
             && is_rescued(core, assignment, self.tries.idempotent, self.is_whole());

@@ -109,7 +109,9 @@ impl Switch<'_> {
 
 /// Counts an answer that is none.
 pub(super) fn bad_response(connection: &ClientConnection, assignment: &Assignment) -> Failure {
-    let (core, upstream) = (&connection.core, &assignment.ticket.flight.upstream);
+    let (core, flight) = (&connection.core, &assignment.ticket.flight);
+    let upstream = &flight.upstream;
+    flight.failed(core.live.clock, Reason::BadResponse);
     core.attempt_failed(&upstream.backend, &assignment.policy.ejection);
     Failure::of_attempt(core, upstream, Reason::BadResponse)
 }
