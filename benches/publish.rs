@@ -188,6 +188,7 @@ fn weights(green: u64) -> Change {
         },
         source: Source::Api,
         author: "bench".into(),
+        role: crossfade::spec::Role::Operator,
         cause: None,
         force: false,
         if_match: None,

@@ -10,7 +10,7 @@ use crossfade::{
     },
     process::FORMAT,
     routing::RoutingTable,
-    spec::{Backend, Pool, Service, Spec, Weight},
+    spec::{Backend, Pool, Role, Service, Spec, Weight},
 };
 use std::{
     sync::{
@@ -208,6 +208,7 @@ fn release(number: u32) -> Change {
         },
         source: Source::Api,
         author: "test".into(),
+        role: Role::Operator,
         cause: None,
         force: false,
         if_match: None,

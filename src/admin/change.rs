@@ -73,6 +73,7 @@ fn change(admin: &Admin, command: Command, conditions: Conditions) -> Result<Cha
         command,
         source,
         author: conditions.caller.author,
+        role: conditions.caller.role,
         cause: conditions.cause,
         force: conditions.force,
         if_match,

@@ -260,6 +260,7 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::NotFound(what) => Self::not_found(what),
             ChangeError::Conflict(why) => Self::conflict(why),
+            ChangeError::Forbidden(why) => Self::forbidden(why),
             ChangeError::Stale { current } => Self::stale(current),
             ChangeError::Invalid(errors) => Self::invalid(errors),
             ChangeError::KeyReused => Self::invalid(vec![error.to_string()]),

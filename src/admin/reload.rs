@@ -4,6 +4,7 @@ use super::Audit;
 use crate::{
     config::Outcome,
     control::{Change, ChangeError, Command, Handle, Source},
+    spec::Role,
 };
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub async fn follow(handle: &Handle, audit: &Audit, outcome: Outcome) {
             command: Command::Load { file: file.clone() },
             source: Source::File,
             author: "file".into(),
+            role: Role::Operator,
             cause: None,
             force: false,
             if_match: None,

@@ -1,10 +1,12 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, OrderStatus, Preview, StoreError};
+use super::{HoldStatus, OrderStatus, Outcomes, Preview, StoreError};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
-    spec::{Backend, BackendAddress, DnsName, Name, Pool, Spec, Weight},
+    rollout::{Rollout, Verb},
+    spec::{Backend, BackendAddress, DnsName, Name, Pool, Role, RolloutPlan, Spec, Weight},
 };
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,6 +16,8 @@ pub struct Change {
     pub command: Command,
     pub source: Source,
     pub author: Name,
+    /// What the author may.
+    pub role: Role,
     pub cause: Option<String>,
     /// Go on although a pool that gets traffic has no healthy backend.
     pub force: bool,
@@ -106,6 +110,28 @@ pub enum Command {
         service: Option<Name>,
         /// `None`: what was before the newest change; all revisions of one rollout are one change.
         to_revision: Option<u64>,
+    },
+    /// Moves a service to another pool, by a plan.
+    StartRollout {
+        service: Name,
+        to: Name,
+        /// `None`: the only other pool with weight.
+        from: Option<Name>,
+        plan: Box<RolloutPlan>,
+        /// One that runs ends.
+        supersede: bool,
+    },
+    /// The last one once more.
+    RetryRollout {
+        service: Name,
+    },
+    SteerRollout {
+        service: Name,
+        verb: Verb,
+    },
+    /// A rollout goes where it wants to; nobody else says that.
+    MoveRollout {
+        service: Name,
     },
     /// The whole desired state (`PUT /v1/config`).
     Replace {
@@ -234,6 +260,8 @@ pub enum ChangeError {
     NotFound(String),
     /// Not possible in this state; the message says why and what would help.
     Conflict(String),
+    /// Somebody else may.
+    Forbidden(String),
     /// `if_match` is not the current revision.
     Stale { current: u64 },
     /// The desired state would not be valid: every reason.
@@ -264,7 +292,7 @@ impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound(what) => f.write_str(what),
-            Self::Conflict(why) => f.write_str(why),
+            Self::Conflict(why) | Self::Forbidden(why) => f.write_str(why),
             Self::Stale { current } => write!(f, "the current revision is {current}"),
             Self::Invalid(reasons) => f.write_str(&reasons.join("; ")),
             Self::Upgrading => f.write_str(
@@ -303,6 +331,10 @@ pub struct View {
     pub publishes: Publishes,
     pub names: Vec<NameStatus>,
     pub state: StateStatus,
+    /// Of each service the rollout that runs, or the last one.
+    pub rollouts: IndexMap<Name, Arc<Rollout>>,
+    /// How many have ended since this process began.
+    pub outcomes: Outcomes,
 }
 
 /// How it stands with what is kept.

@@ -151,6 +151,17 @@ impl Desired {
         Ok(spec)
     }
 
+    /// The state with this spec.
+    ///
+    /// # Errors
+    /// When it cannot be in force.
+    pub(super) fn with(&self, spec: Spec) -> Result<Applied, ChangeError> {
+        let salts = next_salts(&self.salts, Some(&self.spec), &spec);
+        let file_base = self.file_base.clone();
+        let desired = Self { spec: Arc::new(spec), file_base, salts }.valid()?;
+        Ok(Applied { desired, created: false, needs_restart: None, warnings: Vec::new() })
+    }
+
     fn valid(self) -> Result<Self, ChangeError> {
         let problems = problems(&self.spec);
         if problems.is_empty() { Ok(self) } else { Err(ChangeError::Invalid(problems)) }

@@ -32,7 +32,13 @@ pub(super) fn apply(spec: &mut Spec, command: &Command) -> Result<bool, ChangeEr
         Command::Hold { service, .. } | Command::Release { service } => {
             service_of(spec, service).map(drop)?;
         }
-        Command::Replace { .. } | Command::Load { .. } | Command::Undo { .. } => {}
+        Command::Replace { .. }
+        | Command::Load { .. }
+        | Command::Undo { .. }
+        | Command::StartRollout { .. }
+        | Command::RetryRollout { .. }
+        | Command::SteerRollout { .. }
+        | Command::MoveRollout { .. } => {}
     }
     Ok(false)
 }

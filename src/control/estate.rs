@@ -1,6 +1,7 @@
 //! What a process leaves to the one that takes over from it.
 
 use crate::{
+    rollout::Rollout,
     routing::Salts,
     spec::{Name, Spec},
 };
@@ -17,6 +18,8 @@ pub struct Estate {
     pub file_base: Option<Arc<Spec>>,
     pub salts: Salts,
     pub holds: Vec<Held>,
+    /// Those that run, and the last one of each service.
+    pub rollouts: Vec<Rollout>,
 }
 
 /// A service whose requests wait.

@@ -1,7 +1,9 @@
-use super::{Change, ChangeError, Estate, Issuance, Lead, Once, Receipt, Reply, Store, View};
-use crate::spec::Spec;
+use super::{
+    Change, ChangeError, Estate, Issuance, Lead, News, Once, Outlook, Receipt, Reply, Store, View,
+};
+use crate::spec::{Name, RolloutPlan, Spec};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// What the control task is sent.
 pub(super) enum Message {
@@ -22,6 +24,13 @@ pub(super) enum Message {
     Lead(mpsc::Sender<(Estate, oneshot::Sender<()>)>),
     Follow(Estate, oneshot::Sender<Result<(), ChangeError>>),
     Alive(oneshot::Sender<()>),
+    Forecast {
+        service: Name,
+        to: Name,
+        from: Option<Name>,
+        plan: Box<RolloutPlan>,
+        answer: oneshot::Sender<Result<Outlook, ChangeError>>,
+    },
 }
 
 /// How everybody else speaks to the control task.
@@ -30,6 +39,7 @@ pub struct Handle {
     messages: mpsc::Sender<Message>,
     view: watch::Receiver<Arc<View>>,
     store: Store,
+    news: broadcast::Sender<News>,
 }
 
 impl Handle {
@@ -37,8 +47,9 @@ impl Handle {
         messages: mpsc::Sender<Message>,
         view: watch::Receiver<Arc<View>>,
         store: Store,
+        news: broadcast::Sender<News>,
     ) -> Self {
-        Self { messages, view, store }
+        Self { messages, view, store, news }
     }
 
     /// Makes a change and returns once it is in force everywhere: no request is routed by the old table
@@ -140,6 +151,26 @@ impl Handle {
     pub async fn is_alive(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.messages.send(Message::Alive(answer)).await.is_ok() && answered.await.is_ok()
+    }
+
+    /// What a rollout by this plan could see at the present traffic, and how long it would take.
+    ///
+    /// # Errors
+    /// When there are no such pools, or the control plane has ended.
+    pub async fn forecast(
+        &self,
+        service: Name,
+        to: Name,
+        from: Option<Name>,
+        plan: RolloutPlan,
+    ) -> Result<Outlook, ChangeError> {
+        let plan = Box::new(plan);
+        self.ask(|answer| Message::Forecast { service, to, from, plan, answer }).await
+    }
+
+    /// What happens to rollouts from now on.
+    pub fn rollout_news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 
     /// What is kept of changes.

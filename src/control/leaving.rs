@@ -84,7 +84,11 @@ fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
             let is_one = || backends.iter().any(|address| backend.address.is_of(address));
             is_in(service, pool) && (backends.is_empty() || is_one())
         }
-        Command::Hold { service, .. } => backend.pool.service == *service,
+        Command::Hold { service, .. }
+        | Command::StartRollout { service, .. }
+        | Command::RetryRollout { service }
+        | Command::SteerRollout { service, .. }
+        | Command::MoveRollout { service } => backend.pool.service == *service,
         Command::Undrain { .. } | Command::Release { .. } => false,
     }
 }

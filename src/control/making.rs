@@ -9,6 +9,7 @@ use super::{
     leaving::{Left, in_flight, left_before},
     listeners,
     preview::preview,
+    rollout::{Turn, mover},
     store::{Entry, Found, OnceEntry, Question, Step, Target},
     task::Control,
     traffic::{gaining, warnings, why_not},
@@ -56,6 +57,8 @@ struct Ready {
     applied: Applied,
     receipt: Receipt,
     work: Work,
+    /// Rollouts as they are from then on.
+    turns: Vec<Turn>,
 }
 
 enum Work {
@@ -65,6 +68,8 @@ enum Work {
     Hold,
     /// The same files say something else.
     Renew(Prepared),
+    /// What is desired stays, but not what a rollout makes of it.
+    Again,
     Publish(Prepared),
 }
 
@@ -126,7 +131,7 @@ impl Control {
         let (due, rest) = std::mem::take(&mut self.waiting)
             .into_iter()
             // Nobody would learn of a change whose caller has left.
-            .filter(|waiting| !waiting.answer.is_closed())
+            .filter(|it| !it.answer.is_closed() || mover(&it.change.command).is_some())
             .partition(|waiting| all || now >= waiting.until);
         self.waiting = rest;
         let due: Vec<Waiting> = due;
@@ -207,6 +212,9 @@ impl Control {
     }
 
     fn answer(&mut self, request: Waiting, result: Result<Reply, ChangeError>) {
+        if let Some(service) = mover(&request.change.command) {
+            self.moved(service, result.as_ref().err());
+        }
         self.settle(&request.change, &result);
         // A caller that has left does not undo a change.
         let _ = request.answer.send(result);
@@ -252,10 +260,20 @@ impl Control {
         if change.if_match.is_some_and(|revision| revision != self.revision) {
             return Err(ChangeError::Stale { current: self.revision }.into());
         }
-        let applied = match target {
-            Some(target) => self.desired.restore(target)?,
-            None => self.desired.apply(&change.command)?,
+        let (applied, turns) = match self.turn(change)? {
+            Some(own) => own,
+            None => {
+                let mut applied = match target {
+                    Some(target) => self.desired.restore(target)?,
+                    None => self.desired.apply(&change.command)?,
+                };
+                let turns = self.disturb(change, &mut applied)?;
+                (applied, turns)
+            }
         };
+        if !change.force || patient {
+            self.check_canary(&turns).map_err(Refused::Wait)?;
+        }
         self.check_healthy(change, &applied.desired.spec, patient)?;
         let mut receipt = self.receipt(change, &applied);
         let limit = self.max_stranded(change, &applied);
@@ -265,7 +283,8 @@ impl Control {
             receipt.revision = None;
             receipt.preview = preview;
             receipt.warnings.extend(stranded.err().map(|error| error.to_string()));
-            return Ok((Ready { applied, receipt, work: Work::Nothing }, Step::default()));
+            let ready = Ready { applied, receipt, work: Work::Nothing, turns: Vec::new() };
+            return Ok((ready, Step::default()));
         }
         stranded?;
         let after = &applied.desired.spec;
@@ -274,14 +293,20 @@ impl Control {
         if applied.desired.file_base != self.desired.file_base {
             step.file.clone_from(&applied.desired.file_base);
         }
+        step.rollouts = turns.iter().map(|turn| turn.rollout().clone()).collect();
+        let own = turns.iter().find(|turn| turn.is_own());
         let work = if let Command::Hold { .. } | Command::Release { .. } = change.command {
             Work::Hold
         } else if !unchanged {
             let prepared = self.prepare(after)?;
-            step.entry = Some(self.entry(change, &receipt, &applied));
+            let rollout = own.map(|turn| turn.rollout().id().clone());
+            step.entry = Some(Entry { rollout, ..self.entry(change, &receipt, &applied) });
             Work::Publish(prepared)
         } else if after.is_renewed(&self.desired.spec) {
             Work::Renew(self.prepare(after)?)
+        } else if own.is_some() {
+            // Requests wait, or are rescued, or counted.
+            Work::Again
         } else {
             Work::Nothing
         };
@@ -291,7 +316,7 @@ impl Control {
             at: receipt.at,
             revision: self.revision + u64::from(step.entry.is_some()),
         });
-        Ok((Ready { applied, receipt, work }, step))
+        Ok((Ready { applied, receipt, work, turns }, step))
     }
 
     fn entry(&self, change: &Change, receipt: &Receipt, applied: &Applied) -> Entry {
@@ -304,6 +329,7 @@ impl Control {
             before: Some(receipt.before.clone()),
             after: receipt.after.clone(),
             salts: applied.desired.salts.clone(),
+            rollout: None,
             most: receipt.after.state.revisions,
         }
     }
@@ -327,10 +353,11 @@ impl Control {
 
     /// Makes a change that is kept.
     async fn carry_out(&mut self, change: &Change, ready: Ready) -> Receipt {
-        let Ready { applied, mut receipt, work } = ready;
+        let Ready { applied, mut receipt, work, turns } = ready;
         if change.dry_run {
             return receipt;
         }
+        let follows = self.adopt(turns);
         match work {
             Work::Hold => self.hold_or_release(change, &mut receipt).await,
             Work::Nothing => {
@@ -343,6 +370,10 @@ impl Control {
                 self.connectors = prepared.connectors;
                 self.publish(applied.desired, prepared.listeners, self.revision).await;
                 tracing::info!("certificates or tokens renewed");
+            }
+            Work::Again => {
+                self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
+                self.tell_predecessor().await;
             }
             Work::Publish(prepared) => {
                 self.connectors = prepared.connectors;
@@ -372,6 +403,7 @@ impl Control {
             self.file.loaded_at = Some(receipt.at);
             self.file.error = None;
         }
+        self.follow_up(follows).await;
         receipt
     }
 

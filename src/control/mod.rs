@@ -15,6 +15,7 @@
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `trials`: which services' requests are counted, so that their versions can be compared
 //! - `estate`: what a process leaves to the one that takes over
+//! - `rollout`: rollouts that run
 //! - `store`: what is kept of changes, on disk or in memory
 //! - `start`: the first snapshot, from the file and what was kept
 //! - `making`: how a change is made
@@ -39,6 +40,7 @@ mod parts;
 mod preview;
 mod probe;
 mod prober;
+mod rollout;
 mod start;
 mod store;
 mod task;
@@ -60,6 +62,7 @@ pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
 pub use preview::{Forecast, Preview};
+pub use rollout::{News, Outcomes, Outlook};
 pub use start::{Inheritance, StartError, Started, start, start_from};
-pub use store::{Content, Format, Page, Revision, Store, StoreError};
+pub use store::{Content, Format, Page, Revision, RolloutPage, Store, StoreError};
 pub use trials::{RouteSides, Trials, busiest_routes, effective_share, side};

@@ -110,6 +110,11 @@ impl Parts {
         &self.placed
     }
 
+    /// Of the snapshot, a pool each.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &Arc<LivePool>> {
+        self.services.iter().flat_map(|service| &service.pools).map(|entry| &entry.pool)
+    }
+
     /// Some of the last hour's requests, by service.
     pub(super) fn recent(&self, now_millis: u64) -> Vec<(Name, Vec<Weighted>)> {
         let services = self.services.iter();

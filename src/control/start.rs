@@ -12,11 +12,11 @@ use super::{
     listeners,
     parts::{Parts, later},
     prober::Prober,
+    rollout::{Rollouts, keep_traffic},
     store::{Entry, Kept, Step},
     task::{Control, snapshot},
-    trials::Trials,
 };
-use crate::{live::Live, net::Inherited, spec::Spec};
+use crate::{live::Live, net::Inherited, rollout::Rollout, spec::Spec};
 use jiff::Timestamp;
 use std::{fmt, sync::Arc, time::Instant};
 use tokio::{
@@ -67,6 +67,7 @@ pub struct Inheritance {
 /// What is in force first.
 struct Beginning {
     desired: Desired,
+    rollouts: Vec<Rollout>,
     revision: u64,
     /// To be kept before it is in force. `None`: when it is taken over.
     step: Option<Step>,
@@ -104,12 +105,15 @@ pub async fn start_from(
     let Inheritance { sockets: mut inherited, estate } = inheritance;
     let from_file = file.path.is_some();
     let directory = spec.state.directory.clone();
-    let (store, Beginning { desired, revision, step, refused }) = match estate {
+    let (store, Beginning { desired, rollouts, revision, step, refused }) = match estate {
         Some(estate) => {
             let store = Store::unopened(directory, format).map_err(StartError::State)?;
             let inherited = Desired::inherit(&estate, Some(&Arc::new(spec)));
-            let (desired, revision) = inherited.map_err(StartError::Invalid)?;
-            (store, Beginning { desired, revision, step: None, refused: None })
+            let (mut desired, revision) = inherited.map_err(StartError::Invalid)?;
+            let Estate { mut rollouts, spec: before, .. } = estate;
+            keep_traffic(&mut rollouts, &before, &mut desired)
+                .map_err(|why| StartError::Invalid(vec![why]))?;
+            (store, Beginning { desired, rollouts, revision, step: None, refused: None })
         }
         None => {
             let opened = Store::open(directory, format).await;
@@ -141,10 +145,12 @@ pub async fn start_from(
     let now = Instant::now();
     let mut parts = Parts::new(cores);
     let (discovery, findings) = Discovery::new();
-    let mut plan = parts.plan(&discovery.expand(&desired.spec), std::iter::empty(), now, 0);
+    let (rollouts, answers) = Rollouts::new(rollouts, now);
+    let mut effective = discovery.expand(&desired.spec);
+    rollouts.overlay(&mut effective);
+    let mut plan = parts.plan(&effective, std::iter::empty(), now, 0);
     plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
-    let trials = Trials::default();
-    trials.equip(cores, &mut plan.services, &desired.spec);
+    rollouts.trials().equip(cores, &mut plan.services, &desired.spec);
     let first = snapshot(revision, &plan, &desired.salts, &listeners, &issuance);
     let live = Live::new(cores, first);
     live.set_pools(parts.adopt(plan));
@@ -164,9 +170,11 @@ pub async fn start_from(
         publishes,
         names: Vec::new(),
         state: state.clone(),
+        rollouts: rollouts.shown(),
+        outcomes: rollouts.outcomes().clone(),
     }));
     let (prober, reports) = Prober::new();
-    let handle = Handle::new(sender, view.subscribe(), store.clone());
+    let handle = Handle::new(sender, view.subscribe(), store.clone(), rollouts.news());
     let mut control = Control {
         live: live.clone(),
         ready_by: later(now, desired.spec.startup_wait),
@@ -178,7 +186,7 @@ pub async fn start_from(
         parts,
         drains: Drains::default(),
         holds: Holds::default(),
-        trials,
+        rollouts,
         discovery,
         prober,
         ejector: Ejector::default(),
@@ -196,7 +204,7 @@ pub async fn start_from(
     };
     control.watch();
     control.show();
-    let task = tokio::spawn(control.run(messages, reports, findings));
+    let task = tokio::spawn(control.run(messages, reports, findings, answers));
     Ok(Started { live, handle, task })
 }
 
@@ -204,32 +212,37 @@ pub async fn start_from(
 fn begin(spec: Spec, from_file: bool) -> Result<Beginning, StartError> {
     let desired = Desired::first(spec, from_file).map_err(StartError::Invalid)?;
     let step = step(1, None, &desired, desired.file_base.clone());
-    Ok(Beginning { desired, revision: 1, step: Some(step), refused: None })
+    Ok(Beginning { desired, rollouts: Vec::new(), revision: 1, step: Some(step), refused: None })
 }
 
 /// With what was in force when the state was last written to. The file may have changed since: it is merged as
 /// by a reload, and what only a restart can change is the file's now.
 fn resume(file: Spec, kept: Kept) -> Result<Beginning, StartError> {
-    let Kept { revision, content, file: base } = kept;
+    let Kept { revision, content, file: base, mut rollouts } = kept;
     let mut before = content.spec;
     before.renew_from(&file);
     let mut ours = before.clone();
     ours.keep_for_restart(&file);
     let base = base.map(Arc::new);
     let kept = Desired { spec: Arc::new(ours), file_base: base.clone(), salts: content.salts };
-    let (desired, refused) = match kept.apply(&Command::Load { file: Box::new(file) }) {
-        Ok(applied) => (applied.desired, None),
-        Err(error) => (kept, Some(error.to_string())),
+    let loaded = kept.apply(&Command::Load { file: Box::new(file) });
+    let loaded = loaded.map_err(|error| error.to_string()).and_then(|mut applied| {
+        keep_traffic(&mut rollouts, &kept.spec, &mut applied.desired)?;
+        Ok(applied.desired)
+    });
+    let (desired, refused) = match loaded {
+        Ok(desired) => (desired, None),
+        Err(why) => (kept, Some(why)),
     };
     missing(&desired.spec).map_err(StartError::Invalid)?;
     let file = desired.file_base.clone().filter(|file| base.as_ref() != Some(file));
     if *desired.spec == before {
         let step = Some(Step { file, ..Step::default() });
-        return Ok(Beginning { desired, revision, step, refused });
+        return Ok(Beginning { desired, rollouts, revision, step, refused });
     }
     let revision = revision + 1;
     let step = Some(step(revision, Some(Arc::new(before)), &desired, file));
-    Ok(Beginning { desired, revision, step, refused })
+    Ok(Beginning { desired, rollouts, revision, step, refused })
 }
 
 pub(super) fn step(
@@ -247,7 +260,8 @@ pub(super) fn step(
         before,
         after: desired.spec.clone(),
         salts: desired.salts.clone(),
+        rollout: None,
         most: desired.spec.state.revisions,
     };
-    Step { entry: Some(entry), file, once: None }
+    Step { entry: Some(entry), file, ..Step::default() }
 }

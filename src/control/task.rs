@@ -15,8 +15,8 @@ use super::{
     making::{Pending, Waiting, told},
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
+    rollout::{Answered, Rollouts},
     traffic::unserved,
-    trials::Trials,
 };
 use crate::{
     live::{Live, LiveListener, Phase, Snapshot},
@@ -55,7 +55,7 @@ pub(super) struct Control {
     pub(super) parts: Parts,
     pub(super) drains: Drains,
     pub(super) holds: Holds,
-    pub(super) trials: Trials,
+    pub(super) rollouts: Rollouts,
     pub(super) discovery: Discovery,
     pub(super) prober: Prober,
     pub(super) ejector: Ejector,
@@ -92,6 +92,7 @@ impl Control {
         mut messages: mpsc::Receiver<Message>,
         mut reports: mpsc::Receiver<Report>,
         mut findings: mpsc::Receiver<Finding>,
+        mut answers: mpsc::Receiver<Answered>,
     ) {
         let live = self.live.clone();
         loop {
@@ -107,6 +108,7 @@ impl Control {
                     self.prober.judge(&report, self.live.clock.now_millis());
                     self.recheck = true;
                 }
+                Some(answered) = answers.recv() => self.hear(answered).await,
                 Some(finding) = findings.recv() => self.learn(finding, &mut findings).await,
                 () = live.ejected.notified() => self.watch(),
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -130,6 +132,9 @@ impl Control {
             Message::Lead(predecessor) => self.predecessor = Some(predecessor),
             Message::Follow(estate, answer) => drop(answer.send(self.follow(estate).await)),
             Message::Alive(answer) => drop(answer.send(())),
+            Message::Forecast { service, to, from, plan, answer } => {
+                drop(answer.send(self.forecast(&service, &to, from.as_ref(), &plan)));
+            }
             Message::Issue(issuance, answer) => {
                 let result = self.issue(issuance).await;
                 // Who has left will tell everything anew.
@@ -180,6 +185,9 @@ impl Control {
         let readmitted =
             self.ejector.step(self.parts.placed(), &self.desired.spec, now, self.live.clock);
         self.recheck |= readmitted;
+        if self.pending.is_none() && !self.frozen {
+            self.show_rollouts(now).await;
+        }
         self.retry_waiting(now).await;
         self.look_if_ready(now);
     }
@@ -198,6 +206,7 @@ impl Control {
             .chain(self.parts.next_deadline())
             .chain(self.ejector.next_deadline())
             .chain(self.holds.next_deadline())
+            .chain(self.rollouts.next_deadline().filter(|_| self.pending.is_none() && !self.frozen))
             .min()
             .unwrap_or_else(|| later(now, Duration::MAX))
     }
@@ -231,8 +240,10 @@ impl Control {
         revision: u64,
     ) -> Swapped {
         let now = Instant::now();
+        let mut effective = self.discovery.expand(&desired.spec);
+        self.rollouts.overlay(&mut effective);
         let mut plan = self.parts.plan(
-            &self.discovery.expand(&desired.spec),
+            &effective,
             self.drains.backends(),
             now,
             self.live.clock.at(now).millis(),
@@ -244,7 +255,7 @@ impl Control {
             self.drains.take_back(&placed.backend);
         }
         self.holds.equip(&mut plan.services, &desired.spec);
-        self.trials.equip(self.live.cores, &mut plan.services, &desired.spec);
+        self.rollouts.trials().equip(self.live.cores, &mut plan.services, &desired.spec);
         let next = snapshot(revision, &plan, &desired.salts, &listeners, &self.issuance);
         self.live.published.swap(next).quiesced().await;
         self.holds.settle();
@@ -311,6 +322,8 @@ impl Control {
             publishes: self.publishes,
             names: self.discovery.status(),
             state: self.state.clone(),
+            rollouts: self.rollouts.shown(),
+            outcomes: self.rollouts.outcomes().clone(),
         }));
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{Change, Command, Format, Source};
 use crate::spec::{
-    Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pin, Pool, Route, Service, Spec,
-    Weight,
+    Backend, BackendAddress, HostPattern, Match, Name, PathMatch, Pin, Pool, Role, Route, Service,
+    Spec, Weight,
 };
 use std::{sync::Mutex, time::Duration};
 
@@ -67,6 +67,7 @@ pub(super) fn change(command: Command) -> Change {
         command,
         source: Source::Api,
         author: name("test"),
+        role: Role::Operator,
         cause: None,
         force: false,
         if_match: None,

@@ -3,6 +3,7 @@
 use crate::{
     config,
     control::{Estate, Held},
+    rollout::Rollout,
     spec::{Name, Spec},
 };
 use jiff::Timestamp;
@@ -75,6 +76,8 @@ pub(super) struct Document {
     salts: Vec<(String, String)>,
     #[serde(default)]
     holds: Vec<HeldService>,
+    #[serde(default)]
+    rollouts: Vec<Rollout>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,6 +119,7 @@ impl From<&Estate> for Document {
             file_base: estate.file_base.as_deref().map(config::document),
             salts: salts.map(|(service, salt)| (service.to_string(), salt.to_string())).collect(),
             holds: estate.holds.iter().map(HeldService::from).collect(),
+            rollouts: estate.rollouts.clone(),
         }
     }
 }
@@ -134,6 +138,7 @@ impl TryFrom<Document> for Estate {
                 .transpose()?,
             salts: salts.map(|(name, salt)| (Name::from(&**name), Name::from(&**salt))).collect(),
             holds: document.holds.into_iter().map(Held::try_from).collect::<Result<_, _>>()?,
+            rollouts: document.rollouts,
         })
     }
 }
@@ -170,6 +175,7 @@ mod tests {
                 author: "ci".into(),
                 cause: Some("restart".into()),
             }],
+            rollouts: Vec::new(),
         };
         let sent = serde_json::to_vec(&Document::from(&estate)).unwrap();
         let received: Document = serde_json::from_slice(&sent).unwrap();

@@ -33,7 +33,7 @@ const ROOMS: &[Room] = &[
     Room { name: "acme", may_name: &["spec", "live", "net", "control"], forbidden: &[] },
     Room {
         name: "upgrade",
-        may_name: &["spec", "config", "live", "net", "control"],
+        may_name: &["spec", "rollout", "config", "live", "net", "control"],
         forbidden: &[],
     },
     Room {

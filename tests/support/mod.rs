@@ -8,8 +8,8 @@ use crossfade::{
     live::{Live, Phase},
     process::Process,
     spec::{
-        Backend as BackendSpec, BackendAddress, HealthCheck, Listener, Match, Name, Pool, Route,
-        Service, Spec, Weight,
+        Backend as BackendSpec, BackendAddress, HealthCheck, Listener, Match, Name, Pool, Role,
+        Route, Service, Spec, Weight,
     },
 };
 use http::{HeaderMap, Request, Response};
@@ -388,6 +388,7 @@ pub fn change(command: Command) -> Change {
         command,
         source: Source::Api,
         author: "test".into(),
+        role: Role::Operator,
         cause: None,
         force: false,
         if_match: None,

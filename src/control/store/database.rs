@@ -1,9 +1,10 @@
 //! The state's file: opened by one process at a time, and only if it is whole.
 
 use super::{
-    Content, Format, Found, Kept, Page, Question, Revision, Step, StoreError, once, rows, schema,
-    undo,
+    Content, Format, Found, Kept, Page, Question, Revision, RolloutPage, Step, StoreError, once,
+    rollouts, rows, schema, undo,
 };
+use crate::rollout::Rollout;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
@@ -111,6 +112,14 @@ impl Database {
 
     pub(super) fn revisions(&self, page: &Page) -> Result<Vec<Revision>, StoreError> {
         rows::revisions(&self.connection, page)
+    }
+
+    pub(super) fn rollouts(&self, page: &RolloutPage) -> Result<Vec<Rollout>, StoreError> {
+        rollouts::page(&self.connection, page)
+    }
+
+    pub(super) fn rollout(&self, id: &str) -> Result<Option<Rollout>, StoreError> {
+        rollouts::one(&self.connection, id)
     }
 
     pub(super) fn revision(&self, number: u64) -> Result<(Revision, Content), StoreError> {

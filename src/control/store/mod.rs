@@ -4,12 +4,14 @@
 //! - `revision`: what is kept, as others see it
 //! - `failure`: why something is not kept
 //! - `undo`, `once`: what an undo goes back to, and what must not be made twice
+//! - `rollouts`: the rollouts beside them
 //! - `database` (with `schema`, `rows`): the tables, in a directory or in memory
 
 mod database;
 mod failure;
 mod once;
 mod revision;
+mod rollouts;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -19,8 +21,12 @@ mod undo;
 pub use failure::StoreError;
 pub use revision::{Content, Page, Revision};
 pub(super) use revision::{Entry, Found, Kept, OnceEntry, Question, Step, Target};
+pub use rollouts::RolloutPage;
 
-use crate::spec::{Name, Spec};
+use crate::{
+    rollout::Rollout,
+    spec::{Name, Spec},
+};
 use database::Database;
 use std::{
     fmt,
@@ -174,6 +180,22 @@ impl Store {
     /// When it is not kept, or cannot be read.
     pub async fn revision(&self, number: u64) -> Result<(Revision, Content), StoreError> {
         self.ask(move |database| open(database)?.revision(number)).await
+    }
+
+    /// Rollouts, the newest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn rollouts(&self, page: RolloutPage) -> Result<Vec<Rollout>, StoreError> {
+        self.ask(move |database| open(database)?.rollouts(&page)).await
+    }
+
+    /// The rollout of this name; `None`: it is not kept.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn rollout(&self, id: Name) -> Result<Option<Rollout>, StoreError> {
+        self.ask(move |database| open(database)?.rollout(&id)).await
     }
 
     async fn ask<T: Send + 'static>(

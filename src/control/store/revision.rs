@@ -1,5 +1,6 @@
 use super::super::{Known, Once, Source};
 use crate::{
+    rollout::Rollout,
     routing::Salts,
     spec::{Name, Spec},
 };
@@ -51,6 +52,7 @@ pub(in crate::control) struct Entry {
     pub(in crate::control) before: Option<Arc<Spec>>,
     pub(in crate::control) after: Arc<Spec>,
     pub(in crate::control) salts: Salts,
+    pub(in crate::control) rollout: Option<Name>,
     /// So many revisions are kept from then on.
     pub(in crate::control) most: u32,
 }
@@ -62,11 +64,16 @@ pub(in crate::control) struct Step {
     /// The file, when it is another than the one last loaded.
     pub(in crate::control) file: Option<Arc<Spec>>,
     pub(in crate::control) once: Option<OnceEntry>,
+    /// Rollouts as they are from then on.
+    pub(in crate::control) rollouts: Vec<Rollout>,
 }
 
 impl Step {
     pub(in crate::control) fn is_empty(&self) -> bool {
-        self.entry.is_none() && self.file.is_none() && self.once.is_none()
+        self.entry.is_none()
+            && self.file.is_none()
+            && self.once.is_none()
+            && self.rollouts.is_empty()
     }
 }
 
@@ -110,4 +117,6 @@ pub(in crate::control) struct Kept {
     pub(in crate::control) content: Content,
     /// The file as last loaded.
     pub(in crate::control) file: Option<Spec>,
+    /// Those that are not over, and the last one of each service.
+    pub(in crate::control) rollouts: Vec<Rollout>,
 }

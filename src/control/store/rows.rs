@@ -1,6 +1,8 @@
 //! What stands in the tables.
 
-use super::{super::Source, Content, Entry, Format, Kept, Page, Revision, Step, StoreError};
+use super::{
+    super::Source, Content, Entry, Format, Kept, Page, Revision, Step, StoreError, rollouts,
+};
 use crate::{
     routing::Salts,
     spec::{Name, Spec},
@@ -15,6 +17,7 @@ const COLUMNS: &str = "number, at, author, source, cause, rollout, changed";
 pub(super) struct Texts {
     entry: Option<EntryTexts>,
     file: Option<String>,
+    rollouts: Vec<String>,
 }
 
 struct EntryTexts {
@@ -30,7 +33,8 @@ impl Texts {
     pub(super) fn of(step: &Step, format: Format) -> Result<Self, StoreError> {
         let entry = step.entry.as_ref().map(|entry| EntryTexts::of(entry, format));
         let file = step.file.as_deref().map(|file| write(file, format));
-        Ok(Self { entry: entry.transpose()?, file: file.transpose()? })
+        let rollouts = step.rollouts.iter().map(json).collect::<Result<_, _>>()?;
+        Ok(Self { entry: entry.transpose()?, file: file.transpose()?, rollouts })
     }
 }
 
@@ -72,8 +76,8 @@ pub(super) fn insert(work: &Transaction<'_>, step: &Step, texts: &Texts) -> rusq
         let EntryTexts { services, salts, changed, content } = texts;
         let bytes = services.len() + salts.len() + changed.len() + content.len();
         work.prepare(
-            "INSERT INTO revisions (number, bytes, at, author, source, cause, services, salts, changed, content)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO revisions (number, bytes, at, author, source, cause, rollout, services, salts, changed, content)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             signed(entry.number),
@@ -82,6 +86,7 @@ pub(super) fn insert(work: &Transaction<'_>, step: &Step, texts: &Texts) -> rusq
             &*entry.author,
             entry.source.as_str(),
             entry.cause,
+            entry.rollout.as_deref(),
             services,
             salts,
             changed,
@@ -91,6 +96,9 @@ pub(super) fn insert(work: &Transaction<'_>, step: &Step, texts: &Texts) -> rusq
     if let Some(file) = &texts.file {
         work.prepare("INSERT OR REPLACE INTO file (one, content) VALUES (1, ?)")?
             .execute([file])?;
+    }
+    for (rollout, text) in step.rollouts.iter().zip(&texts.rollouts) {
+        rollouts::put(work, rollout, text)?;
     }
     Ok(())
 }
@@ -119,7 +127,8 @@ pub(super) fn kept(connection: &Connection, format: Format) -> Result<Option<Kep
     let file: Option<String> =
         connection.query_row("SELECT content FROM file", [], |row| row.get(0)).optional()?;
     let file = file.map(|text| read(&text, format)).transpose()?;
-    Ok(Some(Kept { revision: revision.number, content, file }))
+    let rollouts = rollouts::current(connection)?;
+    Ok(Some(Kept { revision: revision.number, content, file, rollouts }))
 }
 
 pub(super) fn revisions(connection: &Connection, page: &Page) -> Result<Vec<Revision>, StoreError> {
@@ -169,7 +178,7 @@ fn read(text: &str, format: Format) -> Result<Spec, StoreError> {
     (format.read)(text).map_err(|reasons| unreadable(reasons.join("; ")))
 }
 
-fn unreadable(why: impl std::fmt::Display) -> StoreError {
+pub(super) fn unreadable(why: impl std::fmt::Display) -> StoreError {
     StoreError::Failed(format!("what is kept cannot be read: {why}"))
 }
 

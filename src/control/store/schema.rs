@@ -36,6 +36,15 @@ const STEPS: &[&str] = &[
         UNIQUE (author, key)
     ) STRICT;
     CREATE INDEX sizes ON revisions (number, bytes);",
+    "CREATE TABLE rollouts (
+        id TEXT PRIMARY KEY,
+        service TEXT NOT NULL,
+        started INTEGER NOT NULL,
+        settled INTEGER NOT NULL,
+        state TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX rollouts_by_service ON rollouts (service, started);
+    CREATE INDEX rollouts_by_time ON rollouts (started);",
 ];
 
 /// Why the tables are not used.

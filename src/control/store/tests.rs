@@ -18,6 +18,7 @@ fn shop_with(blue: u64) -> Arc<Spec> {
 
 fn entry(number: u64, before: Option<Arc<Spec>>, after: Arc<Spec>) -> Entry {
     Entry {
+        rollout: None,
         number,
         at: Timestamp::from_second(1_000_000 + number as i64).unwrap(),
         author: name("ci"),
@@ -64,11 +65,15 @@ async fn what_was_kept_is_there_again() {
         assert!(kept.is_none());
         keep(
             &store,
-            Step { entry: Some(entry(1, None, one.clone())), file: Some(one.clone()), once: None },
+            Step {
+                entry: Some(entry(1, None, one.clone())),
+                file: Some(one.clone()),
+                ..Step::default()
+            },
         )
         .await;
         keep(&store, only(entry(2, Some(one.clone()), two.clone()))).await;
-        keep(&store, Step { entry: None, file: Some(two.clone()), once: None }).await;
+        keep(&store, Step { entry: None, file: Some(two.clone()), ..Step::default() }).await;
         store.close().await.unwrap();
         assert_eq!(store.revisions(ALL).await, Err(StoreError::Closed));
         let again = store.reopen().await.unwrap().expect("what was kept");
@@ -140,11 +145,18 @@ async fn a_step_is_kept_as_a_whole_or_not_at_all() {
     let (one, two) = (shop_with(1), shop_with(2));
     keep(
         &store,
-        Step { entry: Some(entry(1, None, one.clone())), file: Some(one.clone()), once: None },
+        Step {
+            entry: Some(entry(1, None, one.clone())),
+            file: Some(one.clone()),
+            ..Step::default()
+        },
     )
     .await;
-    let again =
-        Step { entry: Some(entry(1, None, two.clone())), file: Some(two.clone()), once: None };
+    let again = Step {
+        entry: Some(entry(1, None, two.clone())),
+        file: Some(two.clone()),
+        ..Step::default()
+    };
     assert!(matches!(store.keep(again).await.unwrap(), Err(StoreError::Failed(_))));
     assert_eq!(store.revision(1).await.unwrap().1.spec, *one);
     keep(&store, only(entry(2, Some(one), two))).await;

@@ -3,8 +3,8 @@
 use super::Control;
 use crate::{
     control::{
-        ChangeError, Estate, StoreError, desired::Desired, making::Prepared, start::step,
-        store::Step,
+        ChangeError, Estate, StoreError, desired::Desired, making::Prepared, rollout::keep_traffic,
+        start::step, store::Step,
     },
     spec::Spec,
 };
@@ -50,7 +50,8 @@ impl Control {
 
     fn estate(&self) -> Estate {
         let Desired { spec, file_base, salts } = self.desired.clone();
-        Estate { revision: self.revision, spec, file_base, salts, holds: self.holds.held() }
+        let (revision, holds) = (self.revision, self.holds.held());
+        Estate { revision, spec, file_base, salts, holds, rollouts: self.rollouts.all() }
     }
 
     /// Puts in force what another process has handed over, with what `file` changed since. What only a restart can
@@ -63,8 +64,11 @@ impl Control {
         estate: &Estate,
         file: Option<&Arc<Spec>>,
     ) -> Result<(), ChangeError> {
+        let mut rollouts = estate.rollouts.clone();
         let inherited = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
         let (mut desired, mut revision) = inherited;
+        keep_traffic(&mut rollouts, &estate.spec, &mut desired)
+            .map_err(|why| ChangeError::Invalid(vec![why]))?;
         let mut spec = Spec::clone(&desired.spec);
         spec.keep_for_restart(&self.desired.spec);
         if spec != *desired.spec {
@@ -92,6 +96,7 @@ impl Control {
         };
         self.store.keep(step).await.unwrap_or(Err(StoreError::Closed))?;
         self.connectors = connectors;
+        self.rollouts.resume(rollouts, Instant::now());
         self.holds.follow(&estate.holds, Instant::now());
         self.publish(desired, listeners, revision).await;
         self.revision = revision;
@@ -105,11 +110,12 @@ impl Control {
     /// # Errors
     /// When that cannot be in force; nothing has changed then.
     pub(super) async fn follow(&mut self, estate: Estate) -> Result<(), ChangeError> {
-        let Estate { revision, spec, file_base, salts, holds } = estate;
+        let Estate { revision, spec, file_base, salts, holds, rollouts } = estate;
         let mut spec = Arc::unwrap_or_clone(spec);
         spec.listeners.clone_from(&self.desired.spec.listeners);
         self.connectors = self.connectors.next(&spec).map_err(ChangeError::Invalid)?;
         let desired = Desired { spec: Arc::new(spec), file_base, salts };
+        self.rollouts.resume(rollouts, Instant::now());
         self.holds.follow(&holds, Instant::now());
         self.publish(desired, self.listeners.clone(), revision).await;
         self.revision = revision;

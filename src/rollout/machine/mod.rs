@@ -265,6 +265,7 @@ impl Rollout {
         let mut effects = Vec::new();
         match event {
             Event::Second(second) => self.second(&second, &mut effects),
+            Event::Look(second) => self.advance(&second, &mut effects),
             Event::Verb(verb, by) => self.verb(verb, by, &mut effects)?,
             Event::Moved(Ok(())) => self.moved(&mut effects),
             Event::Moved(Err(why)) => self.stuck(why, &mut effects),
@@ -455,6 +456,33 @@ impl Rollout {
     /// In force.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The layout that it asks for, if it is not where it wants to be.
+    pub fn wanted(&self) -> Option<Layout> {
+        self.goal.as_ref().map(|goal| self.layout_of(goal))
+    }
+
+    /// Who wants it there; `None`: itself.
+    pub fn wanted_by(&self) -> Option<&By> {
+        match self.goal.as_ref()? {
+            Goal::Enter { by, .. } | Goal::Finish { by } | Goal::Return { by, .. } => by.as_ref(),
+            Goal::Retire => None,
+        }
+    }
+
+    /// What it wants, in a few words.
+    pub fn intent(&self) -> String {
+        match &self.goal {
+            None => self.phase.as_str().to_owned(),
+            Some(Goal::Enter { stage, .. }) => {
+                let Stage { step, layout, .. } = &self.stages[*stage];
+                format!("step {step} of {}, {} % on `{}`", self.steps(), layout.share, self.canary)
+            }
+            Some(Goal::Finish { .. }) => format!("promoted `{}`", self.canary),
+            Some(Goal::Return { why, .. }) => format!("back on `{}`: {}", self.stable, why.text),
+            Some(Goal::Retire) => format!("`{}` is not kept warm any more", self.stable),
+        }
     }
 
     /// As the service was.

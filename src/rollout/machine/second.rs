@@ -228,8 +228,8 @@ impl Rollout {
     }
 
     /// Asks for what the goal needs, if it can be reached now.
-    fn advance(&mut self, second: &Second, effects: &mut Vec<Effect>) {
-        let Some(goal) = &self.goal else { return };
+    pub(super) fn advance(&mut self, second: &Second, effects: &mut Vec<Effect>) {
+        let Some(goal) = self.goal.as_ref().filter(|_| !self.phase.is_over()) else { return };
         let waits = matches!(self.phase, Phase::Paused { .. }) && !self.is_returning();
         if waits {
             return;

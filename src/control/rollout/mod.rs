@@ -1,0 +1,194 @@
+//! Rollouts that run: what they are shown, and what becomes of what they want.
+//!
+//! - `known`: what is known of services before a rollout begins: how much traffic, how fast
+//! - `second`: what each of them is shown once a second
+//! - `change`: what a change, anybody's, means for them
+//! - `carry`: what they want done
+
+mod carry;
+mod change;
+mod known;
+mod second;
+
+pub(super) use carry::mover;
+pub(super) use change::{Turn, keep_traffic};
+pub(super) use known::Knowns;
+
+use super::trials::Trials;
+use crate::{
+    live::TrialTotals,
+    rollout::{Answer, Notice, Phase, Rollout, StepForecast, Traffic},
+    spec::{Name, Rescue, Spec},
+};
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{broadcast, mpsc};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a rollout has seen is kept at least so often.
+const KEEP: Duration = Duration::from_secs(10);
+
+/// Notices that a slow reader may be behind.
+const NOTICES: usize = 1024;
+
+/// Something happened to a rollout.
+#[derive(Clone, Debug)]
+pub struct News {
+    pub rollout: Arc<Rollout>,
+    pub notice: Notice,
+}
+
+/// What a rollout could see at the present traffic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlook {
+    pub stable: Name,
+    pub canary: Name,
+    pub traffic: Traffic,
+    /// The traffic is not known yet.
+    pub is_blind: bool,
+    pub stages: Vec<StepForecast>,
+}
+
+/// How many have ended, by service and how.
+pub type Outcomes = BTreeMap<(Name, &'static str), u64>;
+
+/// What a gate has said.
+pub(super) struct Answered {
+    id: Name,
+    gate: usize,
+    answer: Answer,
+}
+
+/// Of each service the one that runs, or the last one.
+pub(super) struct Rollouts {
+    current: IndexMap<Name, Current>,
+    trials: Trials,
+    knowns: Knowns,
+    outcomes: Outcomes,
+    news: broadcast::Sender<News>,
+    answers: mpsc::Sender<Answered>,
+}
+
+struct Current {
+    rollout: Rollout,
+    shown: Arc<Rollout>,
+    /// The counts of stable and canary at the beginning of this second, and the share then.
+    from: Option<Reading>,
+    /// The end of this second.
+    due: Instant,
+    /// What it wants is being done.
+    moving: bool,
+    kept: Instant,
+}
+
+struct Reading {
+    stable: TrialTotals,
+    canary: TrialTotals,
+    share: Option<f64>,
+}
+
+impl Rollouts {
+    pub(super) fn new(kept: Vec<Rollout>, now: Instant) -> (Self, mpsc::Receiver<Answered>) {
+        let (answers, answered) = mpsc::channel(64);
+        let mut rollouts = Self {
+            current: IndexMap::new(),
+            trials: Trials::default(),
+            knowns: Knowns::default(),
+            outcomes: Outcomes::new(),
+            news: broadcast::Sender::new(NOTICES),
+            answers,
+        };
+        rollouts.resume(kept, now);
+        (rollouts, answered)
+    }
+
+    /// Those of another process, or of before.
+    pub(super) fn resume(&mut self, kept: Vec<Rollout>, now: Instant) {
+        for rollout in kept {
+            self.put(rollout, now);
+        }
+    }
+
+    fn put(&mut self, rollout: Rollout, now: Instant) {
+        let service = rollout.service().clone();
+        match rollout.phase().is_over() {
+            true => self.trials.end(&service),
+            false => self.trials.begin(service.clone(), rollout.plan()),
+        }
+        let shown = Arc::new(rollout.clone());
+        let due = now + SECOND;
+        let current = Current { rollout, shown, from: None, due, moving: false, kept: now };
+        self.current.insert(service, current);
+    }
+
+    pub(super) fn of(&self, service: &Name) -> Option<&Rollout> {
+        self.current.get(service).map(|current| &current.rollout)
+    }
+
+    /// Those that are not over.
+    pub(super) fn running(&self) -> impl Iterator<Item = &Rollout> {
+        let all = self.current.values().map(|current| &current.rollout);
+        all.filter(|rollout| !rollout.phase().is_over())
+    }
+
+    /// To be handed over, or kept with a history in memory.
+    pub(super) fn all(&self) -> Vec<Rollout> {
+        self.current.values().map(|current| current.rollout.clone()).collect()
+    }
+
+    pub(super) fn shown(&self) -> IndexMap<Name, Arc<Rollout>> {
+        let shown =
+            |(service, current): (&Name, &Current)| (service.clone(), current.shown.clone());
+        self.current.iter().map(shown).collect()
+    }
+
+    pub(super) fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+
+    pub(super) fn news(&self) -> broadcast::Sender<News> {
+        self.news.clone()
+    }
+
+    pub(super) fn trials(&self) -> &Trials {
+        &self.trials
+    }
+
+    /// When somebody is to be shown something.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let busy = self.current.values().filter(|it| !it.rollout.is_settled() && !it.moving);
+        busy.map(|current| current.due).chain([self.knowns.due()]).min()
+    }
+
+    /// While a rollout runs, what fails on the canary is tried once more on stable; unless the service says where.
+    pub(super) fn overlay(&self, spec: &mut Arc<Spec>) {
+        let rescued: Vec<_> = self.running().filter(|it| it.plan().rescue).collect();
+        for rollout in rescued {
+            let service = spec.services.get(rollout.service());
+            if service
+                .is_some_and(|it| it.rescue.is_none() && it.pools.contains_key(rollout.stable()))
+            {
+                let services = &mut Arc::make_mut(spec).services;
+                // Stable gets no more by it than it had before, so there is nothing to save.
+                let rescue =
+                    Rescue { budget_percent: 100, ..Rescue::new(rollout.stable().clone()) };
+                services[rollout.service()].rescue = Some(rescue);
+            }
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+fn wall() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+fn outcome(phase: Phase) -> Option<&'static str> {
+    phase.is_over().then(|| phase.as_str())
+}
