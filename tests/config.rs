@@ -21,5 +21,5 @@ fn every_mistake_is_reported_at_its_place() {
     }
     assert!(outcome.spec.is_none());
     assert_eq!(found, std::fs::read_to_string(golden).unwrap());
-    assert_eq!(outcome.errors.len(), 48, "as many as the file numbers");
+    assert_eq!(outcome.errors.len(), 53, "as many as the file numbers");
 }

@@ -20,6 +20,8 @@ pub enum Role {
     Viewer,
     /// Changes.
     Operator,
+    /// Approves what a rollout's plan leaves to nobody else.
+    Approver,
 }
 
 impl Role {
@@ -27,6 +29,7 @@ impl Role {
         match self {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
+            Self::Approver => "approver",
         }
     }
 }
@@ -176,6 +179,6 @@ mod tests {
 
     #[test]
     fn a_role_may_what_the_lower_ones_may() {
-        assert!(Role::Operator > Role::Viewer);
+        assert!(Role::Approver > Role::Operator && Role::Operator > Role::Viewer);
     }
 }
