@@ -20,7 +20,7 @@ pub enum Role {
     Viewer,
     /// Changes.
     Operator,
-    /// Approves what a rollout's plan leaves to nobody else.
+    /// Approves what waits for a person, where that is limited to few.
     Approver,
 }
 

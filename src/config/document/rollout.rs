@@ -47,6 +47,7 @@ pub(in crate::config) fn plan(plan: &RolloutPlan, detail: Detail) -> Value {
     keys.duration("step_deadline", plan.step_deadline, default.step_deadline);
     keys.duration("deadline", plan.deadline, default.deadline);
     keys.duration("keep_stable", plan.keep_stable, default.keep_stable);
+    keys.duration("hold", plan.hold, default.hold);
     keys.other("rescue", &plan.rescue, &default.rescue, |it| (*it).into());
     keys.other("approval", &plan.approval, &default.approval, |it| {
         ApprovalKind::word(&it.unwrap_or(Role::Operator)).into()

@@ -56,6 +56,8 @@ section! {
             "The same of the whole. Pauses do not count.";
         keep_stable: Span<true>, Default("10m"), example "1h",
             "How long stable stays warm after the end, so that an undo is one swap.";
+        hold: Span<false>, Default("30s"), example "2m",
+            "The longest that requests wait in `recreate`.";
         rescue: Flag, Default("true"), example "false",
             "What fails on the canary is sent once more to stable, where that can do no harm twice. A `rescue` of the \
              service says otherwise.";

@@ -76,6 +76,7 @@ pub(in crate::config) fn plan(
         step_deadline: keys.step_deadline.or(base.step_deadline),
         deadline: keys.deadline.or(base.deadline),
         keep_stable: keys.keep_stable.or(base.keep_stable),
+        hold: keys.hold.or(base.hold),
         rescue: keys.rescue.or(base.rescue),
         approval: match keys.approval {
             Field::Good(at) => Some(at.value).filter(|role| *role != Role::Operator),

@@ -100,10 +100,10 @@ fn rolling() -> impl Strategy<Value = Rolling> {
         })
 }
 
-fn times() -> impl Strategy<Value = [Duration; 6]> {
+fn times() -> impl Strategy<Value = [Duration; 7]> {
     (duration(0), duration(0), duration(1000), duration(1), duration(1), duration(0)).prop_map(
-        |(bake, warm_up, burst, step_deadline, deadline, keep_stable)| {
-            [bake, warm_up, burst, step_deadline, deadline, keep_stable]
+        |(bake, warm_up, burst, step_deadline, deadline, keep_stable, hold)| {
+            [bake, warm_up, burst, step_deadline, deadline, keep_stable, hold]
         },
     )
 }
@@ -124,7 +124,7 @@ pub(super) fn plan() -> BoxedStrategy<RolloutPlan> {
         (strategy, numbers, gates().boxed(), ways, vec(hook(), 0..3).boxed(), rolling().boxed())
             .prop_map(|((strategy, steps, first_touch), numbers, gates, ways, hooks, rolling)| {
                 let (holdback, min_requests, confidence, times) = numbers;
-                let [bake, warm_up, burst, step_deadline, deadline, keep_stable] = times;
+                let [bake, warm_up, burst, step_deadline, deadline, keep_stable, hold] = times;
                 let (sensitivity, on_failure, on_inconclusive, rescue, approval) = ways;
                 RolloutPlan {
                     strategy,
