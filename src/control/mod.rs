@@ -15,6 +15,7 @@
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `estate`: what a process leaves to the one that takes over
 //! - `store`: what is kept of changes, on disk or in memory
+//! - `rollouts`: whom rollouts ask and tell
 //! - `start`: the first snapshot, from the file and what was kept
 //! - `making`: how a change is made
 //! - `task`: the loop that holds it all together
@@ -38,6 +39,7 @@ mod parts;
 mod preview;
 mod probe;
 mod prober;
+pub mod rollouts;
 mod start;
 mod store;
 mod task;

@@ -62,7 +62,7 @@ section! {
             "What fails on the canary is sent once more to stable, where that can do no harm twice. A `rescue` of the \
              service says otherwise.";
         approval: ApprovalKind, Default("operator"), example "approver",
-            "The role that it takes to promote. See docs/admin.md.";
+            "The role that it takes to promote, and to resume what has paused because of a failure. See docs/admin.md.";
         hooks: ListOf<HookSection, 0>, Default("[]"),
             example "[{ on: [aborted, promoted], url: \"http://127.0.0.1:8000/hook\" }]",
             "Who is told what happens. See docs/rollouts.md.";

@@ -78,10 +78,7 @@ pub(in crate::config) fn plan(
         keep_stable: keys.keep_stable.or(base.keep_stable),
         hold: keys.hold.or(base.hold),
         rescue: keys.rescue.or(base.rescue),
-        approval: match keys.approval {
-            Field::Good(at) => Some(at.value).filter(|role| *role != Role::Operator),
-            _ => base.approval,
-        },
+        approval: approval(reader, keys.approval, base),
         hooks: match keys.hooks {
             Field::Good(list) => gates::hooks(reader, list),
             _ => base.hooks.clone(),
@@ -90,6 +87,20 @@ pub(in crate::config) fn plan(
     };
     warn_of_deadline(reader, node, &plan);
     plan
+}
+
+/// `None`: every operator. Who starts a rollout takes it from nobody.
+fn approval(reader: &mut Reader<'_>, field: Field<Role>, base: &RolloutPlan) -> Option<Role> {
+    let Field::Good(At { value, node }) = field else { return base.approval };
+    let approval = Some(value).filter(|role| *role != Role::Operator);
+    if approval < base.approval {
+        reader.problem(
+            node,
+            "the plan of the service leaves approval to approvers",
+            "leave the key out, or change the plan of the service",
+        );
+    }
+    approval
 }
 
 fn first_touch(keys: keys::FirstTouch) -> FirstTouch {

@@ -279,7 +279,12 @@ fn a_start_overrides_keys_and_gates_one_by_one() {
         said.contains("`ab_test` needs users") && said.contains("the key `to` is unknown"),
         "{said}"
     );
+    service.rollout = Some(RolloutPlan { approval: Some(Role::Approver), ..base });
+    let said = overridden(service, json!({ "approval": "operator" })).unwrap_err();
+    assert!(said.contains("leaves approval to approvers"), "{said}");
     service.rollout = None;
+    let stricter = overridden(service, json!({ "approval": "approver" })).unwrap();
+    assert_eq!(stricter.approval, Some(Role::Approver));
     assert_eq!(overridden(service, json!({})).unwrap(), RolloutPlan::default());
     assert!(overridden(service, json!([])).is_err() && overridden(service, json!(null)).is_err());
 }
