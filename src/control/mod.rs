@@ -16,6 +16,7 @@
 //! - `trials`: which services' requests are counted, so that their versions can be compared
 //! - `estate`: what a process leaves to the one that takes over
 //! - `rollout`: rollouts that run
+//! - `outside`: whom they ask and tell
 //! - `store`: what is kept of changes, on disk or in memory
 //! - `start`: the first snapshot, from the file and what was kept
 //! - `making`: how a change is made
@@ -36,6 +37,7 @@ mod leaving;
 mod listeners;
 mod making;
 mod merge;
+pub mod outside;
 mod parts;
 mod preview;
 mod probe;

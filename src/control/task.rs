@@ -15,7 +15,7 @@ use super::{
     making::{Pending, Waiting, told},
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
-    rollout::{Answered, Rollouts},
+    rollout::{Heard, Rollouts},
     traffic::unserved,
 };
 use crate::{
@@ -92,7 +92,7 @@ impl Control {
         mut messages: mpsc::Receiver<Message>,
         mut reports: mpsc::Receiver<Report>,
         mut findings: mpsc::Receiver<Finding>,
-        mut answers: mpsc::Receiver<Answered>,
+        mut heard: Heard,
     ) {
         let live = self.live.clone();
         loop {
@@ -108,7 +108,8 @@ impl Control {
                     self.prober.judge(&report, self.live.clock.now_millis());
                     self.recheck = true;
                 }
-                Some(answered) = answers.recv() => self.hear(answered).await,
+                Some(answered) = heard.answers.recv() => self.hear(answered),
+                Some(told) = heard.told.recv() => self.was_told(&told),
                 Some(finding) = findings.recv() => self.learn(finding, &mut findings).await,
                 () = live.ejected.notified() => self.watch(),
                 () = tokio::time::sleep_until(wake.into()) => {}

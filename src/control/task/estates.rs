@@ -100,7 +100,8 @@ impl Control {
         self.holds.follow(&estate.holds, Instant::now());
         self.publish(desired, listeners, revision).await;
         self.revision = revision;
-        self.recheck = true;
+        (self.recheck, self.frozen) = (true, false);
+        self.tell_untold();
         self.show();
         Ok(())
     }

@@ -27,12 +27,14 @@ pub use stages::{Stage, Task};
 pub use totals::{Total, Totals};
 
 use super::sequential::{self, Judge};
-use crate::spec::{HookEvent, Name, RolloutPlan, RolloutStrategy, Service, Share};
+use crate::spec::{
+    GateTime, HookEvent, Name, RolloutPlan, RolloutStrategy, Service, Share, WebhookGate,
+};
 use plan::judge_config;
 use ratio::Ratio;
 use serde::{Deserialize, Serialize};
 use stages::{Setting, stages};
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 /// Milliseconds since 1970.
 pub type Millis = u64;
@@ -82,6 +84,8 @@ pub struct Rollout {
     /// Seconds since its requests wait.
     held: u64,
     gates: Vec<GateState>,
+    /// Asked before a batch of backends is admitted; the last of the gates.
+    admit: Option<WebhookGate>,
     totals: Totals,
     started: Millis,
     entered: Millis,
@@ -220,8 +224,9 @@ impl Rollout {
         if let Some(known) = known {
             judge.learn(&known);
         }
-        let gates =
-            vec![GateState::default(); plan.gates.prometheus.len() + plan.gates.webhooks.len()];
+        let admit = admit_gate(&plan);
+        let count = plan.gates.prometheus.len() + plan.gates.webhooks.len();
+        let gates = vec![GateState::default(); count + usize::from(admit.is_some())];
         let mut rollout = Self {
             id,
             service: service_name,
@@ -241,6 +246,7 @@ impl Rollout {
             without_canary: 0,
             held: 0,
             gates,
+            admit,
             totals: Totals::default(),
             started: now,
             entered: now,
@@ -581,6 +587,19 @@ fn touch(plan: &RolloutPlan, rate: f64) -> Option<Share> {
     Share::of_millionths(rounded.max(10))
 }
 
-fn millis(time: std::time::Duration) -> Millis {
+/// Of a plan that exchanges backends.
+fn admit_gate(plan: &RolloutPlan) -> Option<WebhookGate> {
+    let url = plan.rolling.admit.clone();
+    url.filter(|_| plan.strategy == RolloutStrategy::Rolling).map(|url| WebhookGate {
+        name: "admit".into(),
+        url,
+        when: GateTime::Before,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
+        key_file: None,
+    })
+}
+
+fn millis(time: Duration) -> Millis {
     u64::try_from(time.as_millis()).unwrap_or(Millis::MAX)
 }

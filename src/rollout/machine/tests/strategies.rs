@@ -173,3 +173,24 @@ fn an_experiment_never_ends_by_itself() {
     stage.tick();
     assert_eq!(stage.weights(), [0, 100]);
 }
+
+#[test]
+fn each_batch_is_admitted_by_a_webhook_that_starts_it() {
+    let admit = Some("http://127.0.0.1:1/start".into());
+    let quick = Rolling { delay: SECOND, monitor: SECOND, admit, ..Rolling::default() };
+    let mut stage = Stage::with(rolling(quick));
+    for batch in 1..=3 {
+        stage.until(30, |stage| !stage.asked.is_empty());
+        stage.ticks(3);
+        let admitted = |stage: &Stage| stage.serving("green").iter().filter(|it| **it).count();
+        assert_eq!(
+            (admitted(&stage), stage.why()),
+            (if batch == 1 { 3 } else { batch - 1 }, "gate")
+        );
+        stage.event(Event::Answered(0, Answer::Pass("status 200".into()))).unwrap();
+        stage.asked.clear();
+        stage.tick();
+        assert_eq!(admitted(&stage), batch);
+    }
+    stage.until_phase(30, "promoted");
+}
