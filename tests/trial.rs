@@ -5,11 +5,11 @@ mod support;
 
 use bytes::Bytes;
 use crossfade::{
-    live::{FirstErrors, RouteCounts, Snapshot, Trial, TrialTotals},
+    live::{LivePool, RouteCounts, Snapshot, Trial, TrialTotals},
     routing::{Salts, compile},
     spec::{
-        Balance, Engine, FieldMatch, LatencyGate, Match, Pin, PoolProtocol, Rescue, RolloutPlan,
-        ServiceLimits, Share, Spec, Sticky, StickyKey, UnhealthyPool, ValueMatch,
+        Balance, Engine, FieldMatch, Match, Pin, PoolProtocol, Rescue, ServiceLimits, Spec, Sticky,
+        StickyKey, UnhealthyPool, ValueMatch,
     },
 };
 use futures_util::stream::{self, StreamExt};
@@ -98,14 +98,7 @@ async fn origin_h2() -> Backend {
     .await
 }
 
-/// Slow is what takes longer than `limit`.
-fn plan(limit: Duration) -> RolloutPlan {
-    let mut plan = RolloutPlan::default();
-    plan.gates.latency = Some(LatencyGate { quantile: Share::of_percent(99), max: limit });
-    plan
-}
-
-/// All draws land on green, which the plan is for.
+/// All draws land on green.
 fn green(way: Way, backends: &[&Backend]) -> Spec {
     let addresses: Vec<_> = backends.iter().map(|backend| backend.spec_address()).collect();
     let mut green = pool("v2", 1, &addresses);
@@ -114,25 +107,48 @@ fn green(way: Way, backends: &[&Backend]) -> Spec {
     }
     let mut spec = spec(&[("green", green), ("blue", pool("v1", 0, &[]))]);
     let shop = &mut spec.services["shop"];
-    shop.rollout = Some(plan(Duration::from_secs(3600)));
     shop.retries.attempts = 1;
     shop.unhealthy_pool = UnhealthyPool::Fail;
     Spec { engine: way.engine, ..spec }
+}
+
+/// A proxy that counts, as it would for a rollout of the service; slow is what takes longer than `limit`.
+async fn counting_above(limit: Duration, spec: Spec) -> Proxy {
+    let proxy = Proxy::start(spec.clone()).await;
+    let next = proxy.live.published.read(|snapshot| {
+        let mut services = snapshot.services.clone();
+        let limit = u64::try_from(limit.as_nanos()).unwrap();
+        let first_errors = spec.services["shop"].sticky.as_ref().map(|_| Arc::default());
+        let pools = snapshot.services[0].pools.iter().map(|entry| &entry.pool);
+        services[0].trial = Some(Trial::new(1, limit, first_errors, pools, &["all".into()]));
+        Snapshot {
+            revision: snapshot.revision,
+            table: compile(&spec, &Salts::default()),
+            services,
+            listeners: snapshot.listeners.clone(),
+            challenges: snapshot.challenges.clone(),
+        }
+    });
+    proxy.live.published.swap(next).quiesced().await;
+    proxy
+}
+
+async fn counting(spec: Spec) -> Proxy {
+    counting_above(Duration::from_secs(3600), spec).await
 }
 
 async fn client(proxy: &Proxy, way: Way) -> Client {
     if way.client_h2 { proxy.h2().await } else { proxy.h1().await }
 }
 
-fn totals(proxy: &Proxy, pool: &str) -> TrialTotals {
-    let pools = proxy.live.pools();
-    let pool = pools.iter().find(|it| &*it.name == pool).unwrap();
-    pool.counts().expect("it is counted").read()
+fn live(proxy: &Proxy, pool: &str) -> Arc<LivePool> {
+    proxy.live.pools().into_iter().find(|it| &*it.name == pool).unwrap()
 }
 
 /// Requests, errors and slow ones of a pool.
 fn counts(proxy: &Proxy, pool: &str) -> (u64, u64, u64) {
-    let TrialTotals { requests, errors, slow, latency } = totals(proxy, pool);
+    let TrialTotals { requests, errors, slow, latency } =
+        live(proxy, pool).counts().expect("it is counted").read();
     assert_eq!(latency.iter().sum::<u64>(), requests);
     (requests, errors, slow)
 }
@@ -149,7 +165,7 @@ async fn expect(proxy: &Proxy, what: &str, counted: (u64, u64, u64)) {
 async fn an_answer_counts_once_and_is_an_error_from_500_on() {
     for way in WAYS {
         let backend = origin(way.backend_h2).await;
-        let proxy = Proxy::start(green(way, &[&backend])).await;
+        let proxy = counting(green(way, &[&backend])).await;
         let mut client = client(&proxy, way).await;
         let (mut requests, mut errors) = (0, 0);
         for (status, is_error) in [(200, 0), (404, 0), (429, 0), (500, 1), (503, 1)] {
@@ -157,9 +173,7 @@ async fn an_answer_counts_once_and_is_an_error_from_500_on() {
             (requests, errors) = (requests + 1, errors + is_error);
             expect(&proxy, &format!("{way:?} {status}"), (requests, errors, 0)).await;
         }
-        let pools = proxy.live.pools();
-        let pool = pools.iter().find(|it| &*it.name == "green").unwrap();
-        let of_route = pool.counts().unwrap().routes()[&Some("all".into())];
+        let of_route = live(&proxy, "green").counts().unwrap().routes()[&Some("all".into())];
         assert_eq!(of_route, RouteCounts { requests, errors, slow: 0 }, "{way:?}");
     }
 }
@@ -168,9 +182,7 @@ async fn an_answer_counts_once_and_is_an_error_from_500_on() {
 async fn what_takes_longer_than_the_limit_is_slow() {
     for way in WAYS {
         let backend = origin(way.backend_h2).await;
-        let mut spec = green(way, &[&backend]);
-        spec.services["shop"].rollout = Some(plan(Duration::ZERO));
-        let proxy = Proxy::start(spec).await;
+        let proxy = counting_above(Duration::ZERO, green(way, &[&backend])).await;
         client(&proxy, way).await.get("/200").await;
         expect(&proxy, &format!("{way:?}"), (1, 0, 1)).await;
     }
@@ -181,7 +193,7 @@ async fn what_the_backend_breaks_off_is_an_error() {
     for way in WAYS {
         for path in ["/reset", "/cut"] {
             let backend = origin(way.backend_h2).await;
-            let proxy = Proxy::start(green(way, &[&backend])).await;
+            let proxy = counting(green(way, &[&backend])).await;
             let reply = client(&proxy, way).await.try_send(get(path).body(full("")).unwrap()).await;
             assert!(reply.map_or(true, |reply| reply.status == 502), "{way:?} {path}");
             expect(&proxy, &format!("{way:?} {path}"), (1, 1, 0)).await;
@@ -195,7 +207,7 @@ async fn silence_is_an_error_and_slow() {
         let backend = origin(way.backend_h2).await;
         let mut spec = green(way, &[&backend]);
         spec.services["shop"].timeouts.response = Duration::from_millis(100);
-        let proxy = Proxy::start(spec).await;
+        let proxy = counting(spec).await;
         assert_eq!(client(&proxy, way).await.get("/silent").await.status, 504, "{way:?}");
         expect(&proxy, &format!("{way:?}"), (1, 1, 1)).await;
     }
@@ -207,7 +219,7 @@ async fn the_deadline_of_a_request_is_an_error_when_its_backend_is_silent() {
         let backend = origin(way.backend_h2).await;
         let mut spec = green(way, &[&backend]);
         spec.services["shop"].timeouts.request = Duration::from_millis(100);
-        let proxy = Proxy::start(spec).await;
+        let proxy = counting(spec).await;
         assert_eq!(client(&proxy, way).await.get("/silent").await.status, 504, "{way:?}");
         expect(&proxy, &format!("{way:?}"), (1, 1, 0)).await;
     }
@@ -221,12 +233,12 @@ async fn nobody_there_is_an_error() {
         let backends = &mut spec.services["shop"].pools["green"].backends;
         let settings = backends[0];
         *backends = [(dead_address(), settings)].into_iter().collect();
-        let proxy = Proxy::start(spec.clone()).await;
+        let proxy = counting(spec.clone()).await;
         assert_eq!(client(&proxy, way).await.get("/200").await.status, 502, "{way:?}");
         expect(&proxy, &format!("{way:?} refused"), (1, 1, 0)).await;
 
         spec.services["shop"].pools["green"].backends[0].drained = true;
-        let proxy = Proxy::start(spec).await;
+        let proxy = counting(spec).await;
         let reply = client(&proxy, way).await.get("/200").await;
         assert_eq!(reply.headers["x-crossfade-error"], "no_backend", "{way:?}");
         expect(&proxy, &format!("{way:?} no backend"), (1, 1, 0)).await;
@@ -243,25 +255,27 @@ async fn the_first_attempt_alone_counts_whoever_answers_in_the_end() {
         shop.balance = Balance::RoundRobin;
         let settings = shop.pools["green"].backends[0];
         shop.pools["green"].backends.insert(dead_address(), settings);
-        let proxy = Proxy::start(retried).await;
+        let proxy = counting(retried).await;
         let mut client_of = client(&proxy, way).await;
-        for _ in 0..2 {
+        for _ in 0..4 {
             assert_eq!(client_of.get("/200").await.status, 200, "{way:?}");
         }
-        expect(&proxy, &format!("{way:?} retried"), (2, 1, 0)).await;
+        let retries = live(&proxy, "green").stats.totals().retries;
+        assert!((1..=4).contains(&retries), "{way:?}");
+        expect(&proxy, &format!("{way:?} retried"), (4, retries, 0)).await;
 
         let stable = Backend::named("stable").await;
         let mut rescued = green(way, &[&backend]);
         rescued.services["shop"].pools["blue"] = pool("v1", 0, &[stable.spec_address()]);
         rescued.services["shop"].rescue = Some(Rescue::new("blue".into()));
-        let proxy = Proxy::start(rescued.clone()).await;
+        let proxy = counting(rescued.clone()).await;
         let mut client_of = client(&proxy, way).await;
         for (path, requests) in [("/500", 1), ("/reset", 2)] {
             assert_eq!(client_of.get(path).await.text(), "stable", "{way:?}");
             expect(&proxy, &format!("{way:?} rescued {path}"), (requests, requests, 0)).await;
         }
         rescued.services["shop"].pools["green"].backends[0].drained = true;
-        let proxy = Proxy::start(rescued).await;
+        let proxy = counting(rescued).await;
         assert_eq!(client(&proxy, way).await.get("/200").await.text(), "stable", "{way:?}");
         expect(&proxy, &format!("{way:?} rescued from nobody"), (1, 1, 0)).await;
     }
@@ -276,7 +290,7 @@ async fn what_a_pin_decides_and_what_is_shed_do_not_count() {
         let mut pinned = green(way, &[&backend]);
         let pin = Pin { matches, from: Vec::new(), pool: "green".into() };
         pinned.services["shop"].pins.push(pin);
-        let proxy = Proxy::start(pinned).await;
+        let proxy = counting(pinned).await;
         let mut client_of = client(&proxy, way).await;
         let request = get("/500").header("canary", "true").body(full("")).unwrap();
         assert_eq!(client_of.send(request).await.status, 500, "{way:?}");
@@ -288,7 +302,7 @@ async fn what_a_pin_decides_and_what_is_shed_do_not_count() {
         for limits in [of_service, of_backend] {
             let mut limited = green(way, &[&backend]);
             limited.services["shop"].limits = limits;
-            let proxy = Proxy::start(limited).await;
+            let proxy = counting(limited).await;
             let mut waiting = client(&proxy, way).await;
             let waits = tokio::spawn(async move { waiting.get("/silent").await });
             until("one is in flight", || proxy.open() == 1).await;
@@ -306,7 +320,7 @@ async fn what_a_pin_decides_and_what_is_shed_do_not_count() {
 async fn a_client_that_leaves_counts_only_if_it_had_an_answer() {
     for way in WAYS {
         let backend = origin(way.backend_h2).await;
-        let proxy = Proxy::start(green(way, &[&backend])).await;
+        let proxy = counting(green(way, &[&backend])).await;
         for (path, counted) in [("/silent", 0), ("/open", 1)] {
             let mut client = client(&proxy, way).await;
             let (seen, sees) = tokio::sync::oneshot::channel();
@@ -334,12 +348,12 @@ async fn what_the_client_does_wrong_does_not_count() {
         let mut spec = green(way, &[&backend]);
         spec.services["shop"].limits.body_bytes = 3;
         spec.listeners[0].timeouts.body = Duration::from_millis(100);
-        let proxy = Proxy::start(spec).await;
+        let proxy = counting(spec).await;
         let reply = client(&proxy, way).await.send(post("/200").body(full("four")).unwrap()).await;
         assert_eq!(reply.status, 413, "{way:?}");
         let drips = stream::iter([Ok(Frame::data(Bytes::from("a")))]).chain(stream::pending());
         let body = BodyExt::boxed(StreamBody::new(drips));
-        let reply = client(&proxy, way).await.send(post("/200").body(body).unwrap()).await;
+        let reply = client(&proxy, way).await.send(post("/silent").body(body).unwrap()).await;
         assert_eq!(reply.status, 408, "{way:?}");
         expect(&proxy, &format!("{way:?}"), (0, 0, 0)).await;
     }
@@ -356,7 +370,7 @@ async fn a_tunnel_counts_when_it_begins() {
             let _ = stream.read(&mut [0; 1]).await;
         })
         .await;
-        let proxy = Proxy::start(green(way, &[&backend])).await;
+        let proxy = counting(green(way, &[&backend])).await;
         let mut client = proxy.connect().await;
         let head = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n";
         client.write_all(head.as_bytes()).await.unwrap();
@@ -392,7 +406,7 @@ async fn a_call_of_grpc_is_what_its_status_says() {
     })
     .await;
     let way = WAYS[3];
-    let proxy = Proxy::start(green(way, &[&backend])).await;
+    let proxy = counting(green(way, &[&backend])).await;
     let mut client = proxy.h2().await;
     let call = |path: &str| post(path).header("content-type", "application/grpc+proto");
     let (mut requests, mut errors) = (0, 0);
@@ -426,27 +440,6 @@ async fn a_call_of_grpc_is_what_its_status_says() {
     expect(&proxy, "nobody knows what it came to", (requests + 1, errors + 1, 0)).await;
 }
 
-/// Publishes what a rollout of the sticky service would.
-async fn run_rollout(proxy: &Proxy, spec: &Spec) -> Arc<FirstErrors> {
-    let first_errors = Arc::new(FirstErrors::default());
-    let next = proxy.live.published.read(|snapshot| {
-        let mut services = snapshot.services.clone();
-        let pools = snapshot.services[0].pools.iter().map(|entry| &entry.pool);
-        let routes = ["all".into()];
-        let sticky = Some(first_errors.clone());
-        services[0].trial = Some(Trial::new(1, u64::MAX, sticky, pools, &routes));
-        Snapshot {
-            revision: snapshot.revision,
-            table: compile(spec, &Salts::default()),
-            services,
-            listeners: snapshot.listeners.clone(),
-            challenges: snapshot.challenges.clone(),
-        }
-    });
-    proxy.live.published.swap(next).quiesced().await;
-    first_errors
-}
-
 #[tokio::test]
 async fn of_a_users_errors_the_first_counts() {
     for way in WAYS {
@@ -455,8 +448,7 @@ async fn of_a_users_errors_the_first_counts() {
         let key = StickyKey::Header("x-user".into());
         spec.services["shop"].sticky =
             Some(Sticky { key, issue: false, max_age: None, salt: None });
-        let proxy = Proxy::start(spec.clone()).await;
-        run_rollout(&proxy, &spec).await;
+        let proxy = counting(spec).await;
         let mut client = client(&proxy, way).await;
         let as_user = |path: &str, user: &str| -> Request<Body> {
             get(path).header("x-user", user).body(full("")).unwrap()
