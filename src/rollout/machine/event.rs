@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Event {
     /// Another second is over.
     Second(Box<Second>),
+    /// Nothing has happened but what was said to it: what can be done about that at once is. The slice does not count.
+    Look(Box<Second>),
     Verb(Verb, By),
     /// The layout that was asked for is in force; or why it is not.
     Moved(Result<(), String>),
