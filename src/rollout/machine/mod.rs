@@ -13,6 +13,7 @@ mod layout;
 mod plan;
 mod ratio;
 mod second;
+mod settling;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::spec::{
 use plan::judge_config;
 use ratio::Ratio;
 use serde::{Deserialize, Serialize};
+use settling::Settling;
 use stages::{Setting, stages};
 use std::{num::NonZeroU32, time::Duration};
 
@@ -41,6 +43,9 @@ pub type Millis = u64;
 
 /// Notices that are remembered; the oldest go first.
 const MOST_NOTICES: usize = 500;
+
+/// So much time may pass between two events: with more, the clock was set or the proxy was down.
+const LONGEST_GAP: Millis = 60_000;
 
 /// What a rollout is begun with.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,8 +95,11 @@ pub struct Rollout {
     started: Millis,
     entered: Millis,
     ended: Option<Millis>,
-    /// The latest of all times it was told.
+    /// Stable is drained then, once the canary is promoted.
+    warm_until: Millis,
+    /// The time of the last event.
     last: Millis,
+    settling: Settling,
     /// Why it is where it is.
     why: Option<Why>,
     notices: Vec<Notice>,
@@ -217,6 +225,10 @@ impl Rollout {
             canary_backends: before.canary.len(),
         };
         let stages = stages(&setting);
+        let is_batchwise = plan.strategy == RolloutStrategy::Rolling;
+        if is_batchwise && (before.stable.is_empty() || before.canary.is_empty()) {
+            return Err("a rolling rollout needs backends of both pools that serve".into());
+        }
         if stages.is_empty() {
             return Err("the plan has no step in which the canary gets requests".into());
         }
@@ -251,7 +263,9 @@ impl Rollout {
             started: now,
             entered: now,
             ended: None,
+            warm_until: now,
             last: now,
+            settling: Settling::default(),
             why: None,
             notices: Vec::new(),
             untold: Vec::new(),
@@ -266,8 +280,7 @@ impl Rollout {
     /// # Errors
     /// When a person wants what is not possible; nothing has changed then.
     pub fn on(&mut self, event: Event, now: Millis) -> Result<Vec<Effect>, Refused> {
-        // A clock that was set back is no reason to do anything twice.
-        self.last = self.last.max(now);
+        self.keep_time(now);
         let mut effects = Vec::new();
         match event {
             Event::Second(second) => self.second(&second, &mut effects),
@@ -281,6 +294,21 @@ impl Rollout {
             Event::Told(number) => self.untold.retain(|untold| *untold != number),
         }
         Ok(effects)
+    }
+
+    /// What was to happen in five minutes still does after the clock was set or the proxy was down.
+    fn keep_time(&mut self, now: Millis) {
+        let from = std::mem::replace(&mut self.last, now);
+        if (from..=from.saturating_add(LONGEST_GAP)).contains(&now) {
+            return;
+        }
+        let shift = |at: &mut Millis| *at = at.saturating_add(now).saturating_sub(from);
+        shift(&mut self.entered);
+        shift(&mut self.warm_until);
+        self.gates.iter_mut().for_each(|gate| shift(&mut gate.due));
+        if let Phase::Paused { until: Some(until), .. } = &mut self.phase {
+            shift(until);
+        }
     }
 
     /// What a layout makes of the service as it is now.
@@ -304,7 +332,7 @@ impl Rollout {
                 self.why = Some(why.clone());
                 self.tell(HookEvent::Aborted, by, Some(why), effects);
             }
-            Goal::Retire => {}
+            Goal::Retire => self.why = None,
         }
     }
 
@@ -324,10 +352,7 @@ impl Rollout {
         self.entered = self.last;
         self.in_stage = 0;
         self.judge.begin_stage();
-        // What gates said of the stage before does not count in this one.
-        for gate in &mut self.gates {
-            *gate = GateState { answer: None, due: self.last };
-        }
+        self.ask_anew();
         self.phase = Phase::Running;
         self.why = None;
         if is_new {
@@ -337,6 +362,11 @@ impl Rollout {
             let until = time.map(|time| self.last.saturating_add(millis(time)));
             self.pause(Paused::Step, until, None, None, effects);
         }
+    }
+
+    /// What gates have said does not count any more.
+    fn ask_anew(&mut self) {
+        self.gates.fill(GateState { answer: None, due: self.last });
     }
 
     /// What was asked for is not in force; it is asked for again.
@@ -361,6 +391,7 @@ impl Rollout {
     fn end(&mut self, phase: Phase) {
         self.phase = phase;
         self.ended = Some(self.last);
+        self.warm_until = self.last.saturating_add(millis(self.plan.keep_stable));
     }
 
     fn supersede(&mut self, by: By, effects: &mut Vec<Effect>) {
@@ -376,7 +407,7 @@ impl Rollout {
     }
 
     fn drifted(&mut self, effects: &mut Vec<Effect>) {
-        if self.phase.is_over() || self.is_returning() {
+        if self.phase.is_over() || self.is_returning() || self.awaits_judgement() {
             return;
         }
         let why =
@@ -399,13 +430,22 @@ impl Rollout {
         }
     }
 
+    /// Somebody has to decide about a failure, or that it takes so long.
+    fn awaits_judgement(&self) -> bool {
+        matches!(self.phase, Phase::Paused { by: Paused::Failure | Paused::Deadline, .. })
+    }
+
     /// Back to stable.
     fn abort(&mut self, why: Why, by: Option<By>) {
+        if self.phase != Phase::Failed {
+            self.phase = Phase::Running;
+        }
         self.why = Some(why.clone());
         self.goal = Some(Goal::Return { why, by });
     }
 
-    fn is_returning(&self) -> bool {
+    /// An abort has been decided, though not yet carried out.
+    pub fn is_returning(&self) -> bool {
         matches!(self.goal, Some(Goal::Return { .. }))
     }
 

@@ -52,9 +52,8 @@ impl Rollout {
 
     /// Stable stays warm for a while, for an undo.
     fn retire(&mut self, effects: &mut Vec<Effect>) {
-        let ended = self.ended.unwrap_or(self.last);
-        let due = ended.saturating_add(millis(self.plan.keep_stable));
-        if self.phase == Phase::Promoted && !self.layout.stable_drained && self.last >= due {
+        let is_due = self.last >= self.warm_until;
+        if self.phase == Phase::Promoted && !self.layout.stable_drained && is_due {
             self.goal = Some(Goal::Retire);
             effects.push(Effect::Move(self.layout_of(&Goal::Retire)));
         }
@@ -73,11 +72,12 @@ impl Rollout {
         let gone = shared && !second.canary_healthy;
         self.without_canary = if gone { self.without_canary + 1 } else { 0 };
         self.held = if self.layout.held { self.held + 1 } else { 0 };
+        let is_settling = self.settling.is_so(second.share);
         // Once it goes back the canary is of no interest, and baseline requests that began before are in the way.
         if !shared || self.is_returning() {
             return;
         }
-        match &second.slice {
+        match second.slice.as_ref().filter(|_| !is_settling) {
             Some(slice) => {
                 let (canary, stable) = (slice.canary.requests, slice.baseline.requests);
                 self.judge.feed(slice, second.share);
@@ -96,7 +96,7 @@ impl Rollout {
             (Phase::Paused { by: Paused::Failure, .. }, _) => {}
             (_, Outcome::Failure(why)) => return self.failure(why, effects),
             // It has a goal, whatever else there is to say.
-            _ if self.goal.is_some() => return,
+            _ if self.goal.is_some() => {}
             (Phase::Paused { by: Paused::Step, until }, _) => {
                 if until.is_some_and(|until| self.last >= until) {
                     self.leave();
@@ -109,7 +109,8 @@ impl Rollout {
         }
         let is_late = self.running >= self.plan.deadline.as_secs()
             && self.plan.strategy != RolloutStrategy::AbTest;
-        if is_late && matches!(self.phase, Phase::Running | Phase::Waiting) && self.goal.is_none() {
+        if is_late && matches!(self.phase, Phase::Running | Phase::Waiting) && !self.is_returning()
+        {
             let text = format!("it is not through after {} s", self.plan.deadline.as_secs());
             self.inconclusive(Why::new("deadline", text), true, effects);
         }
@@ -217,7 +218,7 @@ impl Rollout {
     fn inconclusive(&mut self, why: Why, is_late: bool, effects: &mut Vec<Effect>) {
         match self.plan.on_inconclusive {
             OnInconclusive::Abort => self.abort(why, None),
-            OnInconclusive::Promote if self.is_unsuspected() => self.leave(),
+            OnInconclusive::Promote if self.goal.is_none() && self.is_unsuspected() => self.leave(),
             // It can still go on as soon as there is evidence, but not for ever.
             _ if !is_late => self.why = Some(why),
             _ => self.pause(Paused::Deadline, None, None, Some(why), effects),
@@ -278,10 +279,18 @@ impl Rollout {
                         format!("the next backends of pool `{}` are not healthy", self.canary);
                     return Some(Why::new("no_backend", text));
                 }
+                if rises && !second.canary_backends.iter().take(next.admitted).any(|it| *it) {
+                    return Some(nobody(&self.canary));
+                }
                 (next.retired > now.retired)
                     .then(|| self.too_few(second, next.admitted, next.retired))?
             }
-            (None, _) => (rises && !second.canary_healthy).then(|| nobody(&self.canary)),
+            (None, _) => {
+                let ends = matches!(goal, Goal::Finish { .. });
+                // Drained as a whole, it is healthy once it gets its traffic.
+                let ready = second.canary_healthy || second.canary_backends.contains(&true);
+                ((rises || ends) && !ready).then(|| nobody(&self.canary))
+            }
         }
     }
 
@@ -304,15 +313,19 @@ impl Rollout {
         })
     }
 
-    fn ask(&mut self, effects: &mut Vec<Effect>) {
-        let wanted: Vec<usize> = match &self.goal {
+    /// Those whose answer it waits for, or keeps asking for.
+    pub(super) fn gates_wanted(&self) -> Vec<usize> {
+        match &self.goal {
             Some(Goal::Enter { stage, .. }) => self.gates_before(self.stages[*stage].layout),
             Some(Goal::Finish { .. }) => self.webhooks(GateTime::After),
             Some(_) => Vec::new(),
             None if self.layout.share > Share::NONE => self.gates_during(),
             None => Vec::new(),
-        };
-        for gate in wanted {
+        }
+    }
+
+    fn ask(&mut self, effects: &mut Vec<Effect>) {
+        for gate in self.gates_wanted() {
             let once = self.webhook(gate).is_some_and(|it| it.when != GateTime::During);
             let passed = matches!(self.gates[gate].answer, Some(Answer::Pass(_)));
             if self.last < self.gates[gate].due || (once && passed) {

@@ -121,7 +121,7 @@ fn recreate_holds_what_comes_until_the_other_version_is_there() {
     let strategy = RolloutStrategy::Recreate;
     let mut stage = Stage::with(RolloutPlan { strategy, ..plan() });
     stage.second.stable_in_flight = 7;
-    stage.second.canary_healthy = false;
+    stage.canary_is(false);
     stage.ticks(5);
     assert_eq!((stage.weights(), stage.rollout.layout().held), (vec![100, 0], true));
     stage.second.stable_in_flight = 0;
@@ -131,7 +131,7 @@ fn recreate_holds_what_comes_until_the_other_version_is_there() {
         (vec![100, 0], true),
         "nobody is there yet"
     );
-    stage.second.canary_healthy = true;
+    stage.canary_is(true);
     stage.until(3, |stage| stage.weights() == [0, 100]);
     assert!(stage.rollout.layout().held);
     stage.ticks(1);
@@ -139,7 +139,7 @@ fn recreate_holds_what_comes_until_the_other_version_is_there() {
     stage.until_phase(200, "promoted");
 
     let mut stage = Stage::with(RolloutPlan { strategy, ..plan() });
-    stage.second.canary_healthy = false;
+    stage.canary_is(false);
     assert_eq!(stage.until_phase(100, "aborted"), 32, "nobody waits for ever");
     assert_eq!((stage.weights(), stage.why()), (vec![100, 0], "hold_expired"));
     assert!(!stage.rollout.layout().held);
