@@ -3,7 +3,7 @@
 use crate::{
     acme, config,
     control::{self, FileStatus, Format, Handle, Inheritance, StartError, Started},
-    live::{Counter, Live, Phase},
+    live::{Counter, Live, Phase, PoolTotals, Tally},
     proxy,
     spec::Spec,
 };
@@ -166,6 +166,23 @@ impl Process {
         });
         self.live.lifecycle.advance(Phase::Leaving);
         self.drain_with(deadline, deadline / 2).await
+    }
+
+    /// Says in the log what became of the requests of each pool that had any: nobody can ask any more.
+    pub fn log_ledger(&self) {
+        for pool in self.live.pools() {
+            let Tally { started, finished, told, cut } = pool.tally();
+            if started == 0 {
+                continue;
+            }
+            let PoolTotals { retries, rescued, .. } = *pool.stats.totals();
+            tracing::info!(
+                service = %pool.service, pool = %pool.name, version = %pool.version,
+                started, finished, told_to_close = told, cut, retries, rescued,
+                // A worker that hangs may count on.
+                open = started.saturating_sub(finished + cut), "ledger"
+            );
+        }
     }
 
     async fn wait_for_workers(&self, deadline: Duration) -> bool {

@@ -174,7 +174,7 @@ pub(super) async fn put_config(
     let wait = conditions.waits();
     let mut receipt = apply(&admin, Command::Replace { spec: Box::new(spec) }, conditions).await?;
     receipt.warnings.extend(outcome.warnings.iter().map(ToString::to_string));
-    answer(&receipt, wait).await
+    answer(&admin, &receipt, wait).await
 }
 
 /// Creates or replaces a pool. The document has the keys of a pool in the configuration file.

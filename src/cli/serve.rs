@@ -147,6 +147,8 @@ pub(super) struct Served {
     pub(super) admin_address: AdminAddress,
     signals: Signals,
     notifier: Rc<Notifier>,
+    /// Leads the process before this one as long as it is there.
+    leading: Option<JoinHandle<()>>,
     /// `None`: it cannot be upgraded.
     upgrades: Option<Upgrades>,
     end_admin: oneshot::Sender<Farewell>,
@@ -205,8 +207,18 @@ impl Served {
             tracing::info!(%address, "listening");
         }
         tracing::info!(address = %admin_address, "admin API");
-        tell_how_it_stands(&process, &notifier, predecessor).await?;
-        Ok(Self { process, admin_address, signals, notifier, upgrades, end_admin, admin, audit })
+        let leading = tell_how_it_stands(&process, &notifier, predecessor).await?;
+        Ok(Self {
+            leading,
+            process,
+            admin_address,
+            signals,
+            notifier,
+            upgrades,
+            end_admin,
+            admin,
+            audit,
+        })
     }
 
     /// Serves until it is asked to end, then drains.
@@ -244,6 +256,7 @@ impl Served {
             let _ = timeout(MOST_OF_AN_END, self.admin).await;
         }
         self.audit.flush(Duration::from_secs(2));
+        self.process.log_ledger();
         tracing::info!("ended");
         code
     }
@@ -254,11 +267,19 @@ impl Served {
         succession.answer();
         let patience = self.process.handle.view().spec.shutdown.drain;
         // Nobody is asked whether they have noticed: the new process is the one that counts.
-        let _ = self.end_admin.send(Farewell { patience, leaves_file: succession.has_admin() });
+        let _ = self.end_admin.send(Farewell { patience, is_succeeded: succession.has_admin() });
         self.upgrades = None;
         tracing::info!(drain = config::format_duration(patience), "leaves to another process");
         let taken = succession.listeners().to_vec();
-        let drained = self.process.leave_to_successor(|it| taken.contains(&it), patience);
+        let leading = self.leading.take();
+        let drained = async {
+            let done = self.process.leave_to_successor(|it| taken.contains(&it), patience).await;
+            // What is changed reaches the process before this one through this one.
+            if let Some(leading) = leading {
+                let _ = timeout(patience, leading).await;
+            }
+            done
+        };
         let following = async {
             succession.follow().await;
             future::pending::<()>().await;
@@ -275,6 +296,7 @@ impl Served {
         }
         let _ = timeout(MOST_OF_AN_END, self.admin).await;
         self.audit.flush(Duration::from_secs(2));
+        self.process.log_ledger();
         tracing::info!("ended");
         // Whoever looks after this process, and does not know the other, should know how that one fared.
         if succession.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -321,16 +343,18 @@ fn upgradable(
     Ok((Some(upgrader), Some(upgrades)))
 }
 
-/// Tells the service manager, and the process that was here before, that there is nothing to wait for.
+/// Tells the service manager, and the process that was here before, that there is nothing to wait for. Returns what
+/// leads that one from now on, until it ends.
 async fn tell_how_it_stands(
     process: &Process,
     notifier: &Rc<Notifier>,
     predecessor: Option<Predecessor>,
-) -> Result<(), String> {
+) -> Result<Option<JoinHandle<()>>, String> {
+    let mut leading = None;
     if let Some(mut predecessor) = predecessor {
         let replaced = predecessor.is_replaced().await;
         replaced.map_err(|error| format!("the process to take over from has ended: {error}"))?;
-        tokio::spawn(predecessor.lead());
+        leading = Some(tokio::spawn(predecessor.lead()));
         notifier.ready_instead();
     } else {
         let (mut phases, notifier) = (process.live.lifecycle.subscribe(), notifier.clone());
@@ -355,7 +379,7 @@ async fn tell_how_it_stands(
             }
         });
     }
-    Ok(())
+    Ok(leading)
 }
 
 /// Puts in force what the file says, when it changes and on SIGHUP.

@@ -6,7 +6,7 @@ use super::{
     StoreError,
     connectors::Connectors,
     desired::{Applied, Desired},
-    leaving::{Left, in_flight, left_before},
+    leaving::{Left, drained, in_flight, left_before},
     listeners,
     preview::preview,
     store::{Entry, Found, OnceEntry, Question, Step, Target},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{live::LiveListener, net::Inherited, routing, spec::Spec};
 use jiff::Timestamp;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 use tokio::sync::oneshot;
 
 /// Changes that wait for a healthy backend.
@@ -350,6 +350,12 @@ impl Control {
                 receipt.in_flight = published.in_flight;
                 receipt.drains = published.drains;
                 receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
+                let (placed, draining) = (self.parts.placed(), self.drains.backends());
+                for backend in drained(&change.command, placed, draining) {
+                    if !receipt.leaving.iter().any(|known| Arc::ptr_eq(known, &backend)) {
+                        receipt.leaving.push(backend);
+                    }
+                }
                 receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
                 if self.state.directory.is_none()
                     && change.source == Source::Api

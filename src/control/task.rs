@@ -3,7 +3,7 @@
 mod estates;
 
 use super::{
-    ChangeError, Estate, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View,
+    ChangeError, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View, Word,
     connectors::Connectors,
     desired::Desired,
     discovery::{Discovery, Finding},
@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub(super) fn snapshot(
     revision: u64,
@@ -63,7 +63,7 @@ pub(super) struct Control {
     /// What is in force has been handed over, and the state with it: another process decides about it.
     pub(super) frozen: bool,
     /// It still serves something, by the same desired state.
-    pub(super) predecessor: Option<mpsc::Sender<(Estate, oneshot::Sender<()>)>>,
+    pub(super) predecessor: Option<mpsc::Sender<Word>>,
     pub(super) waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
     pub(super) recheck: bool,
@@ -126,6 +126,7 @@ impl Control {
                 drop(answer.send(self.take_over(&estate, file.as_ref()).await));
             }
             Message::Lead(predecessor) => self.predecessor = Some(predecessor),
+            Message::Led(answer) => drop(answer.send(self.predecessor.clone())),
             Message::Follow(estate, answer) => drop(answer.send(self.follow(estate).await)),
             Message::Alive(answer) => drop(answer.send(())),
             Message::Issue(issuance, answer) => {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::format_duration,
-    control::{Estate, Handle},
+    control::{Estate, Handle, Open},
     live::{Live, Phase},
     spec::AdminAddress,
 };
@@ -166,8 +166,9 @@ impl Subject {
         }
         let upgraded = Upgraded { pid, version: readiness.version.clone() };
         tracing::info!(pid, version = upgraded.version, "another process has taken over");
-        let (child, handle) = (launched.let_go(), self.handle.clone());
-        Ok(Succession { child, channel, readiness, handle, upgraded, answer: None })
+        let (live, handle) = (self.live.clone(), self.handle.clone());
+        let child = launched.let_go();
+        Ok(Succession { child, channel, readiness, live, handle, upgraded, answer: None })
     }
 
     async fn make_ready(&self, channel: &mut Channel) -> io::Result<Readiness> {
@@ -234,6 +235,7 @@ pub struct Succession {
     child: Option<Child>,
     channel: Channel,
     readiness: Readiness,
+    live: Arc<Live>,
     handle: Handle,
     upgraded: Upgraded,
     answer: Option<Answer>,
@@ -258,21 +260,45 @@ impl Succession {
         }
     }
 
-    /// Puts in force what is changed there, as long as something is in flight here; it is answered there once that
-    /// is so. Returns when no more is to come.
+    /// Puts in force what is changed there, as long as something is in flight here, and says what is: a change is
+    /// answered there once that is so. Returns when no more is to come.
     pub async fn follow(&mut self) {
-        while let Ok(FromNew::Changed(document)) = self.channel.receive().await {
-            let followed = match Estate::try_from(document) {
-                Ok(estate) => self.handle.follow(estate).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error),
+        loop {
+            let answer = match self.channel.receive().await {
+                Ok(FromNew::Changed(document)) => {
+                    if let Err(error) = self.put_in_force(document).await {
+                        tracing::warn!(error, "a change is not in force for what is left here");
+                    }
+                    FromOld::Followed
+                }
+                Ok(FromNew::Open) => FromOld::Open(self.open().await),
+                _ => return,
             };
-            if let Err(error) = followed {
-                tracing::warn!(error, "a change is not in force for what is left here");
-            }
-            if self.channel.send(&FromOld::Followed).await.is_err() {
+            if self.channel.send(&answer).await.is_err() {
                 return;
             }
         }
+    }
+
+    async fn put_in_force(&self, document: Document) -> Result<(), String> {
+        let estate = Estate::try_from(document)?;
+        self.handle.follow(estate).await.map_err(|error| error.to_string())
+    }
+
+    /// What is in flight here, and in the processes before this one.
+    async fn open(&self) -> Vec<Open> {
+        // One that does not say is about to be left behind.
+        let mut all = self.handle.open_before().await.unwrap_or_default();
+        for pool in self.live.pools() {
+            let open = pool.backends().into_iter().map(|backend| Open {
+                service: pool.service.to_string(),
+                pool: pool.name.to_string(),
+                backend: backend.address.to_string(),
+                requests: backend.open(),
+            });
+            all.extend(open.filter(|open| open.requests > 0));
+        }
+        all
     }
 
     /// It has ended already, and not as it was asked to.

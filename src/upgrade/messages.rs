@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    control::{Estate, Held},
+    control::{Estate, Held, Open},
     spec::{Name, Spec},
 };
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{net::SocketAddr, sync::Arc};
 
 /// Of what is said here. A new process that does not know it refuses to take over.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// What is there to be taken over. Its descriptors come behind it: the sockets of the listeners in this order, that
 /// of the admin API, and where the log goes.
@@ -45,6 +45,8 @@ pub(super) enum FromOld {
     Go(Document),
     /// What was changed is in force here too.
     Followed,
+    /// Is in flight here, and in the process before this one.
+    Open(Vec<Open>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,6 +57,8 @@ pub(super) enum FromNew {
     Serving,
     /// This is in force from now on.
     Changed(Document),
+    /// What is in flight there?
+    Open,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

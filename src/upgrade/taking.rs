@@ -6,7 +6,7 @@ use super::{
     messages::{Document, FromNew, FromOld, Offer, PROTOCOL, Readiness},
 };
 use crate::{
-    control::{Estate, Handle, Inheritance, Lead},
+    control::{Estate, Handle, Inheritance, Lead, Word},
     net::{self, Inherited},
     spec::{AdminAddress, Spec},
 };
@@ -172,17 +172,40 @@ impl Predecessor {
         self.channel.send(&FromNew::Serving).await
     }
 
-    /// Tells it each change, which is answered once it is in force there too. Returns when nothing is left there.
+    /// Tells it each change, which is answered once it is in force there too, and asks it what is in flight there.
+    /// Returns when it has ended.
     pub async fn lead(mut self) {
-        while let Some((estate, followed)) = self.leads.recv().await {
-            let changed = FromNew::Changed(Document::from(&estate));
-            if self.channel.send(&changed).await.is_err()
-                || !matches!(self.channel.receive().await, Ok(FromOld::Followed))
-            {
+        loop {
+            let word = tokio::select! {
+                word = self.leads.recv() => word,
+                // It says nothing unasked.
+                _ = self.channel.receive::<FromOld>() => return,
+            };
+            let Some(word) = word else { return };
+            if self.pass_on(word).await.is_err() {
                 return;
             }
-            // Who was to be told has not waited so long.
-            let _ = followed.send(());
         }
+    }
+
+    async fn pass_on(&mut self, word: Word) -> io::Result<()> {
+        // Who wanted to know may not have waited so long.
+        match word {
+            Word::Changed(estate, followed) => {
+                self.channel.send(&FromNew::Changed(Document::from(&estate))).await?;
+                if let FromOld::Followed = self.channel.receive().await? {
+                    let _ = followed.send(());
+                    return Ok(());
+                }
+            }
+            Word::Open(answer) => {
+                self.channel.send(&FromNew::Open).await?;
+                if let FromOld::Open(open) = self.channel.receive().await? {
+                    let _ = answer.send(open);
+                    return Ok(());
+                }
+            }
+        }
+        Err(io::Error::other("it speaks out of turn"))
     }
 }

@@ -3,7 +3,7 @@
 use super::Control;
 use crate::{
     control::{
-        ChangeError, Estate, StoreError, desired::Desired, making::Prepared, start::step,
+        ChangeError, Estate, StoreError, Word, desired::Desired, making::Prepared, start::step,
         store::Step,
     },
     spec::Spec,
@@ -14,8 +14,10 @@ use std::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-/// How long a change waits for the process before this one, which has nothing else to do.
-const PREDECESSOR: Duration = Duration::from_secs(1);
+/// How long a change waits for the process before this one, which has nothing else to do but to wait for the one before
+/// it, if that is still there.
+const PREDECESSOR: Duration = Duration::from_secs(3);
+const BEFORE_THE_PREDECESSOR: Duration = Duration::from_secs(1);
 
 impl Control {
     /// What is in force. With `freeze` nothing changes it from then on, and the state is let go of, until it is taken
@@ -114,18 +116,23 @@ impl Control {
         self.publish(desired, self.listeners.clone(), revision).await;
         self.revision = revision;
         self.show();
+        self.tell(BEFORE_THE_PREDECESSOR).await;
         Ok(())
     }
 
     /// No request is routed by an older table there either, once this returns.
     pub(in crate::control) async fn tell_predecessor(&mut self) {
+        self.tell(PREDECESSOR).await;
+    }
+
+    async fn tell(&mut self, patience: Duration) {
         let Some(predecessor) = &self.predecessor else { return };
         let (followed, follows) = oneshot::channel();
         let told = async {
-            predecessor.send((self.estate(), followed)).await.ok()?;
+            predecessor.send(Word::Changed(self.estate(), followed)).await.ok()?;
             follows.await.ok()
         };
-        match timeout(PREDECESSOR, told).await {
+        match timeout(patience, told).await {
             Ok(Some(())) => return,
             // Nothing is in flight there any more.
             Ok(None) => {}

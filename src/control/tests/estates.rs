@@ -91,7 +91,7 @@ async fn the_old_process_follows_before_a_change_is_answered() {
     let (go, may_go) = oneshot::channel::<()>();
     tokio::spawn(async move {
         may_go.await.unwrap();
-        while let Some((estate, followed)) = leads.recv().await {
+        while let Some(Word::Changed(estate, followed)) = leads.recv().await {
             handle.follow(estate).await.unwrap();
             let _ = followed.send(());
         }
