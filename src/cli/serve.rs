@@ -187,14 +187,15 @@ impl Served {
         };
         let process = prepared.serve().await.map_err(|error| error.to_string())?;
         let file = process.handle.view().spec.audit_file();
-        let audit = Audit::open(file.as_ref()).map_err(|error| {
+        let left = predecessor.as_ref().map(|predecessor| &predecessor.admin);
+        let audit = Audit::open(file.as_ref(), left).map_err(|error| {
             let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
             format!("the audit log {path} cannot be written: {error}; see admin.audit")
         })?;
         let reloader =
             loaded.as_ref().map(|it| follow_file(it, &mut signals, &process, &notifier, &audit));
         let (upgrader, upgrades) = match loaded {
-            Some(_) => upgradable(&process, configured, &socket, &mut signals)?,
+            Some(_) => upgradable(&process, configured, &socket, &audit, &mut signals)?,
             None => (None, None),
         };
         let (end_admin, ended) = oneshot::channel();
@@ -315,6 +316,7 @@ fn upgradable(
     process: &Process,
     admin: AdminAddress,
     socket: &Socket,
+    audit: &Arc<Audit>,
     signals: &mut Signals,
 ) -> Result<(Option<Upgrader>, Option<Upgrades>), String> {
     let admin_socket = socket.share().map_err(|error| format!("no descriptor: {error}"))?;
@@ -326,8 +328,9 @@ fn upgradable(
         }
     };
     let (live, handle) = (process.live.clone(), process.handle.clone());
-    let arguments = arguments();
-    let subject = Subject { live, handle, admin, admin_socket, binary, arguments };
+    let (arguments, audit) = (arguments(), audit.clone());
+    let admin_leaves = Box::new(move || audit.leave());
+    let subject = Subject { live, handle, admin, admin_socket, admin_leaves, binary, arguments };
     let (upgrader, upgrades) = upgrade::upgrades(subject);
     if let Some(mut asked) = signals.upgrade.take() {
         let upgrader = upgrader.clone();

@@ -25,6 +25,7 @@ pub(super) enum Message {
     TakeOver {
         estate: Estate,
         file: Option<Arc<Spec>>,
+        history: Option<Vec<u8>>,
         answer: oneshot::Sender<Result<(), ChangeError>>,
     },
     Lead(mpsc::Sender<Word>),
@@ -114,8 +115,8 @@ impl Handle {
         self.ask(Message::TakeBack).await
     }
 
-    /// Puts in force what another process has handed over, with what `file` changed since it was last loaded.
-    /// Returns once no request is routed by the old table any more.
+    /// Puts in force what another process has handed over, with what `file` changed since it was last loaded, and begins
+    /// with the `history` that was kept there in memory alone. Returns once no request is routed by the old table any more.
     ///
     /// # Errors
     /// When it cannot be in force (nothing has changed then), or the control plane has ended.
@@ -123,8 +124,9 @@ impl Handle {
         &self,
         estate: Estate,
         file: Option<Arc<Spec>>,
+        history: Option<Vec<u8>>,
     ) -> Result<(), ChangeError> {
-        self.ask(|answer| Message::TakeOver { estate, file, answer }).await
+        self.ask(|answer| Message::TakeOver { estate, file, history, answer }).await
     }
 
     /// Each change from now on; it is answered once it has been put in force there, or after a second.

@@ -122,8 +122,8 @@ impl Control {
             // Who asked and has left needs no answer to any of these.
             Message::HandOver { freeze, answer } => drop(answer.send(self.hand_over(freeze).await)),
             Message::TakeBack(answer) => drop(answer.send(self.take_back().await)),
-            Message::TakeOver { estate, file, answer } => {
-                drop(answer.send(self.take_over(&estate, file.as_ref()).await));
+            Message::TakeOver { estate, file, history, answer } => {
+                drop(answer.send(self.take_over(&estate, file.as_ref(), history).await));
             }
             Message::Lead(predecessor) => self.predecessor = Some(predecessor),
             Message::Led(answer) => drop(answer.send(self.predecessor.clone())),

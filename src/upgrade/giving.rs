@@ -4,7 +4,7 @@ use super::{
     UpgradeError,
     channel::Channel,
     launch::{Launched, check},
-    messages::{Document, FromNew, FromOld, Offer, OfferedListener, PROTOCOL, Readiness},
+    messages::{Document, FromNew, FromOld, Legacy, Offer, OfferedListener, PROTOCOL, Readiness},
 };
 use crate::{
     config::format_duration,
@@ -12,6 +12,7 @@ use crate::{
     live::{Live, Phase},
     spec::AdminAddress,
 };
+use serde_json::Value;
 use std::{
     ffi::OsString,
     future, io,
@@ -40,6 +41,8 @@ pub struct Subject {
     /// As it is configured.
     pub admin: AdminAddress,
     pub admin_socket: OwnedFd,
+    /// What the admin side leaves, in its own words.
+    pub admin_leaves: Box<dyn Fn() -> Value + Send + Sync>,
     pub binary: PathBuf,
     pub arguments: Vec<OsString>,
 }
@@ -207,7 +210,13 @@ impl Subject {
     /// The step: from its beginning to its end nothing can be changed here.
     async fn pass_on(&self, channel: &mut Channel) -> io::Result<()> {
         let estate = self.handle.hand_over(true).await.map_err(io::Error::other)?;
-        channel.send(&FromOld::Go(Document::from(&estate))).await?;
+        let history = self.handle.history().image().await.map_err(io::Error::other)?;
+        let in_force = Document::from(&estate);
+        let (admin, has_history) = ((self.admin_leaves)(), history.is_some());
+        channel.send(&FromOld::Go(Legacy { in_force, admin, has_history })).await?;
+        if let Some(history) = history {
+            channel.send_bytes(&history).await?;
+        }
         match channel.receive().await? {
             FromNew::Serving => Ok(()),
             other => Err(unexpected(&other)),

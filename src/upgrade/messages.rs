@@ -41,12 +41,21 @@ impl Offer {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FromOld {
-    /// Nothing changes here any more: this is in force.
-    Go(Document),
+    /// Nothing changes here any more.
+    Go(Legacy),
     /// What was changed is in force here too.
     Followed,
     /// Is in flight here, and in the process before this one.
     Open(Vec<Open>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Legacy {
+    pub(super) in_force: Document,
+    /// What the admin side leaves, in its own words.
+    pub(super) admin: Value,
+    /// What was kept of changes in memory alone comes behind it.
+    pub(super) has_history: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use super::{
     Content, Format, Found, Kept, Page, Question, Revision, Step, StoreError, once, rows, schema,
     undo,
 };
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
     io,
@@ -27,16 +27,22 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// `image`: what a database in memory begins with.
+    ///
     /// # Errors
     /// When it cannot be used; says what would help.
     pub(super) fn open(
         directory: Option<&Path>,
+        image: Option<&[u8]>,
         format: Format,
     ) -> Result<(Self, Option<Kept>), StoreError> {
         let (mut connection, most_bytes) = match directory {
             Some(directory) => (connect(directory)?, MOST_ON_DISK),
             None => (Connection::open_in_memory()?, MOST_IN_MEMORY),
         };
+        if let (None, Some(image)) = (directory, image) {
+            connection.deserialize_read_exact(MAIN_DB, image, image.len(), false)?;
+        }
         let told = |foreign| match directory {
             Some(directory) => StoreError::Failed(explain(directory, foreign)),
             None => StoreError::Failed("the tables in memory cannot be made".into()),
@@ -51,6 +57,11 @@ impl Database {
             None => error,
         })?;
         Ok((database, kept))
+    }
+
+    /// All of it, for [`Database::open`].
+    pub(super) fn image(&mut self) -> Result<Vec<u8>, StoreError> {
+        Ok(self.connection.serialize(MAIN_DB)?.to_vec())
     }
 
     /// # Errors

@@ -44,7 +44,7 @@ impl Control {
     pub(super) async fn take_back(&mut self) -> Result<(), ChangeError> {
         // What is kept in memory alone was not let go of.
         if self.frozen && self.store.directory().is_some() {
-            self.store.reopen().await?;
+            self.store.reopen(None).await?;
         }
         self.frozen = false;
         Ok(())
@@ -55,8 +55,8 @@ impl Control {
         Estate { revision: self.revision, spec, file_base, salts, holds: self.holds.held() }
     }
 
-    /// Puts in force what another process has handed over, with what `file` changed since. What only a restart can
-    /// change is as this process began.
+    /// Puts in force what another process has handed over, with what `file` changed since; `history` is what was kept
+    /// there in memory alone. What only a restart can change is as this process began.
     ///
     /// # Errors
     /// When that cannot be in force; nothing has changed then.
@@ -64,6 +64,7 @@ impl Control {
         &mut self,
         estate: &Estate,
         file: Option<&Arc<Spec>>,
+        history: Option<Vec<u8>>,
     ) -> Result<(), ChangeError> {
         let inherited = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
         let (mut desired, mut revision) = inherited;
@@ -75,7 +76,7 @@ impl Control {
             revision = estate.revision + 1;
         }
         let Prepared { listeners, connectors } = self.prepare(&desired.spec)?;
-        let kept = self.store.reopen().await?;
+        let kept = self.store.reopen(history).await?;
         let file = desired.file_base.clone().filter(|it| estate.file_base.as_ref() != Some(it));
         let step = match kept {
             Some(kept) if kept.revision == estate.revision && revision == estate.revision => {
