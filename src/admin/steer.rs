@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config,
     control::Command,
-    spec::{BackendAddress, Name, Weight},
+    spec::{BackendAddress, Name, Spec, Weight},
 };
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
@@ -165,16 +165,25 @@ pub(super) async fn put_config(
 ) -> Answer {
     let mut errors = Errors::default();
     let conditions = asked.conditions(Common::default(), &mut errors);
+    let (spec, warnings) = read_config(&text, errors)?;
+    let wait = conditions.waits();
+    let mut receipt = apply(&admin, Command::Replace { spec }, conditions).await?;
+    receipt.warnings.extend(warnings);
+    answer(&admin, &receipt, wait).await
+}
+
+/// A configuration, and the warnings about it. `errors` are those of the request so far.
+pub(super) fn read_config(
+    text: &str,
+    mut errors: Errors,
+) -> Result<(Box<Spec>, Vec<String>), Problem> {
     // Whoever may ask over the network must not read the environment of the process.
     let outcome =
-        config::parse(&text, Path::new("request body"), config::Surroundings::of_clients());
+        config::parse(text, Path::new("request body"), config::Surroundings::of_clients());
     errors.extend(outcome.errors.iter().map(ToString::to_string));
     errors.check()?;
     let spec = outcome.spec.ok_or_else(|| Problem::invalid(vec!["not a configuration".into()]))?;
-    let wait = conditions.waits();
-    let mut receipt = apply(&admin, Command::Replace { spec: Box::new(spec) }, conditions).await?;
-    receipt.warnings.extend(outcome.warnings.iter().map(ToString::to_string));
-    answer(&admin, &receipt, wait).await
+    Ok((Box::new(spec), outcome.warnings.iter().map(ToString::to_string).collect()))
 }
 
 /// Creates or replaces a pool. The document has the keys of a pool in the configuration file.

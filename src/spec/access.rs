@@ -12,12 +12,16 @@ use std::{
 };
 
 /// What somebody may do; each may also do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Role {
     /// Looks.
     Viewer,
     /// Changes.
     Operator,
+    /// Approves what waits for a person, where that is limited to few.
+    Approver,
 }
 
 impl Role {
@@ -25,6 +29,7 @@ impl Role {
         match self {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
+            Self::Approver => "approver",
         }
     }
 }
