@@ -219,3 +219,33 @@ impl Pulse {
         all_beat && self.handle.is_alive().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Surroundings, parse};
+    use std::path::Path;
+
+    #[tokio::test]
+    async fn one_worker_that_hangs_is_enough() {
+        let text = "{ listeners: [{ address: '127.0.0.1:0' }], services: { s: { pools: { \
+            p: { version: v1, backends: ['127.0.0.1:1'] } } } } }";
+        let spec = parse(text, Path::new(""), Surroundings::of_clients()).spec.expect("a spec");
+        // The workers are played here.
+        let Started { live, handle, task } =
+            control::start(spec, 3, FileStatus::default(), FORMAT).await.unwrap();
+        let mut pulse = Pulse { live: live.clone(), handle, beats: Vec::new() };
+        let mut felt_after = async |cores: &[usize]| {
+            cores.iter().for_each(|core| live.beats.of(*core).add(1));
+            pulse.is_felt().await
+        };
+        assert!(felt_after(&[0, 1, 2]).await, "nothing is known of before");
+        assert!(felt_after(&[2, 0, 1, 1]).await);
+        assert!(!felt_after(&[0, 2, 2]).await);
+        assert!(!felt_after(&[]).await);
+        assert!(felt_after(&[0, 1, 2]).await, "it has come round again");
+        task.abort();
+        assert!(task.await.is_err());
+        assert!(!felt_after(&[0, 1, 2]).await, "nobody steers");
+    }
+}
