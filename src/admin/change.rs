@@ -23,7 +23,7 @@ pub(super) async fn make(
     let wait = conditions.waits();
     let Some(once) = conditions.once.take().filter(|_| !conditions.dry_run) else {
         let receipt = apply(admin, command, conditions).await?;
-        return answer(&receipt, wait).await;
+        return answer(admin, &receipt, wait).await;
     };
     let attempt = conditions.attempt.clone();
     let change = change(admin, command, conditions)?;
@@ -35,7 +35,7 @@ pub(super) async fn make(
             if let Ok(text) = serde_json::to_string(&Receipt::from(&*receipt)) {
                 admin.handle.history().remember(author, once.key, text);
             }
-            answer(&receipt, wait).await
+            answer(admin, &receipt, wait).await
         }
         Reply::Known(known) => again(admin, known).await,
     }
@@ -84,19 +84,27 @@ fn change(admin: &Admin, command: Command, conditions: Conditions) -> Result<Cha
 
 /// The receipt, at once or when what was left is idle.
 pub(super) async fn answer(
+    admin: &Admin,
     receipt: &control::Receipt,
     wait: Option<Duration>,
 ) -> Result<Response, Problem> {
     if let Some(wait) = wait {
         let idle = async {
-            while receipt.open() > 0 {
+            while open(admin, receipt).await > 0 {
                 tokio::time::sleep(LOOK).await;
             }
         };
         if tokio::time::timeout(wait, idle).await.is_err() {
-            return Err(Problem::still_open(receipt.into(), receipt.open()));
+            return Err(Problem::still_open(receipt.into(), open(admin, receipt).await));
         }
     }
     let status = if receipt.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Receipt::from(receipt))).into_response())
+}
+
+/// Requests still open on what leaves, those in the processes before this one included.
+async fn open(admin: &Admin, receipt: &control::Receipt) -> u64 {
+    // Who does not say may have one.
+    let before = admin.handle.open_before().await;
+    receipt.open() + before.map_or(1, |open| receipt.open_elsewhere(&open))
 }

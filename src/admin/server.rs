@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
@@ -41,15 +41,19 @@ const HEAD_BYTES: usize = 64 << 10;
 pub struct Farewell {
     /// What is being answered then may take so long.
     pub patience: Duration,
-    /// Another process listens on the unix socket: its file stays.
-    pub leaves_file: bool,
+    /// Another process listens on the same socket: a unix socket's file stays, and who has just connected here is
+    /// answered here.
+    pub is_succeeded: bool,
 }
 
 impl Default for Farewell {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(5), leaves_file: false }
+        Self { patience: Duration::from_secs(5), is_succeeded: false }
     }
 }
+
+/// Who says nothing for so long, once another process has taken over, is about to say nothing.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Before the next try when no connection can be accepted (no file descriptor left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -97,11 +101,11 @@ async fn run(
     router: Router,
     end: impl Future<Output = Farewell>,
 ) {
-    let (ending, ended) = watch::channel(());
+    let (ending, ended) = watch::channel(Duration::ZERO);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut end = pin!(end);
-    let Farewell { patience, leaves_file } = loop {
+    let Farewell { patience, is_succeeded } = loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
@@ -150,21 +154,24 @@ async fn run(
             }
         };
     };
-    listener.close(leaves_file);
-    drop(ending);
+    listener.close(is_succeeded);
+    ending.send_replace(if is_succeeded { SILENCE } else { Duration::ZERO });
     let farewell = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(patience, farewell).await.is_err() {
         tracing::warn!("requests to the admin API were cut short by the end");
     }
 }
 
-async fn connection<S>(stream: S, peer: Peer, router: Router, mut ended: watch::Receiver<()>)
+/// `ended` changes when this is to be the last request, and says how long that is waited for.
+async fn connection<S>(stream: S, peer: Peer, router: Router, mut ended: watch::Receiver<Duration>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let asked = Notify::new();
+    let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.clone());
+        asked.notify_waiters();
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
@@ -176,13 +183,25 @@ where
     let result = tokio::select! {
         result = connection.as_mut() => result,
         _ = ended.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            let silence = *ended.borrow();
+            tokio::select! {
+                result = connection.as_mut() => result,
+                () = last_request(&asked, silence) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection to the admin API broke");
     }
+}
+
+/// Returns when a request has come, or none within this time.
+async fn last_request(asked: &Notify, silence: Duration) {
+    // Late is as good as in time.
+    let _ = tokio::time::timeout(silence, asked.notified()).await;
 }
 
 /// Looks at the counters of every pool once a second, and at once at those of pools that are new.

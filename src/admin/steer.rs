@@ -169,7 +169,7 @@ pub(super) async fn put_config(
     let wait = conditions.waits();
     let mut receipt = apply(&admin, Command::Replace { spec }, conditions).await?;
     receipt.warnings.extend(warnings);
-    answer(&receipt, wait).await
+    answer(&admin, &receipt, wait).await
 }
 
 /// A configuration, and the warnings about it. `errors` are those of the request so far.

@@ -59,7 +59,7 @@ pub use command::{
     Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,
     NameStatus, Once, Publishes, Receipt, Reply, Source, StateStatus, View,
 };
-pub use estate::{Estate, Held, Lead};
+pub use estate::{Estate, Held, Lead, Open, Word};
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};

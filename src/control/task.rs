@@ -3,7 +3,7 @@
 mod estates;
 
 use super::{
-    ChangeError, Estate, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View,
+    ChangeError, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View, Word,
     connectors::Connectors,
     desired::Desired,
     discovery::{Discovery, Finding},
@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub(super) fn snapshot(
     revision: u64,
@@ -65,7 +65,7 @@ pub(super) struct Control {
     /// What is in force has been handed over, and the state with it: another process decides about it.
     pub(super) frozen: bool,
     /// It still serves something, by the same desired state.
-    pub(super) predecessor: Option<mpsc::Sender<(Estate, oneshot::Sender<()>)>>,
+    pub(super) predecessor: Option<mpsc::Sender<Word>>,
     pub(super) waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
     pub(super) recheck: bool,
@@ -127,10 +127,11 @@ impl Control {
             // Who asked and has left needs no answer to any of these.
             Message::HandOver { freeze, answer } => drop(answer.send(self.hand_over(freeze).await)),
             Message::TakeBack(answer) => drop(answer.send(self.take_back().await)),
-            Message::TakeOver { estate, file, answer } => {
-                drop(answer.send(self.take_over(&estate, file.as_ref()).await));
+            Message::TakeOver { estate, file, history, answer } => {
+                drop(answer.send(self.take_over(&estate, file.as_ref(), history).await));
             }
             Message::Lead(predecessor) => self.predecessor = Some(predecessor),
+            Message::Led(answer) => drop(answer.send(self.predecessor.clone())),
             Message::Follow(estate, answer) => drop(answer.send(self.follow(estate).await)),
             Message::Alive(answer) => drop(answer.send(())),
             Message::Forecast { service, to, from, plan, answer } => {

@@ -31,7 +31,7 @@ pub(in crate::admin) enum Event {
 /// A line of the audit log. What is not known or does not apply is absent.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(in crate::admin) struct Entry {
-    /// Goes up by one.
+    /// Goes up by one; by more where another process has taken over.
     pub(in crate::admin) id: u64,
     /// RFC 3339.
     pub(in crate::admin) at: String,

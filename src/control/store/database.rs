@@ -5,7 +5,7 @@ use super::{
     rollouts, rows, schema, undo,
 };
 use crate::rollout::Rollout;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
     io,
@@ -28,16 +28,22 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// `image`: what a database in memory begins with.
+    ///
     /// # Errors
     /// When it cannot be used; says what would help.
     pub(super) fn open(
         directory: Option<&Path>,
+        image: Option<&[u8]>,
         format: Format,
     ) -> Result<(Self, Option<Kept>), StoreError> {
         let (mut connection, most_bytes) = match directory {
             Some(directory) => (connect(directory)?, MOST_ON_DISK),
             None => (Connection::open_in_memory()?, MOST_IN_MEMORY),
         };
+        if let (None, Some(image)) = (directory, image) {
+            connection.deserialize_read_exact(MAIN_DB, image, image.len(), false)?;
+        }
         let told = |foreign| match directory {
             Some(directory) => StoreError::Failed(explain(directory, foreign)),
             None => StoreError::Failed("the tables in memory cannot be made".into()),
@@ -52,6 +58,11 @@ impl Database {
             None => error,
         })?;
         Ok((database, kept))
+    }
+
+    /// All of it, for [`Database::open`].
+    pub(super) fn image(&mut self) -> Result<Vec<u8>, StoreError> {
+        Ok(self.connection.serialize(MAIN_DB)?.to_vec())
     }
 
     /// # Errors

@@ -70,8 +70,8 @@ struct Place {
 }
 
 impl Place {
-    fn open(&self) -> Result<(Database, Option<Kept>), StoreError> {
-        Database::open(self.directory.as_ref().map(|path| path.as_path()), self.format)
+    fn open(&self, image: Option<&[u8]>) -> Result<(Database, Option<Kept>), StoreError> {
+        Database::open(self.directory.as_ref().map(|path| path.as_path()), image, self.format)
     }
 }
 
@@ -86,7 +86,7 @@ impl Store {
         format: Format,
     ) -> Result<(Self, Option<Kept>), StoreError> {
         let store = Self::unopened(directory, format)?;
-        let kept = store.reopen().await?;
+        let kept = store.reopen(None).await?;
         Ok((store, kept))
     }
 
@@ -109,14 +109,23 @@ impl Store {
         Ok(Self { jobs, place })
     }
 
-    /// Opens it again after [`close`](Self::close), as [`open`](Self::open) did.
+    /// Opens it again after [`close`](Self::close), as [`open`](Self::open) did; without a directory it begins with the
+    /// [`image`](Self::image) that another process has made.
     ///
     /// # Errors
     /// As `open`.
-    pub(super) async fn reopen(&self) -> Result<Option<Kept>, StoreError> {
+    pub(super) async fn reopen(&self, image: Option<Vec<u8>>) -> Result<Option<Kept>, StoreError> {
         let place = self.place.clone();
         self.ask(move |database| {
-            let (opened, kept) = place.open()?;
+            let opened = place.open(image.as_deref()).or_else(|error| {
+                if place.directory.is_some() || image.is_none() {
+                    return Err(error);
+                }
+                // That of a later version, say. To refuse would not help: a restart forgets it too.
+                tracing::warn!(%error, "the history in memory cannot be taken over and begins anew");
+                place.open(None)
+            });
+            let (opened, kept) = opened?;
             *database = Some(opened);
             Ok(kept)
         })
@@ -136,6 +145,17 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// What is kept in memory alone, for another process; `None` where it is in a directory.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn image(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.place.directory.is_some() {
+            return Ok(None);
+        }
+        self.ask(|database| open(database)?.image().map(Some)).await
     }
 
     /// `None`: in memory.
