@@ -875,6 +875,21 @@ async fn a_plan_changes_nothing_and_tells_where_requests_would_go() {
 }
 
 #[tokio::test]
+async fn what_a_document_is_warned_of_is_told_before_and_after() {
+    let (_blue, _green, api) = shop().await;
+    let mut document = api.get("/v1/config").await.json();
+    document["admin"]["unix_roles"] = json!([{ "role": "viewer" }]);
+    let [planned, put] = [
+        api.post("/v1/plan", document.clone()).await.json(),
+        api.put("/v1/config", document).await.json(),
+    ];
+    for answer in [planned, put] {
+        let warnings = answer["warnings"].to_string();
+        assert!(warnings.contains("`unix_roles` are for a unix socket"), "{warnings}");
+    }
+}
+
+#[tokio::test]
 async fn history_and_the_way_back() {
     let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
     let api = Api::start(two_pools(&blue, &green)).await;
@@ -888,7 +903,7 @@ async fn history_and_the_way_back() {
     assert!(changed.as_array().is_some_and(|it| !it.is_empty()), "{changed}");
     assert_eq!(api.get("/v1/revisions?limit=1&before=2").await.json()[0]["revision"], 1);
     assert_eq!(api.get("/v1/revisions?service=none").await.json(), json!([]));
-    for bad in ["limit=0", "limit=x", "before=-1"] {
+    for bad in ["limit=0", "limit=x", "before=-1", "before=9223372036854775808"] {
         assert_eq!(api.get(&format!("/v1/revisions?{bad}")).await.status, 422, "{bad}");
     }
 

@@ -1,7 +1,10 @@
 //! Sends a change to the control plane and answers with its receipt.
 
 use super::{Admin, conditions::Conditions, problem::Problem, receipt::Receipt};
-use crate::control::{self, Change, Command, Known, Reply, Source};
+use crate::{
+    config,
+    control::{self, Change, Command, Known, Reply, Source},
+};
 use axum::{
     Json,
     http::{HeaderName, StatusCode, header},
@@ -18,11 +21,25 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) async fn make(
     admin: &Admin,
     command: Command,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    make_of_document(admin, command, conditions, &[]).await
+}
+
+/// As [`make`], with what there was to warn of in the document that asks for it.
+pub(super) async fn make_of_document(
+    admin: &Admin,
+    command: Command,
     mut conditions: Conditions,
+    warnings: &[config::Problem],
 ) -> Result<Response, Problem> {
     let wait = conditions.waits();
+    let warn = |receipt: &mut control::Receipt| {
+        receipt.warnings.extend(warnings.iter().map(ToString::to_string));
+    };
     let Some(once) = conditions.once.take().filter(|_| !conditions.dry_run) else {
-        let receipt = apply(admin, command, conditions).await?;
+        let mut receipt = apply(admin, command, conditions).await?;
+        warn(&mut receipt);
         return answer(&receipt, wait).await;
     };
     let attempt = conditions.attempt.clone();
@@ -31,7 +48,8 @@ pub(super) async fn make(
     let (handle, asked) = (admin.handle.clone(), once.clone());
     let made = async move { handle.apply_once(change, asked).await };
     match attempt.follow(made, Reply::made, is_patient).await? {
-        Reply::Made(receipt) => {
+        Reply::Made(mut receipt) => {
+            warn(&mut receipt);
             if let Ok(text) = serde_json::to_string(&Receipt::from(&*receipt)) {
                 admin.handle.history().remember(author, once.key, text);
             }
@@ -54,7 +72,7 @@ async fn again(admin: &Admin, known: Known) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json"), (REPLAYED, "true")], text).into_response())
 }
 
-pub(super) async fn apply(
+async fn apply(
     admin: &Admin,
     command: Command,
     conditions: Conditions,
@@ -82,10 +100,7 @@ fn change(admin: &Admin, command: Command, conditions: Conditions) -> Result<Cha
 }
 
 /// The receipt, at once or when what was left is idle.
-pub(super) async fn answer(
-    receipt: &control::Receipt,
-    wait: Option<Duration>,
-) -> Result<Response, Problem> {
+async fn answer(receipt: &control::Receipt, wait: Option<Duration>) -> Result<Response, Problem> {
     if let Some(wait) = wait {
         let idle = async {
             while receipt.open() > 0 {

@@ -10,6 +10,7 @@ use utoipa::{
         ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
         Type,
         path::{Operation, ParameterBuilder, ParameterIn, PathItem},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -29,9 +30,24 @@ use utoipa::{
 )]
 struct Document;
 
+/// Of the scheme by which a token is shown.
+const TOKEN: &str = "token";
+
 /// The document without paths.
 pub(super) fn empty() -> OpenApi {
-    Document::openapi()
+    let mut document = Document::openapi();
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "Of `admin.tokens`; none where there are none, or something else shows who asks",
+        ))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme));
+    let none: [&str; 0] = [];
+    let either = [SecurityRequirement::new(TOKEN, none), SecurityRequirement::default()];
+    document.security = Some(either.into());
+    document
 }
 
 /// The whole document as JSON, from what the routes say of themselves.

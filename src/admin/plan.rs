@@ -3,7 +3,7 @@
 use super::{
     Admin,
     body::Document,
-    change::make,
+    change::make_of_document,
     conditions::{Asked, Common, Errors},
     problem::Problem,
     steer::{Answer, Answers, BodyAnswers},
@@ -89,5 +89,6 @@ pub(super) async fn plan(
     errors.extend(outcome.errors.iter().map(ToString::to_string));
     errors.check()?;
     let file = outcome.spec.ok_or_else(|| Problem::invalid(vec!["not a configuration".into()]))?;
-    make(&admin, Command::Load { file: Box::new(file) }, conditions).await
+    let command = Command::Load { file: Box::new(file) };
+    make_of_document(&admin, command, conditions, &outcome.warnings).await
 }

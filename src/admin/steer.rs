@@ -3,7 +3,7 @@
 use super::{
     Admin,
     body::{Body, Document},
-    change::{answer, apply, make},
+    change::{make, make_of_document},
     conditions::{Asked, Common, Conditions, Errors},
     problem::Problem,
     receipt::Receipt,
@@ -171,10 +171,8 @@ pub(super) async fn put_config(
     errors.extend(outcome.errors.iter().map(ToString::to_string));
     errors.check()?;
     let spec = outcome.spec.ok_or_else(|| Problem::invalid(vec!["not a configuration".into()]))?;
-    let wait = conditions.waits();
-    let mut receipt = apply(&admin, Command::Replace { spec: Box::new(spec) }, conditions).await?;
-    receipt.warnings.extend(outcome.warnings.iter().map(ToString::to_string));
-    answer(&receipt, wait).await
+    let command = Command::Replace { spec: Box::new(spec) };
+    make_of_document(&admin, command, conditions, &outcome.warnings).await
 }
 
 /// Creates or replaces a pool. The document has the keys of a pool in the configuration file.
@@ -278,7 +276,10 @@ pub(super) async fn reload(
         };
         let outcome = reloader.reload().await.outcome;
         match outcome.spec {
-            Some(spec) => make(&admin, Command::Load { file: Box::new(spec) }, conditions).await,
+            Some(spec) => {
+                let command = Command::Load { file: Box::new(spec) };
+                make_of_document(&admin, command, conditions, &outcome.warnings).await
+            }
             None => {
                 reload::refuse(&admin.handle, &outcome).await;
                 Err(Problem::invalid(outcome.errors.iter().map(ToString::to_string).collect()))
