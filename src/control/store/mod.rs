@@ -27,6 +27,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
@@ -46,6 +47,9 @@ impl fmt::Debug for Format {
         f.write_str("Format")
     }
 }
+
+/// Before the next try to clean up after a failed write.
+const TIDY: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut Option<Database>) + Send>;
 
@@ -93,12 +97,7 @@ impl Store {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("state".into())
-            .spawn(move || {
-                let mut database = None;
-                while let Ok(job) = queue.recv() {
-                    job(&mut database);
-                }
-            })
+            .spawn(move || work(&queue))
             .map_err(|error| StoreError::Failed(format!("its thread cannot start: {error}")))?;
         Ok(Self { jobs, place })
     }
@@ -194,6 +193,25 @@ impl Store {
             let _ = answer.send(work(database));
         }));
         answered
+    }
+}
+
+/// One job after the other, until nobody is left to ask for any.
+fn work(queue: &mpsc::Receiver<Job>) {
+    let mut database: Option<Database> = None;
+    loop {
+        let job = match &mut database {
+            Some(database) if database.is_unsure() => match queue.recv_timeout(TIDY) {
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    database.tidy();
+                    continue;
+                }
+                other => other.ok(),
+            },
+            _ => queue.recv().ok(),
+        };
+        let Some(job) = job else { return };
+        job(&mut database);
     }
 }
 
