@@ -196,7 +196,7 @@ async fn a_service_shows_what_is_in_force_and_what_it_does() {
 
 #[tokio::test]
 async fn the_share_of_an_unhealthy_pool_is_seen_to_move() {
-    let (blue, green) = (Backend::named("blue").await, dead_address().await);
+    let (blue, green) = (Backend::named("blue").await, dead_address());
     for (unhealthy, shares) in
         [(UnhealthyPool::Redistribute, [1.0, 0.0]), (UnhealthyPool::Fail, [0.75, 0.25])]
     {
@@ -387,7 +387,7 @@ async fn traffic_to_an_unhealthy_pool_must_be_forced() {
     let blue = Backend::named("blue").await;
     let mut spec = spec(&[
         ("blue", pool("v1", 1, &[blue.spec_address()])),
-        ("green", pool("v2", 0, &[dead_address().await])),
+        ("green", pool("v2", 0, &[dead_address()])),
     ]);
     spec.services["shop"].health_check = Some(health_check());
     let api = Api::start(spec).await;
@@ -645,7 +645,7 @@ async fn a_reload_puts_the_file_in_force_or_says_why_not() {
 
 #[tokio::test]
 async fn readiness_says_what_it_waits_for() {
-    let mut spec = spec(&[("blue", pool("v1", 1, &[dead_address().await]))]);
+    let mut spec = spec(&[("blue", pool("v1", 1, &[dead_address()]))]);
     spec.services["shop"].health_check = Some(health_check());
     let api = Api::start(spec).await;
     assert_eq!(api.get("/healthz").await.status, 200);

@@ -130,7 +130,7 @@ fn the_schema_is_one() {
 
 #[tokio::test]
 async fn nobody_there_is_5() {
-    let address = dead_address().await;
+    let address = dead_address();
     for verb in ["status", "reload", "healthcheck", "cutover shop green"] {
         let mut arguments = vec!["--admin".to_owned(), address.to_string()];
         arguments.extend(verb.split(' ').map(str::to_owned));

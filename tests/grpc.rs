@@ -158,7 +158,7 @@ async fn messages_pass_both_ways_as_they_come() {
 
 #[tokio::test]
 async fn what_the_proxy_refuses_is_a_status_too() {
-    let mut spec = h2_spec(dead_address().await);
+    let mut spec = h2_spec(dead_address());
     spec.routes[0].matches.path = crossfade::spec::PathMatch::Prefix("/shop".into());
     let proxy = Proxy::start(spec).await;
     let mut client = client(&proxy).await;

@@ -177,7 +177,7 @@ async fn who_waited_goes_where_the_traffic_goes_then() {
 
 #[tokio::test]
 async fn a_body_waits_with_its_request_and_a_retry_keeps_its_place() {
-    let dead = dead_address().await;
+    let dead = dead_address();
     let held = held().await;
     let mut spec = limited(&held, limits(1, 9));
     spec.services["shop"].pools["blue"].backends.insert(dead, Default::default());

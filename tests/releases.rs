@@ -370,7 +370,7 @@ async fn a_cutover_to_a_dead_pool_is_refused_unless_forced() {
     let blue = Backend::named("blue").await;
     let mut spec = spec(&[
         ("blue", pool("v1", 100, &[blue.spec_address()])),
-        ("green", pool("v2", 0, &[dead_address().await])),
+        ("green", pool("v2", 0, &[dead_address()])),
     ]);
     spec.services["shop"].health_check = Some(health_check());
     let proxy = Proxy::start(spec).await;
@@ -416,7 +416,7 @@ async fn the_share_of_a_dead_pool_goes_to_the_others_or_is_refused() {
 #[tokio::test]
 async fn a_backend_that_cannot_be_connected_to_is_left_out_until_it_can() {
     let alive = Backend::named("alive").await;
-    let dead = dead_address().await;
+    let dead = dead_address();
     let proxy =
         Proxy::start(spec(&[("blue", pool("v1", 1, &[dead.clone(), alive.spec_address()]))])).await;
     let mut client = proxy.h1().await;
@@ -492,7 +492,7 @@ async fn draining_the_proxy_finishes_what_is_in_flight_and_says_close() {
 
 #[tokio::test]
 async fn a_newcomer_that_comes_up_late_need_not_wait_for_the_interval() {
-    let address = dead_address().await;
+    let address = dead_address();
     let mut spec = spec(&[("blue", pool("v1", 1, std::slice::from_ref(&address)))]);
     let hour = Duration::from_secs(3600);
     spec.services["shop"].health_check =

@@ -107,7 +107,7 @@ async fn check(
 
 #[tokio::test]
 async fn what_was_never_sent_is_rescued_whatever_it_is() {
-    let (dead, blue) = (dead_address().await, echo().await);
+    let (dead, blue) = (dead_address(), echo().await);
     let spec = rescued(&dead, &blue.spec_address());
     for (method, body, answer) in
         [("GET", "", "GET "), ("POST", "order", "POST order"), ("PUT", "x", "PUT x")]

@@ -114,7 +114,7 @@ async fn a_websocket_is_told_goodbye_behind_the_frame_that_is_on_its_way() {
         drop(client);
         until("the tunnel has ended", || proxy.open() == 0).await;
         let pools = proxy.live.pools();
-        assert_eq!(pools.iter().map(|pool| pool.stats.totals().drain_cut).sum::<u64>(), 0);
+        assert_eq!(pools.iter().map(|pool| pool.tally().cut).sum::<u64>(), 0);
     }
 }
 
@@ -139,7 +139,7 @@ async fn silent_websockets_are_told_and_their_answers_still_reach_the_backend() 
         clients.clear();
         until("the tunnels have ended", || proxy.open() == 0).await;
         let pools = proxy.live.pools();
-        assert_eq!(pools.iter().map(|pool| pool.stats.totals().drain_cut).sum::<u64>(), 0);
+        assert_eq!(pools.iter().map(|pool| pool.tally().cut).sum::<u64>(), 0);
         assert_eq!(pools.iter().map(|pool| pool.tally().told).sum::<u64>(), 5);
     }
 }
@@ -159,7 +159,7 @@ async fn other_tunnels_of_a_backend_that_drains_are_closed_on_both_sides() {
         until("the backend sees it", || words.is_closed()).await;
         until("the tunnel has ended", || proxy.open() == 0).await;
         let pools = proxy.live.pools();
-        assert_eq!(pools.iter().map(|pool| pool.stats.totals().drain_cut).sum::<u64>(), 0);
+        assert_eq!(pools.iter().map(|pool| pool.tally().cut).sum::<u64>(), 0);
     }
 }
 

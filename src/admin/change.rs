@@ -1,10 +1,7 @@
 //! Sends a change to the control plane and answers with its receipt.
 
 use super::{Admin, conditions::Conditions, problem::Problem, receipt::Receipt};
-use crate::{
-    config,
-    control::{self, Change, Command, Known, Reply, Source},
-};
+use crate::control::{self, Change, Command, Known, Reply, Source};
 use axum::{
     Json,
     http::{HeaderName, StatusCode, header},
@@ -23,7 +20,7 @@ pub(super) async fn make(
     command: Command,
     conditions: Conditions,
 ) -> Result<Response, Problem> {
-    make_of_document(admin, command, conditions, &[]).await
+    make_of_document(admin, command, conditions, Vec::new()).await
 }
 
 /// As [`make`], with what there was to warn of in the document that asks for it.
@@ -31,12 +28,10 @@ pub(super) async fn make_of_document(
     admin: &Admin,
     command: Command,
     mut conditions: Conditions,
-    warnings: &[config::Problem],
+    warnings: Vec<String>,
 ) -> Result<Response, Problem> {
     let wait = conditions.waits();
-    let warn = |receipt: &mut control::Receipt| {
-        receipt.warnings.extend(warnings.iter().map(ToString::to_string));
-    };
+    let warn = |receipt: &mut control::Receipt| receipt.warnings.extend(warnings);
     let Some(once) = conditions.once.take().filter(|_| !conditions.dry_run) else {
         let mut receipt = apply(admin, command, conditions).await?;
         warn(&mut receipt);

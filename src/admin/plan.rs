@@ -5,16 +5,12 @@ use super::{
     body::Document,
     change::make_of_document,
     conditions::{Asked, Common, Errors},
-    problem::Problem,
-    steer::{Answer, Answers, BodyAnswers},
+    steer::{Answer, Answers, BodyAnswers, read_config},
 };
-use crate::{
-    config,
-    control::{self, Command},
-};
+use crate::control::{self, Command};
 use axum::extract::State;
 use serde::Serialize;
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// Where requests such as those of the last hour would go. It is taken from up to 1,000 of them for each service, of
@@ -83,12 +79,6 @@ pub(super) async fn plan(
     let mut errors = Errors::default();
     let mut conditions = asked.conditions(Common::default(), &mut errors);
     conditions.dry_run = true;
-    // As for whoever replaces the configuration over the network.
-    let outcome =
-        config::parse(&text, Path::new("request body"), config::Surroundings::of_clients());
-    errors.extend(outcome.errors.iter().map(ToString::to_string));
-    errors.check()?;
-    let file = outcome.spec.ok_or_else(|| Problem::invalid(vec!["not a configuration".into()]))?;
-    let command = Command::Load { file: Box::new(file) };
-    make_of_document(&admin, command, conditions, &outcome.warnings).await
+    let (file, warnings) = read_config(&text, errors)?;
+    make_of_document(&admin, Command::Load { file }, conditions, warnings).await
 }

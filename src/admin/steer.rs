@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config,
     control::Command,
-    spec::{BackendAddress, Name, Weight},
+    spec::{BackendAddress, Name, Spec, Weight},
 };
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
@@ -165,14 +165,22 @@ pub(super) async fn put_config(
 ) -> Answer {
     let mut errors = Errors::default();
     let conditions = asked.conditions(Common::default(), &mut errors);
+    let (spec, warnings) = read_config(&text, errors)?;
+    make_of_document(&admin, Command::Replace { spec }, conditions, warnings).await
+}
+
+/// A configuration, and the warnings about it. `errors` are those of the request so far.
+pub(super) fn read_config(
+    text: &str,
+    mut errors: Errors,
+) -> Result<(Box<Spec>, Vec<String>), Problem> {
     // Whoever may ask over the network must not read the environment of the process.
     let outcome =
-        config::parse(&text, Path::new("request body"), config::Surroundings::of_clients());
+        config::parse(text, Path::new("request body"), config::Surroundings::of_clients());
     errors.extend(outcome.errors.iter().map(ToString::to_string));
     errors.check()?;
     let spec = outcome.spec.ok_or_else(|| Problem::invalid(vec!["not a configuration".into()]))?;
-    let command = Command::Replace { spec: Box::new(spec) };
-    make_of_document(&admin, command, conditions, &outcome.warnings).await
+    Ok((Box::new(spec), outcome.warnings.iter().map(ToString::to_string).collect()))
 }
 
 /// Creates or replaces a pool. The document has the keys of a pool in the configuration file.
@@ -278,7 +286,8 @@ pub(super) async fn reload(
         match outcome.spec {
             Some(spec) => {
                 let command = Command::Load { file: Box::new(spec) };
-                make_of_document(&admin, command, conditions, &outcome.warnings).await
+                let warnings = outcome.warnings.iter().map(ToString::to_string).collect();
+                make_of_document(&admin, command, conditions, warnings).await
             }
             None => {
                 reload::refuse(&admin.handle, &outcome).await;

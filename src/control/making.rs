@@ -100,6 +100,23 @@ fn is_load(change: &Change) -> bool {
     matches!(change.command, Command::Load { .. })
 }
 
+/// # Errors
+/// When a file would leave more requests without anybody to answer them than it may.
+fn check_stranded(limit: Option<u32>, preview: Option<&Preview>) -> Result<(), ChangeError> {
+    let (Some(percent), Some(preview)) = (limit, preview) else { return Ok(()) };
+    let Forecast { nowhere, examples, .. } = &preview.all;
+    if nowhere * 100.0 <= f64::from(percent) {
+        return Ok(());
+    }
+    Err(ChangeError::Conflict(format!(
+        "the file would leave {:.2} % of the last hour's requests without anybody to answer them \
+         (reload.max_stranded: {percent}%), such as {}; correct it, or go on all the same \
+         (crossfade reload --force)",
+        nowhere * 100.0,
+        examples.join(", ")
+    )))
+}
+
 impl Control {
     pub(super) async fn retry_waiting(&mut self, now: Instant) {
         if self.pending.is_some() {
@@ -241,10 +258,12 @@ impl Control {
         };
         self.check_healthy(change, &applied.desired.spec, patient)?;
         let mut receipt = self.receipt(change, &applied);
-        let stranded = self.check_stranded(change, &applied);
+        let limit = self.max_stranded(change, &applied);
+        let preview = (change.dry_run || limit.is_some()).then(|| self.preview(&applied));
+        let stranded = check_stranded(limit, preview.as_ref());
         if change.dry_run {
             receipt.revision = None;
-            receipt.preview = Some(self.preview(&applied));
+            receipt.preview = preview;
             receipt.warnings.extend(stranded.err().map(|error| error.to_string()));
             return Ok((Ready { applied, receipt, work: Work::Nothing }, Step::default()));
         }
@@ -296,27 +315,14 @@ impl Control {
         preview(&recent, &compile(&self.desired), &compile(&applied.desired))
     }
 
-    /// # Errors
-    /// When a file would leave more requests without anybody to answer them than a reload may.
-    fn check_stranded(&self, change: &Change, applied: &Applied) -> Result<(), ChangeError> {
+    /// Percent of the last hour's requests that the change may leave without anybody to answer them; `None`: any.
+    fn max_stranded(&self, change: &Change, applied: &Applied) -> Option<u32> {
         // A file that has lost most of itself has lost its limit, too.
-        let limits =
-            [&self.desired, &applied.desired].map(|it| it.spec.reload.max_stranded_percent);
-        let Some(percent) = limits[0].or(limits[1]) else { return Ok(()) };
-        if !is_load(change) || change.force || *applied.desired.spec == *self.desired.spec {
-            return Ok(());
-        }
-        let Forecast { nowhere, examples, .. } = self.preview(applied).all;
-        if nowhere * 100.0 <= f64::from(percent) {
-            return Ok(());
-        }
-        Err(ChangeError::Conflict(format!(
-            "the file would leave {:.2} % of the last hour's requests without anybody to answer them \
-             (reload.max_stranded: {percent}%), such as {}; correct it, or go on all the same \
-             (crossfade reload --force)",
-            nowhere * 100.0,
-            examples.join(", ")
-        )))
+        let limit = [&self.desired, &applied.desired]
+            .into_iter()
+            .find_map(|desired| desired.spec.reload.max_stranded_percent);
+        let is_limited = is_load(change) && !change.force;
+        limit.filter(|_| is_limited && *applied.desired.spec != *self.desired.spec)
     }
 
     /// Makes a change that is kept.

@@ -218,6 +218,7 @@ fn merge_services(base: Option<&Service>, file: &Service, ours: &Service) -> Ser
             &file.unhealthy_pool,
             &ours.unhealthy_pool,
         ),
+        rollout: pick(base.map(|b| &b.rollout), &file.rollout, &ours.rollout),
         expose_version: pick(
             base.map(|b| &b.expose_version),
             &file.expose_version,

@@ -202,11 +202,7 @@ impl LiveBackend {
         let cell = self.cells.of(core);
         match outcome {
             Outcome::Finished => cell.finished.add(1),
-            Outcome::Cut => {
-                cell.cut.add(1);
-                // The pool outlives its backends, and so must what is counted for its series.
-                self.pool.stats.record_drain_cut(core);
-            }
+            Outcome::Cut => cell.cut.add(1),
         }
         cell.kinds[kind as usize].sub_release(1);
         cell.open.sub_release(1);
@@ -250,16 +246,16 @@ impl LiveBackend {
     }
 
     pub fn started(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.started.get()).sum()
+        self.tally().started
     }
 
     pub fn finished(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.finished.get()).sum()
+        self.tally().finished
     }
 
     /// Requests cancelled at a drain's deadline.
     pub fn cut_count(&self) -> u64 {
-        self.cells.iter().map(|cell| cell.cut.get()).sum()
+        self.tally().cut
     }
 
     /// How often it has shown `core` that it is there: by an answer, or by taking a connection.

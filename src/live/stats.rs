@@ -267,7 +267,6 @@ struct Cell {
     failures: [[Counter; Reason::ALL.len()]; Fault::ALL.len()],
     retries: Counter,
     rescued: Counter,
-    drain_cut: Counter,
     pins_denied: Counter,
 }
 
@@ -282,7 +281,6 @@ impl Default for Cell {
             failures: Default::default(),
             retries: Counter::default(),
             rescued: Counter::default(),
-            drain_cut: Counter::default(),
             pins_denied: Counter::default(),
         }
     }
@@ -308,8 +306,6 @@ pub struct PoolTotals {
     pub failures: [[u64; Reason::ALL.len()]; Fault::ALL.len()],
     pub retries: u64,
     pub rescued: u64,
-    /// Requests cancelled at the deadline of a drain.
-    pub drain_cut: u64,
     /// Requests that a pin to the pool would have held for, had they come from another network.
     pub pins_denied: u64,
 }
@@ -351,11 +347,6 @@ impl PoolStats {
         self.cells.of(core).rescued.add(1);
     }
 
-    /// A request was cancelled at the deadline of a drain.
-    pub(super) fn record_drain_cut(&self, core: usize) {
-        self.cells.of(core).drain_cut.add(1);
-    }
-
     /// A pin to the pool was denied to a client of another network.
     pub fn record_pin_denied(&self, core: usize) {
         self.cells.of(core).pins_denied.add(1);
@@ -371,7 +362,6 @@ impl PoolStats {
             failures: [[0; Reason::ALL.len()]; Fault::ALL.len()],
             retries: 0,
             rescued: 0,
-            drain_cut: 0,
             pins_denied: 0,
         });
         for cell in self.cells.iter() {
@@ -387,7 +377,6 @@ impl PoolStats {
             totals.upstream_connect.add(&cell.upstream_connect);
             totals.retries += cell.retries.get();
             totals.rescued += cell.rescued.get();
-            totals.drain_cut += cell.drain_cut.get();
             totals.pins_denied += cell.pins_denied.get();
         }
         totals

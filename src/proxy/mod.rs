@@ -16,6 +16,7 @@ mod http1;
 mod http2;
 mod hyper;
 mod mirror;
+mod octets;
 mod queue;
 mod record;
 mod redirect;

@@ -11,6 +11,7 @@ mod certificate;
 mod discovery;
 mod matching;
 mod redirect;
+mod rollout;
 mod route;
 mod service;
 mod tls;
@@ -28,6 +29,11 @@ pub use certificate::{
 pub use discovery::{DnsName, Families, Found, Resolver};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
+pub use rollout::{
+    FailureAction, FirstTouch, GateTime, Gates, Hook, HookEvent, LatencyGate, OnFailure,
+    OnInconclusive, PrometheusGate, Regression, Rolling, RollingOrder, RolloutPlan, RolloutStep,
+    RolloutStrategy, Sensitivity, Share, WebhookGate,
+};
 pub use route::{Action, FieldChanges, Forward, Rewrite, Route, RouteLimits, RouteTimeouts};
 pub use service::{
     Backend, Balance, Ejection, HealthCheck, Mirror, Pin, Pool, PoolProtocol, ProxyVersion, Rescue,

@@ -1,4 +1,4 @@
-use super::{BackendAddress, Match, Name, PoolTls};
+use super::{BackendAddress, Match, Name, PoolTls, RolloutPlan};
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct Service {
     /// `None`: no copies are made.
     pub mirror: Option<Mirror>,
     pub unhealthy_pool: UnhealthyPool,
+    /// How it moves to a new version; `None`: as by [`RolloutPlan::default`].
+    pub rollout: Option<RolloutPlan>,
     /// Replies carry `x-crossfade-version`.
     pub expose_version: bool,
 }
@@ -43,6 +45,7 @@ impl Service {
             rescue: None,
             mirror: None,
             unhealthy_pool: UnhealthyPool::default(),
+            rollout: None,
             expose_version: false,
         }
     }

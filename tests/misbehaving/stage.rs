@@ -238,7 +238,7 @@ impl Place {
         match case.listening {
             Listening::Yes => Self::serving(case.clone(), board.clone()).await,
             Listening::No => {
-                let address = support::dead_address().await;
+                let address = support::dead_address();
                 Self { address, serving: None, _queue: Vec::new() }
             }
             Listening::Full => Self::full(),

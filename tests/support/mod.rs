@@ -20,13 +20,14 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use indexmap::IndexMap;
+use socket2::{Domain, Socket, Type};
 use std::{
     convert::Infallible,
     future::Future,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -228,10 +229,20 @@ impl Backend {
     }
 }
 
-/// An address at which nobody listens.
-pub async fn dead_address() -> BackendAddress {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    BackendAddress::Socket(listener.local_addr().unwrap())
+/// An address at which nobody listens, until the test does. Its port is held until the tests end, bound and not
+/// listened on: else a neighbour may be given it, and answers.
+pub fn vacant_address() -> SocketAddr {
+    static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    HELD.lock().unwrap().push(socket);
+    address
+}
+
+pub fn dead_address() -> BackendAddress {
+    BackendAddress::Socket(vacant_address())
 }
 
 pub fn pool(version: &str, weight: u64, backends: &[BackendAddress]) -> Pool {

@@ -12,7 +12,7 @@ use rustls::{
 use serde_json::json;
 use std::{
     env, fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -47,11 +47,8 @@ pub struct Ports {
 
 impl Ports {
     pub fn free() -> Self {
-        // All at once, so that they differ.
-        let sockets: [TcpListener; 5] =
-            std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let [directory, management, dns, http, tls] =
-            sockets.map(|socket| socket.local_addr().unwrap().port());
+            std::array::from_fn(|_| vacant_address().port());
         Self { directory, management, dns, http, tls }
     }
 

@@ -55,12 +55,6 @@ class Service(grpc.GenericRpcHandler):
             yield request
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def check(what, got, wanted):
     if got != wanted:
         print(f"{what}: {got!r}, not {wanted!r}")
@@ -111,7 +105,7 @@ def main():
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(64), handlers=(Service(),))
     backend = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    port, admin = free_port(), free_port()
+    port, admin = free_ports(2)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
         config.write(
             f"listeners: [{{ address: 127.0.0.1:{port} }}]\n"

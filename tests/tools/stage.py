@@ -26,6 +26,8 @@ TOOLS = pathlib.Path(__file__).parent
 SERVICE = "shop"
 READY_SECONDS = 20
 
+_HELD: list[socket.socket] = []
+
 CONFIG = """\
 threads: {threads}
 listeners:
@@ -201,10 +203,14 @@ def end(process: subprocess.Popen, log: pathlib.Path) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in held]
-    for server in held:
-        server.close()
+    """Ports that nothing listens on, bound until the end so that no connection is given one meanwhile."""
+    ports = []
+    for _ in range(count):
+        held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        _HELD.append(held)
+        ports.append(held.getsockname()[1])
     return ports
 
 

@@ -269,7 +269,7 @@ async fn who_cannot_take_over_changes_nothing() {
     let more = "threads: 8\nstartup: { wait: 1m }";
     let ill = shop.config().replace("pools:", checked).replace("threads: 2", more);
     let alive = shop.blue.address.to_string();
-    stage.write(&ill.replace(&alive, &support::dead_address().await.to_string()));
+    stage.write(&ill.replace(&alive, &support::dead_address().to_string()));
     let clients = async {
         stage.until_logged("newcomer not proven yet", 1).await;
         for _ in 0..50 {

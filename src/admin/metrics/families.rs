@@ -257,8 +257,8 @@ fn drains(page: &mut Page, pools: &[Counted], view: &View) {
     }
     let help = "Requests cancelled at the deadline of a drain.";
     let mut family = page.family("crossfade_drain_cut_total", Type::Counter, help);
-    for Counted { pool, totals, .. } in routed(pools) {
-        family.sample(&labels(pool), totals.drain_cut);
+    for Counted { pool, .. } in routed(pools) {
+        family.sample(&labels(pool), pool.tally().cut);
     }
 }
 

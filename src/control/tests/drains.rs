@@ -70,7 +70,7 @@ async fn what_is_in_flight_at_the_deadline_is_cut() {
     assert_eq!(rig.handle.view().drains.len(), 1, "what is cut must still end");
     green.end(0, Kind::Request, Outcome::Cut);
     rig.until(|view| view.drains.is_empty()).await;
-    assert_eq!(green.pool.stats.totals().drain_cut, 1);
+    assert_eq!(green.pool.tally().cut, 1);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Which bytes may stand where, and how far a run of them reaches. The runs are read eight bytes at a
 //! time: they are most of what a head consists of.
 
+use crate::proxy::octets;
+
 const TOKEN: u8 = 1;
 const TARGET: u8 = 2;
 
@@ -12,26 +14,15 @@ const fn classes() -> [u8; 256] {
     let mut at = 0;
     while at < 256 {
         let byte = at as u8;
-        if byte.is_ascii_alphanumeric() || is_one_of(byte, b"!#$%&'*+-.^_`|~") {
+        if octets::is_token(byte) {
             classes[at] |= TOKEN;
         }
-        if byte > b' ' && byte != 0x7f && !is_one_of(byte, b"#<>\\") {
+        if octets::is_target(byte) {
             classes[at] |= TARGET;
         }
         at += 1;
     }
     classes
-}
-
-const fn is_one_of(byte: u8, set: &[u8]) -> bool {
-    let mut at = 0;
-    while at < set.len() {
-        if set[at] == byte {
-            return true;
-        }
-        at += 1;
-    }
-    false
 }
 
 fn is(byte: u8, class: u8) -> bool {

@@ -1,5 +1,7 @@
 //! What a field is and whether it may be, whatever stands around it.
 
+use crate::proxy::octets;
+
 /// A field with a place in the tables is judged once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Kind {
@@ -36,39 +38,22 @@ const AUTHORITY: u8 = 8;
 /// What each byte may be part of.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
-    let mut byte = b'!';
-    while byte < 0x7f {
-        let at = byte as usize;
-        if byte.is_ascii_alphanumeric() || is_one_of(byte, b"!#$%&'*+-.^_`|~") {
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        if octets::is_token(byte) {
             classes[at] |= TOKEN | if byte.is_ascii_uppercase() { 0 } else { NAME };
         }
-        // As in HTTP/1: what no URI has, some readers take for something else.
-        if !is_one_of(byte, b"#<>\\") {
+        if octets::is_target(byte) {
             classes[at] |= TARGET;
         }
-        if byte.is_ascii_alphanumeric() || is_one_of(byte, b"-._~!$&'()*+,;=%:[]") {
+        if byte.is_ascii_alphanumeric() || octets::is_one_of(byte, b"-._~!$&'()*+,;=%:[]") {
             classes[at] |= AUTHORITY;
         }
-        byte += 1;
-    }
-    let mut at = 0x80;
-    while at < 256 {
-        classes[at] |= TARGET;
         at += 1;
     }
     classes
 };
-
-const fn is_one_of(byte: u8, set: &[u8]) -> bool {
-    let mut at = 0;
-    while at < set.len() {
-        if set[at] == byte {
-            return true;
-        }
-        at += 1;
-    }
-    false
-}
 
 /// Whether there is something, and all of it is of the class.
 fn is_all(bytes: &[u8], class: u8) -> bool {
