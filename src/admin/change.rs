@@ -106,6 +106,8 @@ async fn answer(receipt: &control::Receipt, wait: Option<Duration>) -> Result<Re
             return Err(Problem::still_open(receipt.into(), receipt.open()));
         }
     }
-    let status = if receipt.created { StatusCode::CREATED } else { StatusCode::OK };
+    // A dry run creates nothing.
+    let is_new = receipt.created && receipt.revision.is_some();
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Receipt::from(receipt))).into_response())
 }
