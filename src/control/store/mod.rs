@@ -34,8 +34,9 @@ use tokio::sync::oneshot;
 /// How specs are written down. Not this room's business: in the keys of the file.
 #[derive(Clone, Copy)]
 pub struct Format {
-    /// The text from which `read` makes an equal spec, or why there is none.
-    pub write: fn(&Spec) -> Result<String, Vec<String>>,
+    /// The text from which `read` makes an equal spec, or why there is none. Of what is the same in the second one,
+    /// which was written before, that is known.
+    pub write: fn(&Spec, Option<&Spec>) -> Result<String, Vec<String>>,
     /// A text of this or an earlier version; else every reason.
     pub read: fn(&str) -> Result<Spec, Vec<String>>,
     /// What differs between two specs, as JSON.
