@@ -14,12 +14,13 @@
 //! |---|---|---|
 //! | [`spec`] | the valid desired state, as plain data; the two bucket tables | |
 //! | [`routing`] | pure: which service, which pool, which backend | spec |
+//! | [`rollout`] | pure: how weights move over time, and on what evidence | spec |
 //! | [`live`] | the only state that cores share: the snapshot, tickets, health, counters | spec, routing |
 //! | [`net`] | binding and dialling sockets, TLS on them | spec |
 //! | [`system`] | what a service manager or a container expects of a process | spec, net |
 //! | [`config`] | the file: one table of keys feeds reader, schema and reference | spec |
 //! | [`proxy`] | the data plane, one thread a core | spec, routing, live, net |
-//! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, live, net |
+//! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, rollout, live, net |
 //! | [`acme`] | certificates that are ordered and renewed, by telling the control task | spec, live, net, control |
 //! | [`upgrade`] | another process takes over sockets and desired state | spec, config, live, net, control |
 //! | [`admin`] | people and programs look in and steer, over HTTP | all but proxy and acme |

@@ -4,7 +4,7 @@
 use crossfade::{
     rollout::sequential::{
         Action, Bad, BetConfig, BetTest, Counts, Guard, Histogram, Judge, JudgeConfig, Latency,
-        LatencyConfig, NiTest, OnInconclusive, Probe, Promotion, Side, Slice, Weights, dispersion,
+        LatencyConfig, NiTest, OnInconclusive, Promotion, Side, Slice, Stage, Weights, dispersion,
     },
     spec::{FINE_BUCKETS, fine_bucket},
 };
@@ -180,6 +180,19 @@ fn vectors_of_dispersion() {
     }
 }
 
+/// The stages with their shares; a probe is the one before the first.
+fn stages(cfg: &Value) -> Vec<(i64, f64, Stage)> {
+    let promote = &cfg["promote"];
+    let step = Stage::Step {
+        least_time: number(&promote["min_s"]),
+        by_evidence: promote["mode"] == "evidence",
+    };
+    let probe = Some(&cfg["probe"]).filter(|probe| !probe.is_null());
+    let probe = probe.map(|probe| (-1, number(&probe["w"]), Stage::Probe(number(&probe["s"]))));
+    let steps = list(&cfg["stages"]).iter().zip(0..);
+    probe.into_iter().chain(steps.map(|(share, at)| (at, number(share), step))).collect()
+}
+
 fn judge_config(cfg: &Value) -> JudgeConfig {
     let known = [
         "stages",
@@ -216,9 +229,6 @@ fn judge_config(cfg: &Value) -> JudgeConfig {
     let weight = |key: &str| weights(key).map_or(0.0, number);
     let half_lives = list(of("guard_half_lives"));
     JudgeConfig {
-        stages: list(of("stages")).iter().map(number).collect(),
-        probe: get("probe")
-            .map(|probe| Probe { share: number(&probe["w"]), time: number(&probe["s"]) }),
         slice: number(of("slice_s")),
         alpha: number(of("alpha")),
         weights: Weights { errors: weight("err"), latency: weight("lat"), guards: weight("guard") },
@@ -233,11 +243,9 @@ fn judge_config(cfg: &Value) -> JudgeConfig {
         guard_half_lives: [number(&half_lives[0]), number(&half_lives[1])],
         warm_up: number(of("warmup_s")),
         promotion: Promotion {
-            by_evidence: promotes("mode") == "evidence",
             beta: number(promotes("beta")),
             margin: number(promotes("err_margin")),
             rho: number(promotes("err_rho")),
-            least_time: number(promotes("min_s")),
             least_requests: whole(promotes("min_requests")),
             deadline: number(promotes("deadline_s")),
             on_inconclusive: match promotes("on_inconclusive").as_str() {
@@ -256,6 +264,8 @@ fn vectors_of_whole_rollouts() {
     for case in list(&read("rollout.json")) {
         let mut judge = Judge::new(judge_config(&case["cfg"]));
         judge.learn(&histogram(&case["seed_hist"]));
+        let stages = stages(&case["cfg"]);
+        let mut now = 0;
         let steps = list(&case["steps"]);
         for (at, (slice, step)) in list(&case["slices"]).iter().zip(steps).enumerate() {
             let what = || format!("{} slice {at}", case["name"]);
@@ -265,18 +275,24 @@ fn vectors_of_whole_rollouts() {
                 slow: whole(&slice[format!("slow_{s}")]),
                 latency: histogram(&slice[s]),
             };
-            let verdict = judge.step(&Slice { canary: side("c"), baseline: side("b") });
+            let (number, share, stage) = stages[now];
+            judge.feed(&Slice { canary: side("c"), baseline: side("b") }, share);
+            let verdict = judge.verdict(stage, share);
+            let is_last = now + 1 == stages.len();
             let action = match verdict.action {
                 Action::Run => "RUN",
+                Action::Promote if is_last => "DONE",
                 Action::Promote => "PROMOTE",
-                Action::Done => "DONE",
                 Action::Abort => "ABORT",
                 Action::Hold => "HOLD",
             };
             assert_eq!(action, step["action"], "{}", what());
-            let stage = verdict.stage.map_or(-1, |stage| stage as i64);
-            assert_eq!(Some(stage), step["stage"].as_i64(), "{}", what());
-            assert_close(verdict.share, &step["w"], what);
+            assert_eq!(Some(number), step["stage"].as_i64(), "{}", what());
+            assert_close(share, &step["w"], what);
+            if action == "PROMOTE" {
+                now += 1;
+                judge.begin_stage();
+            }
             assert_close(verdict.log_evidence, &step["log_e"], what);
             if let Some(reason) = step.get("reason").and_then(Value::as_str) {
                 let got = match (verdict.inconclusive, verdict.parts.reason()) {

@@ -20,6 +20,8 @@ pub enum Role {
     Viewer,
     /// Changes.
     Operator,
+    /// Approves what waits for a person, where that is limited to few.
+    Approver,
 }
 
 impl Role {
@@ -27,6 +29,7 @@ impl Role {
         match self {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
+            Self::Approver => "approver",
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct RolloutPlan {
     pub deadline: Duration,
     /// How long stable stays warm after the end.
     pub keep_stable: Duration,
+    /// The longest that requests wait in a [`RolloutStrategy::Recreate`].
+    pub hold: Duration,
     /// What fails on the canary is tried once more on stable, unless the service says where else.
     pub rescue: bool,
     /// Who may approve what waits for a person; `None`: every operator.
@@ -358,6 +360,7 @@ impl Default for RolloutPlan {
             step_deadline: Duration::from_secs(30 * 60),
             deadline: Duration::from_secs(4 * 3600),
             keep_stable: Duration::from_secs(600),
+            hold: Duration::from_secs(30),
             rescue: true,
             approval: None,
             hooks: Vec::new(),

@@ -1,7 +1,8 @@
 use super::{Counts, RATIOS};
+use serde::{Deserialize, Serialize};
 
 /// What a [`BetTest`] takes for no worse, and how it bets.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BetConfig {
     /// The canary's rate may be this share above the baseline's...
     pub rho: f64,
@@ -42,7 +43,7 @@ impl Default for BetConfig {
 
 /// Evidence that the canary's rate is above (1 + rho) times the baseline's + tau. If it never is, the chance that the
 /// evidence ever reaches 1/a is at most a (Ville), however the baseline and the shares change meanwhile.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BetTest {
     config: BetConfig,
     cash: f64,
@@ -50,7 +51,7 @@ pub struct BetTest {
     bets: Vec<Bet>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Bet {
     ratio: f64,
     wealth: f64,

@@ -1,14 +1,11 @@
 //! All tests over a whole rollout: what they come to, and what follows from it.
 
 use super::{BetConfig, BetTest, Counts, Histogram, Latency, LatencyConfig, NiTest};
+use serde::{Deserialize, Serialize};
 
 /// What is asked of a canary, by the names of the specification of the statistics.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JudgeConfig {
-    /// Shares of the canary, one a stage.
-    pub stages: Vec<f64>,
-    /// Before the first stage, for a limited time only, so that a broken canary harms few.
-    pub probe: Option<Probe>,
     /// Seconds in a slice.
     pub slice: f64,
     /// The chance that a canary which is no worse is ever cut, over the whole rollout, at most.
@@ -28,15 +25,21 @@ pub struct JudgeConfig {
     pub promotion: Promotion,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probe {
-    pub share: f64,
-    /// Seconds.
-    pub time: f64,
+/// What a stage asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Stage {
+    /// There to limit the harm of a broken canary, not to learn: over after so many seconds.
+    Probe(f64),
+    Step {
+        /// Seconds.
+        least_time: f64,
+        /// Positive evidence, where both versions get requests.
+        by_evidence: bool,
+    },
 }
 
 /// How the evidence of each kind counts; they sum to 1.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     pub errors: f64,
     pub latency: f64,
@@ -44,29 +47,25 @@ pub struct Weights {
 }
 
 /// A share of the canary's requests that is too much whatever the baseline's is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
     pub of: Bad,
     pub limit: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Bad {
     Errors,
     Slow,
 }
 
 /// When a stage may end.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Promotion {
-    /// Positive evidence is asked for; else time and guards alone decide.
-    pub by_evidence: bool,
     /// The chance that a canary which is worse by the margin is let go on from a stage, at most.
     pub beta: f64,
     pub margin: f64,
     pub rho: f64,
-    /// Seconds.
-    pub least_time: f64,
     pub least_requests: u64,
     /// Seconds until the stage is inconclusive.
     pub deadline: f64,
@@ -75,7 +74,7 @@ pub struct Promotion {
     pub suspicion: f64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnInconclusive {
     Hold,
     Rollback,
@@ -86,8 +85,6 @@ impl Default for JudgeConfig {
     fn default() -> Self {
         let guard = |of| Guard { of, limit: 0.01 };
         Self {
-            stages: vec![0.05, 0.25, 0.5, 1.0],
-            probe: None,
             slice: 1.0,
             alpha: 0.01,
             weights: Weights { errors: 0.5, latency: 0.3, guards: 0.2 },
@@ -99,11 +96,9 @@ impl Default for JudgeConfig {
             guard_half_lives: [10.0, 120.0],
             warm_up: 30.0,
             promotion: Promotion {
-                by_evidence: true,
                 beta: 0.05,
                 margin: 0.005,
                 rho: 0.25,
-                least_time: 60.0,
                 least_requests: 300,
                 deadline: 1800.0,
                 on_inconclusive: OnInconclusive::Hold,
@@ -135,10 +130,8 @@ pub struct Slice {
 pub enum Action {
     /// The stage goes on.
     Run,
-    /// From the next second on it is the next stage.
+    /// The next stage may begin.
     Promote,
-    /// The last stage is over.
-    Done,
     Abort,
     /// The stage has come to its end without enough evidence; it goes on.
     Hold,
@@ -148,10 +141,6 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     pub action: Action,
-    /// The stage it was in; `None`: the probe.
-    pub stage: Option<usize>,
-    /// The canary's share in it.
-    pub share: f64,
     /// The logarithm of the evidence against the canary.
     pub log_evidence: f64,
     pub parts: Parts,
@@ -195,8 +184,8 @@ impl Parts {
     }
 }
 
-/// Fed with one slice after the other.
-#[derive(Clone, Debug, PartialEq)]
+/// Fed with one slice after the other, all of them at the share that was in force then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judge {
     config: JudgeConfig,
     errors: BetTest,
@@ -205,12 +194,14 @@ pub struct Judge {
     margin: NiTest,
     /// Seconds since the beginning.
     time: f64,
-    stage: Option<usize>,
     in_stage: InStage,
-    ended: Option<Action>,
+    /// Guards that do not count now.
+    suspended: Vec<Bad>,
+    /// The baseline itself is above a limit now.
+    incident: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct GuardTest {
     guard: Guard,
     test: BetTest,
@@ -218,14 +209,39 @@ struct GuardTest {
     baseline: [(f64, f64); 2],
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct InStage {
+/// What the canary did in a stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InStage {
     /// Seconds.
-    time: f64,
+    pub time: f64,
     begun: bool,
-    requests: u64,
-    errors: u64,
-    slow: u64,
+    pub requests: u64,
+    pub errors: u64,
+    pub slow: u64,
+}
+
+/// What a stage still asks for before the next may begin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Missing {
+    /// Seconds.
+    pub time: f64,
+    pub requests: u64,
+    /// Whose plain share in this stage is above the limit.
+    pub guards: Vec<Bad>,
+    /// Evidence that the canary's errors are not more by the margin: so much is missing, in nats.
+    pub errors: Option<f64>,
+    /// The same for its latency, at the quantile where most is missing.
+    pub latency: Option<f64>,
+    /// There is evidence against the canary, if not enough.
+    pub suspected: bool,
+    /// The baseline itself is above a limit of the guards.
+    pub incident: bool,
+}
+
+impl Missing {
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl InStage {
@@ -259,9 +275,9 @@ impl Judge {
             guards: guards.collect(),
             margin: NiTest::new(config.promotion.rho, config.promotion.margin),
             time: 0.0,
-            stage: config.probe.is_none().then_some(0),
             in_stage: InStage::default(),
-            ended: None,
+            suspended: Vec::new(),
+            incident: false,
             config,
         }
     }
@@ -271,24 +287,26 @@ impl Judge {
         self.latency.learn(baseline);
     }
 
-    /// The canary's share now.
-    pub fn share(&self) -> f64 {
-        match (self.ended, self.stage, self.config.probe) {
-            (Some(Action::Done), ..) => 1.0,
-            (Some(_), ..) => 0.0,
-            (None, None, Some(probe)) => probe.share,
-            (None, stage, _) => {
-                self.config.stages.get(stage.unwrap_or(0)).copied().unwrap_or_default()
-            }
-        }
+    /// Another stage begins: what speaks for the canary is asked for anew.
+    pub fn begin_stage(&mut self) {
+        self.in_stage = InStage::default();
+        self.margin.reset();
+        self.latency.reset_margins();
     }
 
-    /// A second is over. Once it has ended, nothing is counted any more.
-    pub fn step(&mut self, slice: &Slice) -> Verdict {
-        if let Some(action) = self.ended {
-            return self.verdict(action, self.share(), Vec::new());
+    /// What is known of the canary is forgotten; what is known of the baseline stays.
+    pub fn forget(&mut self) {
+        let fresh = Self::new(self.config.clone());
+        self.latency.forget(fresh.latency);
+        (self.errors, self.margin) = (fresh.errors, fresh.margin);
+        for (guard, fresh) in self.guards.iter_mut().zip(fresh.guards) {
+            guard.test = fresh.test;
         }
-        let share = self.share();
+        self.in_stage = InStage::default();
+    }
+
+    /// A second is over in which the canary had this share.
+    pub fn feed(&mut self, slice: &Slice, share: f64) {
         let Slice { canary, baseline } = slice;
         let stage_start = !std::mem::replace(&mut self.in_stage.begun, true);
         self.time += self.config.slice;
@@ -308,20 +326,25 @@ impl Judge {
         let cold = self.time <= self.config.warm_up;
         let latencies = (&canary.latency, &baseline.latency);
         self.latency.update(share, latencies, stage_start, cold);
-        let (suspended, incident) = self.watch(slice, share, stage_start, cold);
-        self.decide(share, suspended, incident)
+        self.watch(slice, share, stage_start, cold);
     }
 
-    /// Feeds the guards. Returns those that do not count, and whether the baseline itself is above a limit now.
+    /// A second has passed of which nothing is known.
+    pub fn skip(&mut self) {
+        self.time += self.config.slice;
+        self.in_stage.time += self.config.slice;
+    }
+
+    /// Feeds the guards.
     fn watch(
         &mut self,
         Slice { canary, baseline }: &Slice,
         share: f64,
         stage_start: bool,
         cold: bool,
-    ) -> (Vec<Bad>, bool) {
+    ) {
         let JudgeConfig { slice, guard_freeze, guard_half_lives, .. } = self.config;
-        let (mut suspended, mut incident) = (Vec::new(), false);
+        (self.suspended, self.incident) = (Vec::new(), false);
         for GuardTest { guard: Guard { of, limit }, test, baseline: known } in &mut self.guards {
             let mut hot = false;
             for (nth, (known, half_life)) in known.iter_mut().zip(guard_half_lives).enumerate() {
@@ -330,11 +353,11 @@ impl Judge {
                 known.1 = known.1 * decay + baseline.bad(*of) as f64;
                 let is_above = |limit: f64| known.0 >= 1.0 && known.1 > limit * known.0;
                 hot |= is_above(guard_freeze * *limit);
-                incident |= nth == 0 && share < 1.0 && is_above(*limit);
+                self.incident |= nth == 0 && share < 1.0 && is_above(*limit);
             }
             let is_suspended = share < 1.0 && hot;
             if is_suspended {
-                suspended.push(*of);
+                self.suspended.push(*of);
             }
             // A cold canary may be slow: the tests of its warm-up look after it.
             let counts = match is_suspended || (cold && *of == Bad::Slow) {
@@ -347,84 +370,73 @@ impl Judge {
             };
             test.update(share, counts, stage_start);
         }
-        (suspended, incident)
     }
 
-    fn decide(&mut self, share: f64, suspended: Vec<Bad>, incident: bool) -> Verdict {
-        let evidence = self.parts().sum();
-        if evidence >= 1.0 / self.config.alpha {
-            return self.end(Action::Abort, share, suspended);
-        }
-        let Some(stage) = self.stage else {
-            // It is there to limit the harm of a broken canary, not to learn.
-            let is_over = self.config.probe.is_none_or(|probe| self.in_stage.time >= probe.time);
-            let action = if is_over { Action::Promote } else { Action::Run };
-            let verdict = self.verdict(action, share, suspended);
-            if is_over {
-                self.enter(0);
+    /// What the seconds so far come to, in a stage that asks for this, at this share of the canary.
+    pub fn verdict(&self, stage: Stage, share: f64) -> Verdict {
+        let (parts, mut inconclusive) = (self.parts(), false);
+        let evidence = parts.sum();
+        let promotion = &self.config.promotion;
+        let action = if evidence >= 1.0 / self.config.alpha {
+            Action::Abort
+        } else if let Stage::Probe(time) = stage {
+            if self.in_stage.time >= time { Action::Promote } else { Action::Run }
+        } else if self.missing(stage, share).is_nothing() {
+            Action::Promote
+        } else if self.in_stage.time < promotion.deadline {
+            Action::Run
+        } else {
+            inconclusive = true;
+            match promotion.on_inconclusive {
+                OnInconclusive::Rollback => Action::Abort,
+                OnInconclusive::Promote if self.is_unsuspected(evidence) => Action::Promote,
+                _ => Action::Hold,
             }
-            return verdict;
         };
-        let promotion = self.config.promotion;
-        let unsuspected = evidence < promotion.suspicion && !incident;
-        if unsuspected && self.is_ready(share) {
-            return self.go_on(stage, share, suspended);
-        }
-        if self.in_stage.time < promotion.deadline {
-            return self.verdict(Action::Run, share, suspended);
-        }
-        let verdict = match promotion.on_inconclusive {
-            OnInconclusive::Rollback => self.end(Action::Abort, share, suspended),
-            OnInconclusive::Promote if unsuspected => self.go_on(stage, share, suspended),
-            _ => self.verdict(Action::Hold, share, suspended),
-        };
-        Verdict { inconclusive: true, ..verdict }
+        let (log_evidence, suspended) = (evidence.ln(), self.suspended.clone());
+        Verdict { action, log_evidence, parts, suspended, inconclusive }
     }
 
-    /// Time, requests and tests of the stage are all there.
-    fn is_ready(&self, share: f64) -> bool {
+    fn is_unsuspected(&self, evidence: f64) -> bool {
+        evidence < self.config.promotion.suspicion && !self.incident
+    }
+
+    /// What the stage still asks for.
+    pub fn missing(&self, stage: Stage, share: f64) -> Missing {
+        let Stage::Step { least_time, by_evidence } = stage else { return Missing::default() };
         let (promotion, so_far) = (&self.config.promotion, &self.in_stage);
-        let has_enough =
-            so_far.time >= promotion.least_time && so_far.requests >= promotion.least_requests;
         let requests = so_far.requests as f64;
-        let holds = |guard: &Guard| (so_far.bad(guard.of) as f64) < guard.limit * requests;
-        let guarded =
-            so_far.requests < self.config.guard_requests || self.config.guards.iter().all(holds);
+        let is_above =
+            |guard: &&GuardTest| so_far.bad(guard.guard.of) as f64 >= guard.guard.limit * requests;
+        let guarded = so_far.requests >= self.config.guard_requests;
+        let above = self.guards.iter().filter(is_above).filter(|_| guarded);
         let needed = (1.0 / promotion.beta).ln();
-        let mut margins = self.latency.margins().chain([self.margin.most_log_evidence()]);
-        let is_asked = promotion.by_evidence && share < 1.0;
-        has_enough && guarded && (!is_asked || margins.all(|log| log >= needed))
-    }
-
-    fn go_on(&mut self, stage: usize, share: f64, suspended: Vec<Bad>) -> Verdict {
-        if stage + 1 == self.config.stages.len() {
-            return self.end(Action::Done, share, suspended);
+        let lacks = |log: f64| (log < needed).then_some(needed - log);
+        let asked = by_evidence && share < 1.0;
+        let of_latency = self.latency.margins().filter_map(lacks).filter(|_| asked);
+        Missing {
+            time: (least_time - so_far.time).max(0.0),
+            requests: promotion.least_requests.saturating_sub(so_far.requests),
+            guards: above.map(|guard| guard.guard.of).collect(),
+            errors: lacks(self.margin.most_log_evidence()).filter(|_| asked),
+            latency: of_latency
+                .fold(None, |most: Option<f64>, lack| Some(most.map_or(lack, |it| it.max(lack)))),
+            suspected: self.parts().sum() >= promotion.suspicion,
+            incident: self.incident,
         }
-        let verdict = self.verdict(Action::Promote, share, suspended);
-        self.enter(stage + 1);
-        verdict
     }
 
-    fn enter(&mut self, stage: usize) {
-        self.stage = Some(stage);
-        self.in_stage = InStage::default();
-        self.margin.reset();
-        self.latency.reset_margins();
+    /// What the canary did in this stage.
+    pub fn so_far(&self) -> &InStage {
+        &self.in_stage
     }
 
-    fn end(&mut self, action: Action, share: f64, suspended: Vec<Bad>) -> Verdict {
-        let verdict = self.verdict(action, share, suspended);
-        self.ended = Some(action);
-        verdict
+    pub fn config(&self) -> &JudgeConfig {
+        &self.config
     }
 
-    fn verdict(&self, action: Action, share: f64, suspended: Vec<Bad>) -> Verdict {
-        let parts = self.parts();
-        let (stage, log_evidence) = (self.stage, parts.sum().ln());
-        Verdict { action, stage, share, log_evidence, parts, suspended, inconclusive: false }
-    }
-
-    fn parts(&self) -> Parts {
+    /// The evidence against the canary, by kind.
+    pub fn parts(&self) -> Parts {
         let weights = self.config.weights;
         let guards: f64 = self.guards.iter().map(|guard| guard.test.evidence()).sum();
         Parts {

@@ -1,11 +1,12 @@
 use super::{BetConfig, BetTest, Counts, NiTest};
 use crate::spec::FINE_BUCKETS;
+use serde::{Deserialize, Serialize};
 
 /// Requests by the bucket of their latency.
 pub type Histogram = [u64; FINE_BUCKETS];
 
 /// How much slower is tolerated, in buckets of which eight are twice the time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyConfig {
     /// The quantiles that are looked at.
     pub levels: Vec<f64>,
@@ -38,7 +39,7 @@ impl Default for LatencyConfig {
 
 /// Tests on the tails of the histograms. Where a tail begins is taken from what was known of the baseline before, so
 /// it is no part of what is tested, and the test is valid wherever that is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     config: LatencyConfig,
     decay: f64,
@@ -135,6 +136,12 @@ impl Latency {
     /// For a new stage.
     pub(super) fn reset_margins(&mut self) {
         self.margins.iter_mut().for_each(NiTest::reset);
+    }
+
+    /// As `fresh`, but that the baseline is known.
+    pub(super) fn forget(&mut self, fresh: Self) {
+        let known = std::mem::take(&mut self.known);
+        *self = Self { known, ..fresh };
     }
 
     /// By the quantiles that are asked for before it goes on.

@@ -19,8 +19,8 @@ mod power;
 pub use bet::{BetConfig, BetTest};
 pub use dispersion::dispersion;
 pub use judge::{
-    Action, Bad, Concern, Guard, Judge, JudgeConfig, OnInconclusive, Parts, Probe, Promotion, Side,
-    Slice, Verdict, Weights,
+    Action, Bad, Concern, Guard, InStage, Judge, JudgeConfig, Missing, OnInconclusive, Parts,
+    Promotion, Side, Slice, Stage, Verdict, Weights,
 };
 pub use latency::{Histogram, Latency, LatencyConfig};
 pub use noninferiority::NiTest;

@@ -1,11 +1,12 @@
 use super::Counts;
+use serde::{Deserialize, Serialize};
 
 /// Shares of what there is that the bets risk.
 pub(super) const LAMBDAS: [f64; 8] = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95];
 
 /// Evidence that the canary's rate is below (1 + rho) times the baseline's + margin. If it is not, the chance that the
 /// evidence ever reaches 1/b is at most b.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NiTest {
     rho: f64,
     margin: f64,
@@ -14,7 +15,7 @@ pub struct NiTest {
     most: f64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Bet {
     lambda: f64,
     log_wealth: f64,
