@@ -17,6 +17,7 @@ mod look;
 mod metrics;
 mod once;
 mod openapi;
+mod places;
 mod plan;
 mod problem;
 mod quantile;
@@ -53,4 +54,5 @@ struct Admin {
     failures: Failures,
     audit: Arc<Audit>,
     process: metrics::Process,
+    places: Arc<places::Places>,
 }

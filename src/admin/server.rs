@@ -2,7 +2,7 @@
 
 use super::{
     Admin, Audit,
-    access::{Failures, Peer, UnixPeer, WRONG_BURST, WRONG_EACH},
+    access::{Failures, Peer, Source, UnixPeer, WRONG_BURST, WRONG_EACH},
     api, metrics,
     socket::{Accepted, Listener, Socket},
     tls::Tls,
@@ -21,14 +21,11 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
 use tower::ServiceExt;
-
-/// Open connections; further ones wait to be accepted.
-const CONNECTIONS: usize = 512;
 
 /// For the head of a request, and so for the silence between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,6 +78,7 @@ pub async fn serve(
         failures: Failures::new(WRONG_BURST, WRONG_EACH),
         audit,
         process,
+        places: Arc::default(),
     });
     let router = api::router(&admin);
     let listener = socket.listen()?;
@@ -102,23 +100,31 @@ async fn run(
     end: impl Future<Output = Farewell>,
 ) {
     let (ending, ended) = watch::channel(Duration::ZERO);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     let mut end = pin!(end);
     let Farewell { patience, is_succeeded } = loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            admin.places.free(|| admin.handle.view().spec.admin.limits.connections).await;
+            listener.accept().await
         };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             farewell = &mut end => break farewell,
             Some(_) = connections.join_next() => continue,
             next = next => next,
         };
         let (router, ended) = (router.clone(), ended.clone());
+        let settings = &admin.handle.view().spec.admin;
+        let place = |source| {
+            let place = admin.places.take(source, settings.limits.connections_each);
+            if place.is_none() {
+                tracing::debug!(?source, "a client has too many connections to the admin API");
+            }
+            place
+        };
         match accepted {
             Ok(Accepted::Tcp { stream, local, remote }) => {
-                let secured = match tls.of(admin.handle.view().spec.admin.tls.as_ref()) {
+                let Some(place) = place(Source::of(remote.ip())) else { continue };
+                let secured = match tls.of(settings.tls.as_ref()) {
                     Ok(secured) => secured,
                     Err(error) => {
                         tracing::error!(%error, "the admin API cannot speak TLS");
@@ -142,11 +148,14 @@ async fn run(
                     drop(place);
                 })
             }
-            Ok(Accepted::Unix(stream, credentials)) => connections.spawn(async move {
-                let peer = Peer::Unix(Arc::new(UnixPeer::of(credentials).await));
-                connection(stream, peer, router, ended).await;
-                drop(place);
-            }),
+            Ok(Accepted::Unix(stream, credentials)) => {
+                let Some(place) = place(Source::User(credentials.uid())) else { continue };
+                connections.spawn(async move {
+                    let peer = Peer::Unix(Arc::new(UnixPeer::of(credentials).await));
+                    connection(stream, peer, router, ended).await;
+                    drop(place);
+                })
+            }
             Err(error) => {
                 tracing::warn!(%error, "the admin API cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -20,6 +20,9 @@ pub(in crate::admin) enum Event {
     /// They go on.
     #[serde(rename = "service.released")]
     ServiceReleased,
+    /// A new process has taken over.
+    #[serde(rename = "process.upgraded")]
+    ProcessUpgraded,
     /// Certificates or tokens were read anew from their files.
     #[serde(rename = "files.renewed")]
     FilesRenewed,

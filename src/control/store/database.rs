@@ -69,11 +69,15 @@ impl Database {
     /// When it is not kept: all of it or nothing.
     pub(super) fn keep(&mut self, step: Step) -> Result<(), StoreError> {
         let texts = rows::Texts::of(&step, self.format)?;
-        if std::mem::take(&mut self.unsure) {
-            self.forget_unsure();
+        if self.unsure {
+            self.tidy();
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
         }
         let kept = self.write(&step, &texts);
-        self.unsure = kept.is_err();
+        if kept.is_err() {
+            self.unsure = true;
+            self.tidy();
+        }
         Ok(kept?)
     }
 
@@ -89,10 +93,26 @@ impl Database {
         work.commit()
     }
 
-    /// What a failed write has left in the log is not in force; a crash must not find it there. Moving all that
-    /// is good out of the log ends it. When this fails too, so will the write that follows.
-    fn forget_unsure(&mut self) {
-        let moved = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    /// Whether there is something to [tidy](Self::tidy).
+    pub(super) fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// What a failed write has left in the log is not in force, and no start may find it there. Where only its sync
+    /// has failed it is all there: something else is written in its place, for which no sync is needed. Then all
+    /// that is good is moved out of the log, which ends it for good.
+    pub(super) fn tidy(&mut self) {
+        let connection = &self.connection;
+        let write_over = || {
+            connection.pragma_update(None, "synchronous", "OFF")?;
+            connection.pragma_update(None, "user_version", schema::current())
+        };
+        let written_over = write_over();
+        let synced_again = connection.pragma_update(None, "synchronous", "FULL");
+        let moved = written_over
+            .and(synced_again)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        self.unsure = moved.is_err();
         if let Err(error) = moved {
             tracing::warn!(%error, "the state's log cannot be cleaned after a failed write");
         }

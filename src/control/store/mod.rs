@@ -33,14 +33,16 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
 /// How specs are written down. Not this room's business: in the keys of the file.
 #[derive(Clone, Copy)]
 pub struct Format {
-    /// The text from which `read` makes an equal spec, or why there is none.
-    pub write: fn(&Spec) -> Result<String, Vec<String>>,
+    /// The text from which `read` makes an equal spec, or why there is none. Of what is the same in the second one,
+    /// which was written before, that is known.
+    pub write: fn(&Spec, Option<&Spec>) -> Result<String, Vec<String>>,
     /// A text of this or an earlier version; else every reason.
     pub read: fn(&str) -> Result<Spec, Vec<String>>,
     /// What differs between two specs, as JSON.
@@ -52,6 +54,9 @@ impl fmt::Debug for Format {
         f.write_str("Format")
     }
 }
+
+/// Before the next try to clean up after a failed write.
+const TIDY: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut Option<Database>) + Send>;
 
@@ -99,12 +104,7 @@ impl Store {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("state".into())
-            .spawn(move || {
-                let mut database = None;
-                while let Ok(job) = queue.recv() {
-                    job(&mut database);
-                }
-            })
+            .spawn(move || work(&queue))
             .map_err(|error| StoreError::Failed(format!("its thread cannot start: {error}")))?;
         Ok(Self { jobs, place })
     }
@@ -236,6 +236,25 @@ impl Store {
             let _ = answer.send(work(database));
         }));
         answered
+    }
+}
+
+/// One job after the other, until nobody is left to ask for any.
+fn work(queue: &mpsc::Receiver<Job>) {
+    let mut database: Option<Database> = None;
+    loop {
+        let job = match &mut database {
+            Some(database) if database.is_unsure() => match queue.recv_timeout(TIDY) {
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    database.tidy();
+                    continue;
+                }
+                other => other.ok(),
+            },
+            _ => queue.recv().ok(),
+        };
+        let Some(job) = job else { return };
+        job(&mut database);
     }
 }
 

@@ -194,7 +194,7 @@ async fn a_step_is_kept_as_a_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn what_cannot_be_read_again_is_not_kept() {
-    const DUMB: Format = Format { write: |_| Err(vec!["no words".into()]), ..FORMAT };
+    const DUMB: Format = Format { write: |_, _| Err(vec!["no words".into()]), ..FORMAT };
     let (store, _) = Store::open(None, DUMB).await.unwrap();
     let refused = store.keep(only(entry(1, None, shop_with(1)))).await.unwrap();
     assert_eq!(refused, Err(StoreError::Unwritable(vec!["no words".into()])));
