@@ -2,15 +2,15 @@
 
 use super::{
     Outcome, Problem,
-    keys::{BackendSection, Pool as PoolSection},
+    keys::{BackendSection, Pool as PoolSection, Rollout},
     parse,
     problem::Problems,
-    read,
+    read::{self, Around},
     reader::{At, Kind, Reader},
     surroundings::Surroundings,
     tree::Tree,
 };
-use crate::spec::{Backend, BackendAddress, Pool, Weight};
+use crate::spec::{Backend, BackendAddress, Pool, RolloutPlan, Service, Weight};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -48,6 +48,22 @@ pub fn parse_backend(
         other => return read_body(other, read_backend),
     }
     read_body(&whole.into(), read_backend)
+}
+
+/// The plan of a rollout of `service`: its own, or the default one, with the keys of `rollout` that `overrides` has instead.
+/// Each of those replaces what is there whole, but for `gates`, whose keys do so one by one; steps that belong to another
+/// strategy are gone with it.
+///
+/// # Errors
+/// Every problem, with its place in the value as indented JSON.
+pub fn rollout_plan(service: &Service, overrides: &Value) -> Result<RolloutPlan, Vec<Problem>> {
+    let default = RolloutPlan::default();
+    let base = service.rollout.as_ref().unwrap_or(&default);
+    read_body(overrides, |reader| {
+        let value = Rollout::read(reader, Tree::ROOT)?;
+        let around = Around { base, is_sticky: service.sticky.is_some() };
+        Some(read::plan(reader, At { value, node: Tree::ROOT }, &around))
+    })
 }
 
 fn read_backend(reader: &mut Reader<'_>) -> Option<(BackendAddress, Backend)> {

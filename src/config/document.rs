@@ -3,6 +3,7 @@
 mod acme;
 mod admin;
 mod matching;
+mod rollout;
 mod route;
 mod service;
 mod tls;
@@ -12,13 +13,20 @@ use super::{
     scalar::{format_duration, format_size},
     variables::escape,
 };
-use crate::spec::{Engine, Listener, ListenerLimits, ListenerTimeouts, Resolver, Spec};
+use crate::spec::{
+    Engine, Listener, ListenerLimits, ListenerTimeouts, Resolver, RolloutPlan, Spec,
+};
 use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The spec in the file's keys, without what is as by default.
 pub fn document(spec: &Spec) -> Value {
     write(spec, Detail::Brief)
+}
+
+/// The plan of a rollout in the file's keys, with every default.
+pub fn rollout_document(plan: &RolloutPlan) -> Value {
+    rollout::plan(plan, Detail::Full)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -25,9 +25,9 @@ mod tree;
 mod variables;
 mod watch;
 
-pub use body::{parse_backend, parse_pool, parse_value};
+pub use body::{parse_backend, parse_pool, parse_value, rollout_plan};
 pub use changes::{Change, changes, changes_text};
-pub use document::document;
+pub use document::{document, rollout_document};
 pub use load::{Loaded, load};
 pub use problem::Problem;
 pub use reference::reference;

@@ -276,7 +276,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a list where a text is wanted, and the like.
-    fn wrong_form<T>(&mut self, node: NodeId, shape: &Shape) -> Option<T> {
+    pub(super) fn wrong_form<T>(&mut self, node: NodeId, shape: &Shape) -> Option<T> {
         let found = match self.tree.data(node) {
             Data::Scalar { text, plain: true } if is_null(text) => {
                 return self.no_value(node, shape);
@@ -389,6 +389,6 @@ impl<'a> Reader<'a> {
 }
 
 /// YAML 1.2 section 10.3.2.
-fn is_null(text: &str) -> bool {
+pub(super) fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }

@@ -2,7 +2,7 @@
 
 use super::{
     keys::File,
-    scalar::format_size,
+    scalar::{format_part, format_size},
     shape::{Key, Presence, Section, Shape, Status},
     suggest,
 };
@@ -19,7 +19,8 @@ The file is YAML, so JSON will do. `crossfade check FILE` reports every error at
 
 - **Durations** are whole numbers with units, larger ones first: `500ms`, `30s`, `5m`, `1h30m`, `30d`.
 - **Sizes** are bytes, or whole numbers with a unit: `64KiB`, `10MB`, `1GiB`.
-- **Percentages** are whole numbers with their sign: `20%`.
+- **Percentages** are whole numbers with their sign: `20%`. Those of rollouts may have up to four digits after the
+  point: `0.5%`.
 - **Texts** may stand without quotes where YAML allows it: `canary: true` compares with the text `true`.
   What is in quotes is always a text, never a number.
 - **Variables** of the environment are replaced in every value: `${NAME}`, and `${NAME:-default}` where it may
@@ -111,10 +112,13 @@ fn type_of(shape: &Shape) -> String {
             format!("size, {} to {}", format_size(*min), format_size(*max))
         }
         Shape::Percent => "percentage".into(),
-        Shape::Text { what, .. } => {
-            let article = |word: &&str| !matches!(*word, "a" | "an" | "the");
-            what.split(' ').filter(article).collect::<Vec<_>>().join(" ")
+        Shape::Part { min, max, signed } => {
+            let sign = if *signed { "%" } else { "" };
+            format!("percentage, {}{sign} to {}{sign}", format_part(*min), format_part(*max))
         }
+        Shape::Off => "`off`".into(),
+        Shape::Number { what, .. } => without_article(what),
+        Shape::Text { what, .. } => without_article(what),
         Shape::Choice(words) => suggest::list(words.iter().copied()),
         Shape::List { of, .. } => format!("list of: {}", type_of(of)),
         Shape::Map { of, .. } => format!("mapping from names to: {}", type_of(of)),
@@ -122,6 +126,11 @@ fn type_of(shape: &Shape) -> String {
         Shape::Either(shapes) => shapes.iter().map(type_of).collect::<Vec<_>>().join(", or "),
         Shape::Anything => "any".into(),
     }
+}
+
+fn without_article(what: &str) -> String {
+    let article = |word: &&str| !matches!(*word, "a" | "an" | "the");
+    what.split(' ').filter(article).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -84,6 +84,30 @@ pub(super) fn parse_percent(text: &str) -> Option<u32> {
     }
 }
 
+/// `0.1` in `1 / scale`: 1,000 for a scale of 10,000. `None`: it is no number, negative, or finer than that.
+pub(super) fn parse_decimal(text: &str, scale: u32) -> Option<u32> {
+    let number = parse_number(text)?;
+    let scaled = (number * f64::from(scale)).round();
+    let whole = (0.0..=f64::from(u32::MAX)).contains(&scaled).then_some(scaled as u32)?;
+    // Both sides are the number nearest to the same decimal, unless it has more digits.
+    (f64::from(whole) / f64::from(scale) == number).then_some(whole)
+}
+
+/// A number as JSON writes it: no `inf`, `.5` or `0x1f`.
+pub(super) fn parse_number(text: &str) -> Option<f64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_of_a_number = |byte: u8| byte.is_ascii_digit() || b".eE+-".contains(&byte);
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) || !digits.bytes().all(is_of_a_number) {
+        return None;
+    }
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// Millionths in percent, without the sign.
+pub(super) fn format_part(millionths: u32) -> String {
+    (f64::from(millionths) / 10_000.0).to_string()
+}
+
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at(digits);
@@ -147,7 +171,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn decimals() {
+        for (text, scale, value) in [
+            ("0.1", 10_000, Some(1_000)),
+            ("100", 10_000, Some(1_000_000)),
+            ("1.0", 10_000, Some(10_000)),
+            ("1e-6", 1_000_000, Some(1)),
+            ("0.00001", 10_000, None),
+            ("-1", 10_000, None),
+            ("99999999999", 10_000, None),
+        ] {
+            assert_eq!(parse_decimal(text, scale), value, "{text}");
+        }
+        for text in ["", "inf", "nan", ".5", "0x1f", "1_0", "-", "1e999", " 1", "1e", "1-2"] {
+            assert_eq!(parse_number(text), None, "{text}");
+        }
+        assert_eq!(parse_number("-1.5e3"), Some(-1_500.0));
+    }
+
     proptest! {
+        #[test]
+        fn parts_and_back(millionths: u32) {
+            prop_assert_eq!(parse_decimal(&format_part(millionths), 10_000), Some(millionths));
+        }
+
         #[test]
         fn text_and_back(ms in 0..=366u64 * 86_400_000, bytes: u64) {
             let duration = Duration::from_millis(ms);
@@ -158,6 +206,7 @@ mod tests {
         #[test]
         fn any_text_is_survived(text: String) {
             let _ = (parse_duration(&text), parse_size(&text), parse_percent(&text));
+            let _ = (parse_number(&text), parse_decimal(&text, 10_000));
         }
     }
 }

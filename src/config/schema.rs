@@ -70,6 +70,15 @@ fn shape(shape: &'static Shape, definitions: &mut Map<String, Value>) -> Value {
         Shape::Percent => {
             or_variable(json!({ "type": "string", "pattern": "^(100|[0-9]{1,2})%$" }))
         }
+        Shape::Part { signed: true, .. } => {
+            or_variable(json!({ "type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,4})?%$" }))
+        }
+        Shape::Part { min, max, signed: false } => or_variable(json!({ "anyOf": [
+            { "type": "number", "minimum": percent(*min), "maximum": percent(*max) },
+            { "type": "string", "pattern": r"^[0-9]+(\.[0-9]{1,4})?%?$" },
+        ] })),
+        Shape::Number { .. } => or_variable(json!({ "type": "number" })),
+        Shape::Off => json!({ "enum": ["off", null] }),
         // Numbers and booleans are taken as they are written.
         Shape::Text { .. } => json!({ "type": ["string", "number", "boolean"] }),
         Shape::Choice(words) => or_variable(json!({ "enum": words })),
@@ -96,6 +105,10 @@ fn shape(shape: &'static Shape, definitions: &mut Map<String, Value>) -> Value {
         }
         Shape::Anything => json!({}),
     }
+}
+
+fn percent(millionths: u32) -> f64 {
+    f64::from(millionths) / 10_000.0
 }
 
 /// `schema`, or a text with a variable whose value is known later.

@@ -1,6 +1,6 @@
 //! The form of the table of keys: what the reader, the schema and the reference share.
 
-use super::suggest;
+use super::{scalar::format_part, suggest};
 
 /// The keys of one mapping.
 pub(super) struct Section {
@@ -52,6 +52,20 @@ pub(super) enum Shape {
         max: u64,
     },
     Percent,
+    /// With up to four digits after the point, in millionths, both ends included.
+    Part {
+        min: u32,
+        max: u32,
+        /// Whether it must have its sign.
+        signed: bool,
+    },
+    /// With what it is, and what would be right as an instruction.
+    Number {
+        what: &'static str,
+        hint: &'static str,
+    },
+    /// `off`, or nothing.
+    Off,
     Text {
         /// With its article.
         what: &'static str,
@@ -93,7 +107,9 @@ impl Shape {
             Self::Whole { .. } => "a whole number".into(),
             Self::Duration { .. } => "a duration".into(),
             Self::Size { .. } => "a size".into(),
-            Self::Percent => "a percentage".into(),
+            Self::Percent | Self::Part { .. } => "a percentage".into(),
+            Self::Number { what, .. } => (*what).into(),
+            Self::Off => "`off`".into(),
             Self::Text { what, .. } => (*what).into(),
             Self::Choice(words) => format!("one of {}", suggest::list(words.iter().copied())),
             Self::List { .. } => "a list".into(),
@@ -114,7 +130,15 @@ impl Shape {
             }
             Self::Size { .. } => "use bytes or a number with its unit, such as `64KiB`".into(),
             Self::Percent => "use a whole number from 0 to 100 with its sign, such as `20%`".into(),
-            Self::Text { hint, .. } => (*hint).into(),
+            Self::Part { min, max, signed } => {
+                let (min, max) = (format_part(*min), format_part(*max));
+                match signed {
+                    true => format!("use {min}% to {max}%, with the sign, such as `{max}%`"),
+                    false => format!("use {min} to {max} percent, such as `{max}` or `0.1`"),
+                }
+            }
+            Self::Off => "use `off`".into(),
+            Self::Text { hint, .. } | Self::Number { hint, .. } => (*hint).into(),
             Self::Choice(words) => {
                 format!("use one of {}", suggest::list(words.iter().copied()))
             }

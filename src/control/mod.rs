@@ -17,6 +17,7 @@
 //! - `estate`: what a process leaves to the one that takes over
 //! - `rollout`: rollouts that run
 //! - `store`: what is kept of changes, on disk or in memory
+//! - `rollouts`: whom rollouts ask and tell
 //! - `start`: the first snapshot, from the file and what was kept
 //! - `making`: how a change is made
 //! - `task`: the loop that holds it all together
@@ -41,6 +42,7 @@ mod preview;
 mod probe;
 mod prober;
 mod rollout;
+pub mod rollouts;
 mod start;
 mod store;
 mod task;

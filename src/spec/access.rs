@@ -179,6 +179,6 @@ mod tests {
 
     #[test]
     fn a_role_may_what_the_lower_ones_may() {
-        assert!(Role::Operator > Role::Viewer);
+        assert!(Role::Approver > Role::Operator && Role::Operator > Role::Viewer);
     }
 }

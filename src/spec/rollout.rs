@@ -127,6 +127,12 @@ pub struct FirstTouch {
     pub rate: NonZeroU32,
 }
 
+impl Default for FirstTouch {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(10), rate: NonZeroU32::MIN.saturating_add(19) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RolloutStep {
     /// The canary's part of what stable and canary have together; how long at least.
@@ -146,12 +152,16 @@ pub struct Gates {
     pub webhooks: Vec<WebhookGate>,
 }
 
+impl Gates {
+    /// Queries and webhooks at most, together.
+    pub const MOST: usize = 32;
+}
+
 impl Default for Gates {
     fn default() -> Self {
-        let (quantile, max) = (Share::of_percent(99), Duration::from_secs(1));
         Self {
             error_rate: Some(Share::of_percent(1)),
-            latency: Some(LatencyGate { quantile, max }),
+            latency: Some(LatencyGate::default()),
             regression: Some(Regression::default()),
             prometheus: Vec::new(),
             webhooks: Vec::new(),
@@ -164,6 +174,12 @@ impl Default for Gates {
 pub struct LatencyGate {
     pub quantile: Share,
     pub max: Duration,
+}
+
+impl Default for LatencyGate {
+    fn default() -> Self {
+        Self { quantile: Share::of_percent(99), max: Duration::from_secs(1) }
+    }
 }
 
 /// How much worse than stable the canary may be at most for a step to be left behind.
@@ -195,6 +211,11 @@ pub struct PrometheusGate {
     pub timeout: Duration,
 }
 
+impl PrometheusGate {
+    pub const INTERVAL: Duration = Duration::from_secs(15);
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+}
+
 /// An address that must answer 200 for a rollout to go on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookGate {
@@ -207,11 +228,17 @@ pub struct WebhookGate {
     pub key_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl WebhookGate {
+    pub const INTERVAL: Duration = Duration::from_secs(15);
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GateTime {
     /// Before traffic goes to the canary.
     Before,
     /// In each step, again and again.
+    #[default]
     During,
     /// Before the last of stable's traffic is taken.
     After,
@@ -342,10 +369,9 @@ impl Default for Rolling {
 
 impl Default for RolloutPlan {
     fn default() -> Self {
-        let rate = NonZeroU32::MIN.saturating_add(19);
         Self {
             strategy: RolloutStrategy::default(),
-            first_touch: Some(FirstTouch { time: Duration::from_secs(10), rate }),
+            first_touch: Some(FirstTouch::default()),
             steps: None,
             holdback: Share::of_percent(5),
             bake: Duration::from_secs(600),
@@ -372,6 +398,10 @@ impl Default for RolloutPlan {
 impl RolloutPlan {
     /// Steps at most.
     pub const MOST_STEPS: usize = 100;
+    /// Hooks at most.
+    pub const MOST_HOOKS: usize = 32;
+    /// [`RolloutPlan::burst`] at least: that of one slice of counts.
+    pub const SHORTEST_BURST: Duration = Duration::from_secs(1);
 
     /// What stands in `steps`, or what the strategy does without. Those of a [`RolloutStrategy::BlueGreen`] come before its
     /// switch; a [`RolloutStrategy::AbTest`] has one; [`RolloutStrategy::Rolling`] and [`RolloutStrategy::Recreate`] have none.

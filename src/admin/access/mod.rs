@@ -46,7 +46,7 @@ pub(super) enum By {
 
 impl Default for Caller {
     fn default() -> Self {
-        Self { author: NOBODY.into(), role: Role::Operator, by: By::Address }
+        Self { author: NOBODY.into(), role: Role::Approver, by: By::Address }
     }
 }
 
@@ -178,7 +178,7 @@ fn by_certificate(
 
 fn unix_role(settings: &spec::Admin, peer: &UnixPeer) -> Option<Role> {
     if peer.is_master || settings.unix_roles.is_empty() {
-        return Some(Role::Operator);
+        return Some(Role::Approver);
     }
     let fits = |who: &UnixWho| match who {
         UnixWho::Anybody => true,
@@ -232,6 +232,7 @@ mod tests {
 
     const GOOD: &str = "a-good-token-0123";
     const CI: &str = "another-good-token";
+    const ANN: &str = "a-third-good-token";
 
     fn settings() -> spec::Admin {
         let token = |name: &str, secret: &str, role| Token {
@@ -240,7 +241,11 @@ mod tests {
             role,
             secret: Secret::of(secret.as_bytes()),
         };
-        let tokens = vec![token("eye", GOOD, Role::Viewer), token("ci", CI, Role::Operator)];
+        let tokens = vec![
+            token("eye", GOOD, Role::Viewer),
+            token("ci", CI, Role::Operator),
+            token("ann", ANN, Role::Approver),
+        ];
         spec::Admin { tokens, ..spec::Admin::default() }
     }
 
@@ -300,6 +305,7 @@ mod tests {
         assert_eq!(get(&[&ci]), Ok("ci".into()));
         assert_eq!(put(&[&ci]), Ok("ci".into()));
         assert_eq!(put(&[&eye]), Err("wrong_role"));
+        assert_eq!(put(&[&format!("Bearer {ANN}")]), Ok("ann".into()), "operators may no more");
         assert_eq!(get(&[]), Err("no_token"));
         for wrong in [
             "Bearer",
@@ -364,6 +370,25 @@ mod tests {
         let with_token = |shown| ask(&self::settings(), &eve, Method::PUT, "/v1/config", &[shown]);
         assert_eq!(with_token("Bearer another-good-token"), Ok("ci".into()));
         assert_eq!(with_token("Bearer nonsense"), Err("wrong_token"), "it is not ignored");
+    }
+
+    #[test]
+    fn whoever_is_asked_for_nothing_may_approve_and_others_by_their_role() {
+        let role = |settings: &spec::Admin, peer: &Peer, shown: &[&str]| {
+            let failures = Failures::new(WRONG_BURST, WRONG_EACH);
+            let asked = (&Method::GET, "/v1/status", &headers(shown));
+            admit(settings, &failures, peer, asked, Instant::now()).unwrap().unwrap().role
+        };
+        let open = spec::Admin::default();
+        assert_eq!(role(&open, &tcp(), &[]), Role::Approver);
+        assert_eq!(role(&open, &unix("eve", 1001, &[]), &[]), Role::Approver);
+        let guarded = settings();
+        assert_eq!(role(&guarded, &tcp(), &[&format!("Bearer {CI}")]), Role::Operator);
+        assert_eq!(role(&guarded, &tcp(), &[&format!("Bearer {ANN}")]), Role::Approver);
+        let unix_roles = vec![UnixRole { who: UnixWho::Anybody, role: Role::Operator }];
+        let socket = spec::Admin { unix_roles, ..open };
+        assert_eq!(role(&socket, &unix("eve", 1001, &[]), &[]), Role::Operator);
+        assert_eq!(role(&socket, &unix("root", 0, &[]), &[]), Role::Approver);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use super::{Detail, Keys, matching, text, tls};
+use super::{Detail, Keys, matching, rollout, text, tls};
 use crate::{
     config::keys::{BalanceKind, PoolProtocolKind, ProxyVersionKind, UnhealthyPoolKind},
     spec::{
@@ -38,6 +38,9 @@ pub(super) fn service(service: &Service, detail: Detail) -> Value {
     keys.other("unhealthy_pool", &service.unhealthy_pool, &defaults.unhealthy_pool, |it| {
         UnhealthyPoolKind::word(it).into()
     });
+    if let Some(plan) = &service.rollout {
+        keys.set("rollout", rollout::plan(plan, detail));
+    }
     keys.other("expose_version", &service.expose_version, &false, |it| (*it).into());
     keys.into_value()
 }

@@ -16,7 +16,7 @@ section! {
             "The file with the token: 16 to 4,096 visible ASCII characters, such as those of \
              `openssl rand -base64 32`. Read again when it changes.";
         role: RoleKind, Required, example "operator",
-            "`viewer` looks, `operator` changes too.";
+            "`viewer` looks, `operator` changes too, `approver` also approves what waits for one.";
     }
     planned {}
 }
@@ -38,7 +38,7 @@ section! {
         name: Label, Absent("any"), example "deploy",
             "The common name of the certificate, or one of its alternative names (DNS name, URI, mail address).";
         role: RoleKind, Required, example "operator",
-            "`viewer` looks, `operator` changes too.";
+            "`viewer` looks, `operator` changes too, `approver` also approves what waits for one.";
     }
     planned {}
 }
@@ -66,9 +66,15 @@ section! {
             "The name of a group (in /etc/group), or a number. Its members are those whose first group it is, and \
              those that /etc/group lists.";
         role: RoleKind, Required, example "operator",
-            "`viewer` looks, `operator` changes too.";
+            "`viewer` looks, `operator` changes too, `approver` also approves what waits for one.";
     }
     planned {}
 }
 
-choice! { RoleKind -> Role { "viewer" => Role::Viewer, "operator" => Role::Operator } }
+choice! {
+    RoleKind -> Role {
+        "viewer" => Role::Viewer,
+        "operator" => Role::Operator,
+        "approver" => Role::Approver,
+    }
+}

@@ -7,6 +7,7 @@
 
 mod admin;
 mod listener;
+mod rollout;
 mod route;
 mod service;
 mod top;
@@ -17,6 +18,11 @@ pub(super) use admin::{
 pub(super) use listener::{
     CertificateSection, ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts,
     ListenerTls, Protocol, ProxyProtocolKind, TlsVersionKind, Traceparent,
+};
+pub(super) use rollout::{
+    ApprovalKind, FailureActionKind, FirstTouch, GateTimeKind, Gates, HookEventKind, HookSection,
+    OnFailureKind, OnInconclusiveKind, PrometheusSection, Rolling, RollingOrderKind, Rollout,
+    SensitivityKind, Step, StrategyKind, WebhookSection,
 };
 pub(super) use route::{RewriteSection, Route, RouteTimeouts};
 pub(super) use service::{

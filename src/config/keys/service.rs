@@ -1,10 +1,10 @@
-use super::section;
+use super::{Rollout, section};
 use crate::{
     config::{
         kinds::{
-            AdminHost, Anything, BackendAddressKind, Bytes, CookieName, Count, FilePath, Flag,
-            HeaderName, Label, ListOf, MapOf, Method, NameKind, Named, Network, Percent, Regex,
-            SetOf, Span, Target, Weighting, choice,
+            AdminHost, BackendAddressKind, Bytes, CookieName, Count, FilePath, Flag, HeaderName,
+            Label, ListOf, MapOf, Method, NameKind, Named, Network, Percent, Regex, SetOf, Span,
+            Target, Weighting, choice,
         },
         reader::{Field, Kind, Reader, ScalarKind},
         shape::Shape,
@@ -41,12 +41,12 @@ section! {
             "Sends copies of requests to a pool, whose answers nobody gets.";
         unhealthy_pool: UnhealthyPoolKind, Default("redistribute"), example "fail",
             "What becomes of the share of a pool without a healthy backend: the others get it, or 503.";
+        rollout: Rollout, Absent("as by the defaults below, when one is started"), example "{ strategy: blue_green }",
+            "How the service moves to a new version. See docs/rollouts.md.";
         expose_version: Flag, Default("false"), example "true",
             "Replies carry `x-crossfade-version`.";
     }
-    planned {
-        "rollout": Anything, Inert, "The plan that moves the service to a new version.";
-    }
+    planned {}
 }
 
 section! {

@@ -67,6 +67,23 @@ impl ScalarKind for Target {
     }
 }
 
+/// A query in the language of somebody else, who says what is wrong with it.
+pub(in crate::config) struct QueryText;
+
+impl ScalarKind for QueryText {
+    type Value = Arc<str>;
+    const FORM: Shape = Shape::Text {
+        what: "a query",
+        hint: "use 1 to 10000 bytes of PromQL whose answer is one number",
+    };
+
+    fn parse(scalar: &Scalar<'_>) -> Result<Arc<str>, Wrong> {
+        let text = scalar.text.trim();
+        let good = (1..=10_000).contains(&text.len()) && !text.contains('\0');
+        if good { Ok(text.into()) } else { Err(Wrong::Kind) }
+    }
+}
+
 /// The path of a file, relative to the configuration.
 pub(in crate::config) struct FilePath;
 

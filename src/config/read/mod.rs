@@ -2,7 +2,9 @@
 
 mod acme;
 mod admin;
+mod gates;
 mod matching;
+mod rollout;
 mod route;
 mod service;
 mod tls;
@@ -23,6 +25,7 @@ use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize};
 
 pub(super) use acme::DIRECTORY;
+pub(super) use rollout::{Around, plan};
 pub(super) use service::{backend, pool};
 
 /// `None` only if something was reported; something may be reported all the same.
@@ -37,7 +40,7 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
         .services
         .or(Vec::new())
         .into_iter()
-        .filter_map(|named| Some((named.name.clone(), service::service(reader, named)?)))
+        .filter_map(|named| Some((named.name.clone(), service::service(reader, named, &admin)?)))
         .collect();
     let routes = routes(reader, file.routes, service_names.as_ref());
     let shutdown = file.shutdown.value();

@@ -6,12 +6,14 @@ use super::{
         reader::{At, Field, Reader},
         tree::NodeId,
     },
-    check_reference, matching, small, tls,
+    check_reference, matching,
+    rollout::{self, Around},
+    small, tls,
 };
 use crate::spec::{
-    Backend, BackendAddress, Ejection, HealthCheck, Match, Mirror, Name, Pin, Pool, PoolProtocol,
-    Rescue, RescueOn, Retries, RetryOn, Service, ServiceLimits, ServiceTimeouts, Sticky, StickyKey,
-    Weight,
+    Admin, Backend, BackendAddress, Ejection, HealthCheck, Match, Mirror, Name, Pin, Pool,
+    PoolProtocol, Rescue, RescueOn, Retries, RetryOn, RolloutPlan, Service, ServiceLimits,
+    ServiceTimeouts, Sticky, StickyKey, Weight,
 };
 use indexmap::{IndexMap, IndexSet};
 use std::{collections::HashMap, time::Duration};
@@ -19,13 +21,16 @@ use std::{collections::HashMap, time::Duration};
 pub(super) fn service(
     reader: &mut Reader<'_>,
     named: Named<Name, keys::Service>,
+    admin: &Admin,
 ) -> Option<Service> {
-    let At { value: keys, .. } = named.value?;
+    let At { value: keys, node: service_node } = named.value?;
     let pool_names: Option<IndexSet<&str>> =
         keys.pools.node().map(|node| reader.keys(node).collect());
     let pools = pools(reader, keys.pools);
     let mut service = Service::new(pools);
     service.pins = pins(reader, keys.pins, pool_names.as_ref());
+    // One that is wrong is reported as that.
+    let is_sticky = keys.sticky.node().is_some() || reader.is_misspelt(service_node, "sticky");
     service.sticky = keys.sticky.good().and_then(|at| sticky(reader, at));
     service.balance = keys.balance.or(service.balance);
     service.health_check = keys.health_check.good().and_then(|at| health_check(reader, at));
@@ -36,6 +41,14 @@ pub(super) fn service(
     service.rescue = keys.rescue.value().and_then(|keys| rescue(reader, keys, pool_names.as_ref()));
     service.mirror = keys.mirror.value().and_then(|keys| mirror(reader, keys, pool_names.as_ref()));
     service.unhealthy_pool = keys.unhealthy_pool.or(service.unhealthy_pool);
+    service.rollout = keys.rollout.good().map(|at| {
+        let approval = at.value.approval.node();
+        let plan = rollout::plan(reader, at, &Around { base: &RolloutPlan::default(), is_sticky });
+        if let (Some(place), Some(_)) = (approval, plan.approval) {
+            rollout::warn_of_approvals(reader, place, admin);
+        }
+        plan
+    });
     service.expose_version = keys.expose_version.or(false);
     Some(service)
 }

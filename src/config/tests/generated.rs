@@ -1,20 +1,20 @@
 //! Any spec comes back from its document.
 
-use super::*;
+use super::{plans::plan, *};
 use crate::spec::*;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use proptest::{collection::vec, option, prelude::*};
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-fn duration(least: u64) -> impl Strategy<Value = Duration> {
+pub(super) fn duration(least: u64) -> impl Strategy<Value = Duration> {
     prop_oneof![
         (least..120_000).prop_map(Duration::from_millis),
         (1u64..366 * 86_400).prop_map(Duration::from_secs),
     ]
 }
 
-fn name() -> impl Strategy<Value = Arc<str>> {
+pub(super) fn name() -> impl Strategy<Value = Arc<str>> {
     "[a-zA-Z0-9][a-zA-Z0-9._-]{0,6}|true|null|1e3|0x1f|\\.\\.\\."
         .prop_filter("a letter or digit first", |it| it.starts_with(|c: char| c.is_alphanumeric()))
         .prop_map(Arc::from)
@@ -53,7 +53,7 @@ fn backends() -> impl Strategy<Value = IndexMap<BackendAddress, Backend>> {
         .prop_filter("the weights sum to 0", |all| all.values().any(|it| it.weight != Weight::ZERO))
 }
 
-fn file(extension: &'static str) -> impl Strategy<Value = PathBuf> {
+pub(super) fn file(extension: &'static str) -> impl Strategy<Value = PathBuf> {
     r#"/?[a-z$\{\}:"'# é.-]{1,6}(/[a-z]{1,3})?"#.prop_map(move |it| (it + extension).into())
 }
 
@@ -196,7 +196,7 @@ fn path() -> impl Strategy<Value = PathMatch> {
     ]
 }
 
-fn unique<T: PartialEq>(all: Vec<T>) -> Vec<T> {
+pub(super) fn unique<T: PartialEq>(all: Vec<T>) -> Vec<T> {
     all.into_iter().fold(Vec::new(), |mut kept, it| {
         if !kept.contains(&it) {
             kept.push(it);
@@ -378,41 +378,52 @@ fn service() -> impl Strategy<Value = Service> {
         any::<bool>(),
         any::<bool>(),
     );
-    (first, second).prop_map(|((pools, pins, sticky, balance, health_check), more)| {
-        let (ejection, timeouts, limits, retries, (rescue, mirror), fail, expose_version) = more;
-        let pins = (pins.into_iter())
-            .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
-        let pins = pins
-            .map(|(matches, from, at)| Pin {
-                matches,
-                from,
-                pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
-            })
-            .collect();
-        let rescue = rescue.map(|(at, budget_percent, on)| Rescue {
-            to: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
-            budget_percent,
-            on,
-        });
-        Service {
-            pins,
-            sticky,
-            balance,
-            health_check,
-            ejection: ejection.unwrap_or_default(),
-            timeouts: timeouts.unwrap_or_default(),
-            limits,
-            retries: retries.unwrap_or_default(),
-            rescue,
-            mirror: mirror.map(|(at, mirror)| Mirror {
+    (first, second, option::of(plan())).prop_map(
+        |((pools, pins, sticky, balance, health_check), more, rollout)| {
+            let (ejection, timeouts, limits, retries, (rescue, mirror), fail, expose_version) =
+                more;
+            let has_sticky = sticky.is_some();
+            let pins = (pins.into_iter())
+                .filter(|(matches, from, _)| *matches != Match::default() || !from.is_empty());
+            let pins = pins
+                .map(|(matches, from, at)| Pin {
+                    matches,
+                    from,
+                    pool: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
+                })
+                .collect();
+            let rescue = rescue.map(|(at, budget_percent, on)| Rescue {
                 to: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
-                ..mirror
-            }),
-            unhealthy_pool: if fail { UnhealthyPool::Fail } else { UnhealthyPool::Redistribute },
-            expose_version,
-            ..Service::new(pools)
-        }
-    })
+                budget_percent,
+                on,
+            });
+            Service {
+                pins,
+                sticky,
+                balance,
+                health_check,
+                ejection: ejection.unwrap_or_default(),
+                timeouts: timeouts.unwrap_or_default(),
+                limits,
+                retries: retries.unwrap_or_default(),
+                rescue,
+                mirror: mirror.map(|(at, mirror)| Mirror {
+                    to: pools.get_index(at.index(pools.len())).unwrap().0.clone(),
+                    ..mirror
+                }),
+                unhealthy_pool: if fail {
+                    UnhealthyPool::Fail
+                } else {
+                    UnhealthyPool::Redistribute
+                },
+                expose_version,
+                rollout: rollout.filter(|it: &RolloutPlan| {
+                    it.strategy != RolloutStrategy::AbTest || has_sticky
+                }),
+                pools,
+            }
+        },
+    )
 }
 
 fn field_changes() -> impl Strategy<Value = FieldChanges> {
@@ -579,7 +590,7 @@ fn admin() -> impl Strategy<Value = Admin> {
 }
 
 fn role() -> impl Strategy<Value = Role> {
-    prop_oneof![Just(Role::Viewer), Just(Role::Operator)]
+    prop_oneof![Just(Role::Viewer), Just(Role::Operator), Just(Role::Approver)]
 }
 
 fn token() -> impl Strategy<Value = Token> {

@@ -34,6 +34,7 @@ fn company(section: &Section, key: &str) -> Entries {
         ("ListenerTls", "certificates") => &[],
         ("ListenerTls", "client_auth") => &[PAIR, ("client_ca", "a.crt")],
         ("ListenerTls", _) => &[PAIR],
+        ("Step", "bake") => &[("share", "5")],
         ("Admin", "client_ca") => &[ADMIN_TLS, ("client_roles", "[]")],
         ("Admin", "client_roles") => &[ADMIN_TLS, ("client_ca", "a.crt")],
         ("PoolTls", "cert") => &[("key", "a.key")],
