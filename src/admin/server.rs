@@ -3,7 +3,9 @@
 use super::{
     Admin, Audit,
     access::{Failures, Peer, UnixPeer, WRONG_BURST, WRONG_EACH},
-    api, metrics,
+    api,
+    events::{Ending, LISTENERS},
+    metrics,
     socket::{Accepted, Listener, Socket},
     tls::Tls,
     traffic::Traffic,
@@ -77,6 +79,7 @@ pub async fn serve(
         failures: Failures::new(WRONG_BURST, WRONG_EACH),
         audit,
         process,
+        listeners: Arc::new(Semaphore::new(LISTENERS)),
     });
     let router = api::router(&admin);
     let listener = socket.listen()?;
@@ -162,8 +165,10 @@ async fn connection<S>(stream: S, peer: Peer, router: Router, mut ended: watch::
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let ending = Ending(ended.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ending.clone());
         request.extensions_mut().insert(peer.clone());
         router.clone().oneshot(request)
     });

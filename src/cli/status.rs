@@ -8,7 +8,7 @@ use std::{fmt::Write, time::Duration};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Moves to the top and clears what is below.
-const HOME: &str = "\x1b[H\x1b[J";
+pub(super) const HOME: &str = "\x1b[H\x1b[J";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -267,7 +267,7 @@ fn state(state: &str) -> Cell {
 }
 
 /// An empty table: columns of words, then of numbers.
-fn table(words: &[&str], numbers: &[&str], colours: bool) -> Table {
+pub(super) fn table(words: &[&str], numbers: &[&str], colours: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if colours {
@@ -286,15 +286,15 @@ fn table(words: &[&str], numbers: &[&str], colours: bool) -> Table {
     table
 }
 
-fn finished(table: &Table) -> String {
+pub(super) fn finished(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_owned()
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent == 0.0 || percent >= 99.95 {
         format!("{percent:.0}%")
@@ -304,7 +304,7 @@ fn percent(share: f64) -> String {
 }
 
 /// Three figures and a unit, as people say it.
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     let millis = seconds * 1e3;
     if millis < 10.0 {
         format!("{millis:.2}ms")

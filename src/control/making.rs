@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{live::LiveListener, net::Inherited, routing, spec::Spec};
 use jiff::Timestamp;
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 use tokio::sync::oneshot;
 
 /// Changes that wait for a healthy backend.
@@ -282,6 +282,8 @@ impl Control {
         if change.dry_run {
             receipt.revision = None;
             receipt.preview = preview;
+            let own = turns.iter().find(|turn| turn.is_own());
+            receipt.rollout = own.map(|turn| Arc::new(turn.rollout().clone()));
             receipt.warnings.extend(stranded.err().map(|error| error.to_string()));
             let ready = Ready { applied, receipt, work: Work::Nothing, turns: Vec::new() };
             return Ok((ready, Step::default()));
@@ -357,6 +359,8 @@ impl Control {
         if change.dry_run {
             return receipt;
         }
+        let own = turns.iter().find(|turn| turn.is_own());
+        let own = own.map(|turn| turn.rollout().service().clone());
         let follows = self.adopt(turns);
         match work {
             Work::Hold => self.hold_or_release(change, &mut receipt).await,
@@ -404,6 +408,7 @@ impl Control {
             self.file.error = None;
         }
         self.follow_up(follows).await;
+        receipt.rollout = own.and_then(|service| self.rollouts.shown_of(&service));
         receipt
     }
 
@@ -460,6 +465,7 @@ impl Control {
             drains: Vec::new(),
             hold: None,
             released: None,
+            rollout: None,
             created: applied.created,
             preview: None,
             warnings: applied.warnings.clone(),

@@ -20,6 +20,9 @@ pub(in crate::admin) enum Event {
     /// They go on.
     #[serde(rename = "service.released")]
     ServiceReleased,
+    /// A rollout goes on or stays where it is; no value of the configuration changed by it.
+    #[serde(rename = "rollout.steered")]
+    RolloutSteered,
     /// Certificates or tokens were read anew from their files.
     #[serde(rename = "files.renewed")]
     FilesRenewed,

@@ -101,11 +101,10 @@ fn rolling() -> impl Strategy<Value = Rolling> {
 }
 
 fn times() -> impl Strategy<Value = [Duration; 7]> {
-    (duration(0), duration(0), duration(1000), duration(1), duration(1), duration(0)).prop_map(
-        |(bake, warm_up, burst, step_deadline, deadline, keep_stable, hold)| {
+    (duration(0), duration(0), duration(1000), duration(1), duration(1), duration(0), duration(1))
+        .prop_map(|(bake, warm_up, burst, step_deadline, deadline, keep_stable, hold)| {
             [bake, warm_up, burst, step_deadline, deadline, keep_stable, hold]
-        },
-    )
+        })
 }
 
 /// A plan that fits a service with sticky users. In a box: it is large, and so are the threads' stacks not.
@@ -143,6 +142,7 @@ pub(super) fn plan() -> BoxedStrategy<RolloutPlan> {
                     step_deadline,
                     deadline,
                     keep_stable,
+                    hold,
                     rescue,
                     approval,
                     hooks,

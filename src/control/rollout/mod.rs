@@ -2,19 +2,21 @@
 //!
 //! - `known`: what is known of services before a rollout begins: how much traffic, how fast
 //! - `second`: what each of them is shown once a second
+//! - `routes`: which routes the versions differ in
 //! - `change`: what a change, anybody's, means for them
 //! - `carry`: what they want done
 
 mod carry;
 mod change;
 mod known;
+mod routes;
 mod second;
 
 pub(super) use carry::mover;
 pub(super) use change::{Turn, keep_traffic};
 pub(super) use known::Knowns;
 
-use super::trials::Trials;
+use super::trials::{RouteSides, Trials};
 use crate::{
     live::TrialTotals,
     rollout::{Answer, Notice, Phase, Rollout, StepForecast, Traffic},
@@ -22,6 +24,7 @@ use crate::{
 };
 use indexmap::IndexMap;
 use jiff::Timestamp;
+use routes::Routes;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -85,6 +88,7 @@ struct Current {
     /// What it wants is being done.
     moving: bool,
     kept: Instant,
+    routes: Routes,
 }
 
 struct Reading {
@@ -123,7 +127,15 @@ impl Rollouts {
         }
         let shown = Arc::new(rollout.clone());
         let due = now + SECOND;
-        let current = Current { rollout, shown, from: None, due, moving: false, kept: now };
+        let current = Current {
+            rollout,
+            shown,
+            from: None,
+            due,
+            moving: false,
+            kept: now,
+            routes: Routes::default(),
+        };
         self.current.insert(service, current);
     }
 
@@ -146,6 +158,17 @@ impl Rollouts {
         let shown =
             |(service, current): (&Name, &Current)| (service.clone(), current.shown.clone());
         self.current.iter().map(shown).collect()
+    }
+
+    pub(super) fn shown_of(&self, service: &Name) -> Option<Arc<Rollout>> {
+        self.current.get(service).map(|current| current.shown.clone())
+    }
+
+    pub(super) fn routes(&self) -> IndexMap<Name, Arc<[RouteSides]>> {
+        let routes = |(service, current): (&Name, &Current)| {
+            (service.clone(), current.routes.sides().clone())
+        };
+        self.current.iter().map(routes).collect()
     }
 
     pub(super) fn outcomes(&self) -> &Outcomes {
