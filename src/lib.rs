@@ -63,6 +63,9 @@
 //! Names among the backends are looked up beside that (`control/discovery.rs`): what they stand for goes into the
 //! snapshot, never into the desired state, and takes the same way from there on.
 //!
+//! What rollouts ask others (queries to Prometheus, webhooks) and tell them (hooks) goes out in tasks of its own
+//! (`control/rollouts/`): no change waits for it.
+//!
 //! # The rules
 //!
 //! One `ArcSwap` ([`live::Published`]); only the decision borrows a snapshot, everybody else copies what

@@ -1,4 +1,4 @@
-//! Any spec comes back from its document.
+//! Any spec comes back from its document. What is large is in boxes: stacks of tests are not.
 
 use super::{plans::plan, *};
 use crate::spec::*;
@@ -378,7 +378,7 @@ fn service() -> impl Strategy<Value = Service> {
         any::<bool>(),
         any::<bool>(),
     );
-    (first, second, option::of(plan())).prop_map(
+    (first.boxed(), second.boxed(), option::of(plan())).prop_map(
         |((pools, pins, sticky, balance, health_check), more, rollout)| {
             let (ejection, timeouts, limits, retries, (rescue, mirror), fail, expose_version) =
                 more;
@@ -625,9 +625,9 @@ fn state() -> impl Strategy<Value = State> {
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    let services =
-        vec((name(), service()), 1..4).prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
-    let listeners = vec(listener(), 1..3);
+    let services = vec((name(), service().boxed()), 1..4)
+        .prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
+    let listeners = vec(listener().boxed(), 1..3);
     let routes = vec((name(), matches(), action(), any::<prop::sample::Index>()), 1..4);
     let engine = prop_oneof![Just(Engine::Native), Just(Engine::Hyper)];
     let threads = (option::of(1usize..=1024), engine);
@@ -638,7 +638,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         (duration(0), resolver(), option::of(1u32..=10_000_000), option::of(0u32..=100)),
         (duration(0), state()),
     );
-    (services, (listeners, acme()), routes, admin(), settings)
+    (services, (listeners, acme().boxed()), routes.boxed(), admin().boxed(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
             let ((threads, engine), delay, drain, startup, (metrics_linger, state)) = settings;
             let (startup_wait, resolver, in_flight, max_stranded_percent) = startup;
@@ -686,12 +686,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn a_spec_comes_back_from_its_document(spec in spec()) {
+    fn a_spec_comes_back_from_its_document(spec in spec().boxed()) {
         assert_comes_back(&spec);
     }
 
     #[test]
-    fn changes_are_there_if_and_only_if_specs_differ(old in spec(), new in spec()) {
+    fn changes_are_there_if_and_only_if_specs_differ(old in spec().boxed(), new in spec().boxed()) {
         prop_assert_eq!(changes(&old, &new).is_empty(), old == new);
         for change in changes(&old, &new) {
             prop_assert_ne!(change.from, change.to, "{}", change.path);
