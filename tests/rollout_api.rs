@@ -13,9 +13,11 @@ use crossfade::{
     spec::{Role, Secret, Spec, Token},
 };
 use http::Request;
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::{
-    process::Command,
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -105,19 +107,15 @@ impl Shop {
     }
 
     fn begin(&self, line: &str) -> JoinHandle<Ran> {
+        let mut command = self.command(line);
+        tokio::task::spawn_blocking(move || Ran::of(&command.output().unwrap()))
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crossfade"));
         let line = format!("--admin http://{} rollout {line}", self.api.address);
-        tokio::task::spawn_blocking(move || {
-            let output = Command::new(env!("CARGO_BIN_EXE_crossfade"))
-                .args(line.split(' '))
-                .env_remove("CROSSFADE_ADMIN")
-                .output()
-                .unwrap();
-            Ran {
-                code: output.status.code().unwrap(),
-                out: String::from_utf8(output.stdout).unwrap(),
-                err: String::from_utf8(output.stderr).unwrap(),
-            }
-        })
+        command.args(line.split(' ')).env_remove("CROSSFADE_ADMIN");
+        command
     }
 }
 
@@ -151,6 +149,14 @@ struct Ran {
     code: i32,
     out: String,
     err: String,
+}
+
+impl Ran {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let code = output.status.code().unwrap();
+        Self { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
 }
 
 /// As [`quick`] and [`lasting`] have it.
@@ -602,4 +608,23 @@ async fn who_gives_up_waiting_is_4_and_the_rollout_goes_on() {
         2,
         "not without --wait"
     );
+}
+
+#[tokio::test]
+async fn who_is_interrupted_leaves_the_rollout_running() {
+    let shop = Shop::open().await;
+    let mut command = shop.command(&format!("{START} --bake 10m --wait"));
+    let interrupted = tokio::task::spawn_blocking(move || {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Once something is told, it waits for both the rollout and the signal.
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        rustix::process::kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        Ran::of(&child.wait_with_output().unwrap())
+    });
+    let ran = interrupted.await.unwrap();
+    assert_eq!(ran.code, 4, "{} {}", ran.out, ran.err);
+    assert!(ran.err.contains("interrupted; the rollout goes on"), "{}", ran.err);
+    assert_eq!(shop.rollout().await["state"], "running");
 }

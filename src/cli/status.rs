@@ -68,6 +68,15 @@ struct Order {
 struct Service {
     name: String,
     pools: Vec<Pool>,
+    #[serde(default)]
+    rollout: Option<Rollout>,
+}
+
+#[derive(Deserialize)]
+struct Rollout {
+    id: String,
+    ended: Option<String>,
+    summary: String,
 }
 
 #[derive(Deserialize)]
@@ -121,6 +130,7 @@ async fn look(client: &Client, service: Option<&str>, colours: bool) -> Result<S
     match service {
         None => {
             let _ = write!(text, "\n{}", pools(&status.services, colours));
+            text.push_str(&rollouts(&status.services));
         }
         Some(name) => {
             status.services.retain(|service| service.name == name);
@@ -130,6 +140,7 @@ async fn look(client: &Client, service: Option<&str>, colours: bool) -> Result<S
             };
             let backends = backends(service, colours);
             let _ = write!(text, "\n{}\n{backends}", pools(&status.services, colours));
+            text.push_str(&rollouts(&status.services));
         }
     }
     Ok(text)
@@ -206,6 +217,17 @@ fn pools(services: &[Service], colours: bool) -> String {
         }
     }
     finished(&table)
+}
+
+/// Those that are not over.
+fn rollouts(services: &[Service]) -> String {
+    let line = |service: &Service| {
+        let Rollout { id, summary, .. } =
+            service.rollout.as_ref().filter(|it| it.ended.is_none())?;
+        let name = &service.name;
+        Some(format!("rollout {id}: {summary}; see `crossfade rollout status {name}`\n"))
+    };
+    services.iter().filter_map(line).collect()
 }
 
 fn backends(service: &Service, colours: bool) -> String {
@@ -351,6 +373,21 @@ mod tests {
         );
         assert!(!text.contains('\x1b'));
         assert!(pools(&[shop()], true).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_rollout_that_is_not_over_is_said() {
+        let mut shop = shop();
+        assert_eq!(rollouts(std::slice::from_ref(&shop)), "");
+        let rollout = |ended: Option<&str>| {
+            let ended = ended.map(str::to_owned);
+            Some(Rollout { id: "shop-1".to_owned(), ended, summary: "running".to_owned() })
+        };
+        shop.rollout = rollout(Some("2026-01-02T03:04:05Z"));
+        assert_eq!(rollouts(std::slice::from_ref(&shop)), "");
+        shop.rollout = rollout(None);
+        let text = rollouts(&[shop]);
+        assert_eq!(text, "rollout shop-1: running; see `crossfade rollout status shop`\n");
     }
 
     #[test]

@@ -125,17 +125,14 @@ impl Rollouts {
             true => self.trials.end(&service),
             false => self.trials.begin(service.clone(), rollout.plan()),
         }
+        let before = self.current.get_mut(&service);
+        let routes = before
+            .filter(|it| it.rollout.id() == rollout.id())
+            .map(|it| std::mem::take(&mut it.routes))
+            .unwrap_or_default();
         let shown = Arc::new(rollout.clone());
         let due = now + SECOND;
-        let current = Current {
-            rollout,
-            shown,
-            from: None,
-            due,
-            moving: false,
-            kept: now,
-            routes: Routes::default(),
-        };
+        let current = Current { rollout, shown, from: None, due, moving: false, kept: now, routes };
         self.current.insert(service, current);
     }
 
