@@ -69,6 +69,14 @@ async fn everything_promised_is_mounted_and_described() {
         ("post", "/v1/services/{service}/release"),
         ("get", "/v1/holds"),
         ("get", "/v1/drains"),
+        ("post", "/v1/services/{service}/rollout"),
+        ("get", "/v1/services/{service}/rollout"),
+        ("post", "/v1/services/{service}/rollout/pause"),
+        ("post", "/v1/services/{service}/rollout/resume"),
+        ("post", "/v1/services/{service}/rollout/promote"),
+        ("post", "/v1/services/{service}/rollout/abort"),
+        ("post", "/v1/services/{service}/rollout/retry"),
+        ("get", "/v1/rollouts"),
         ("get", "/v1/audit"),
         ("get", "/v1/ledger"),
         ("post", "/v1/reload"),
@@ -129,6 +137,7 @@ async fn every_reference_of_the_description_leads_somewhere() {
     for (body, has, has_not) in [
         ("PoolBody", ["version", "force"], "weights"),
         ("BackendBody", ["weight", "cause"], "address"),
+        ("RolloutBody", ["to", "bake"], "weights"),
     ] {
         let keys = schemas[body]["properties"].as_object().unwrap();
         assert!(has.iter().all(|key| keys.contains_key(*key)), "{body}: {keys:?}");

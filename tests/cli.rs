@@ -67,6 +67,7 @@ fn help_and_version_succeed_and_misuse_is_2() {
         "drain",
         "undrain",
         "backend",
+        "rollout",
         "reload",
         "healthcheck",
         "upgrade",

@@ -1,8 +1,8 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, audit, conditions::LONGEST_WAIT, door::door, drains, history, hold, ledger, look,
-    once::once, openapi, plan, problem::Problem, steer, upgrade,
+    Admin, audit, conditions::LONGEST_WAIT, door::door, drains, events, history, hold, ledger,
+    look, once::once, openapi, plan, problem::Problem, rollout, steer, upgrade,
 };
 use axum::{
     BoxError, Router,
@@ -69,6 +69,7 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(look::services))
         .routes(routes!(look::service))
         .routes(routes!(look::drains))
+        .routes(routes!(events::events))
         .routes(routes!(audit::audit))
         .routes(routes!(ledger::ledger))
         .routes(routes!(steer::put_weights))
@@ -87,6 +88,15 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(plan::plan))
         .routes(routes!(steer::reload))
         .routes(routes!(upgrade::upgrade))
+        .routes(routes!(rollout::rollout, rollout::start_rollout))
+        .routes(routes!(rollout::pause_rollout))
+        .routes(routes!(rollout::resume_rollout))
+        .routes(routes!(rollout::promote_rollout))
+        .routes(routes!(rollout::abort_rollout))
+        .routes(routes!(rollout::retry_rollout))
+        .routes(routes!(rollout::plan_rollout))
+        .routes(routes!(rollout::rollouts))
+        .routes(routes!(rollout::rollout_by_id))
         .routes(routes!(history::revisions))
         .routes(routes!(history::revision))
         .routes(routes!(history::diff))

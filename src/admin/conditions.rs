@@ -2,7 +2,10 @@
 //! change may have.
 
 use super::{access::Caller, audit::Attempt, problem::Problem};
-use crate::{config::parse_duration, control::Once};
+use crate::{
+    config::{format_duration, parse_duration},
+    control::Once,
+};
 use axum::{
     extract::{FromRequestParts, Query},
     http::{HeaderMap, header, request::Parts},
@@ -68,6 +71,14 @@ pub(super) struct Common {
     #[serde(flatten)]
     #[schema(ignore)]
     pub(super) others: Map<String, Value>,
+}
+
+impl Common {
+    /// The keys that are none of a change's, and the rest.
+    pub(super) fn without_others(mut self) -> (Value, Self) {
+        let others = std::mem::take(&mut self.others);
+        (Value::Object(others), self)
+    }
 }
 
 /// Checked.
@@ -243,7 +254,7 @@ impl Errors {
         Some(cause)
     }
 
-    fn flag(&mut self, key: &str, value: Option<Value>) -> bool {
+    pub(super) fn flag(&mut self, key: &str, value: Option<Value>) -> bool {
         match value {
             Some(Value::Bool(flag)) => flag,
             Some(Value::String(text)) if text == "true" || text == "false" => text == "true",
@@ -256,10 +267,20 @@ impl Errors {
     }
 
     pub(super) fn duration(&mut self, key: &str, value: Option<Value>) -> Option<Duration> {
+        self.duration_within(key, value, LONGEST_WAIT)
+    }
+
+    pub(super) fn duration_within(
+        &mut self,
+        key: &str,
+        value: Option<Value>,
+        most: Duration,
+    ) -> Option<Duration> {
         let text = self.text(key, value)?;
-        let duration = parse_duration(&text).filter(|duration| *duration <= LONGEST_WAIT);
+        let duration = parse_duration(&text).filter(|duration| *duration <= most);
         if duration.is_none() {
-            self.add(key, "must be a duration such as 30s, at most 1h");
+            let most = format_duration(most);
+            self.add(key, format_args!("must be a duration such as 30s, at most {most}"));
         }
         duration
     }

@@ -9,6 +9,7 @@ mod change;
 mod conditions;
 mod door;
 mod drains;
+mod events;
 mod guard;
 mod history;
 mod hold;
@@ -23,6 +24,7 @@ mod problem;
 mod quantile;
 mod receipt;
 mod reload;
+mod rollout;
 mod segments;
 mod server;
 mod socket;
@@ -39,7 +41,9 @@ pub use socket::{Socket, adopt, bind};
 
 use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
 use access::Failures;
+use jiff::Timestamp;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use traffic::Traffic;
 
 /// What every request is answered from.
@@ -55,4 +59,12 @@ struct Admin {
     audit: Arc<Audit>,
     process: metrics::Process,
     places: Arc<places::Places>,
+    /// Places for those who follow events.
+    listeners: Arc<Semaphore>,
+}
+
+/// Milliseconds since 1970 as RFC 3339 has them.
+fn time(millis: u64) -> String {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX).to_string()
 }

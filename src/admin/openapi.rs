@@ -26,6 +26,7 @@ use utoipa::{
         (name = "look", description = "What is in force and what it does"),
         (name = "history", description = "What was changed, and what the file does not say"),
         (name = "steer", description = "Changes; each answers with a receipt"),
+        (name = "rollouts", description = "Moves a service to another version, and judges it meanwhile"),
     )
 )]
 struct Document;
@@ -153,6 +154,19 @@ fn add_configuration(schemas: &mut Map<String, Value>, mut schema: Value) {
             schemas.insert(body.to_owned(), schema);
         }
     }
+    if let Some(schema) = rollout_body(schemas) {
+        schemas.insert("RolloutBody".to_owned(), schema);
+    }
+}
+
+/// The keys of a plan with those of who starts a rollout by it.
+fn rollout_body(schemas: &Map<String, Value>) -> Option<Value> {
+    let mut body = with_common(schemas, "ConfigRollout", None)?;
+    let asked = schemas.get("RolloutAsked")?;
+    let keys = body.get_mut("properties")?.as_object_mut()?;
+    keys.extend(asked["properties"].as_object()?.clone());
+    body.as_object_mut()?.insert("required".to_owned(), asked["required"].clone());
+    Some(body)
 }
 
 /// A part of the configuration with the keys of any change beside its own, and without the one that the

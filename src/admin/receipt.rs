@@ -1,4 +1,4 @@
-use super::{hold::HoldView, plan::PreviewView, views::Open};
+use super::{hold::HoldView, plan::PreviewView, rollout::RolloutView, views::Open};
 use crate::{
     config,
     control::{self, Ledger},
@@ -33,6 +33,9 @@ pub(super) struct Receipt {
     /// Of a dry run: where requests such as those of the last hour would go.
     #[serde(skip_serializing_if = "Option::is_none")]
     preview: Option<PreviewView>,
+    /// The rollout that was started or steered, as it is now; after a dry run as it would begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<Box<RolloutView>>,
     warnings: Vec<String>,
 }
 
@@ -99,6 +102,7 @@ impl Receipt {
             hold: None,
             released: None,
             preview: None,
+            rollout: None,
             warnings: vec![
                 "made before crossfade was started; what was in flight then is not known".into(),
             ],
@@ -120,6 +124,10 @@ impl From<&control::Receipt> for Receipt {
             hold: receipt.hold.as_ref().map(HoldView::of),
             released: receipt.released.as_ref().map(HoldView::of),
             preview: receipt.preview.as_ref().map(PreviewView::from),
+            rollout: receipt
+                .rollout
+                .as_ref()
+                .map(|rollout| Box::new(RolloutView::of(rollout, Some(&receipt.after), &[]))),
             warnings: receipt.warnings.clone(),
         }
     }

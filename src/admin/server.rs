@@ -3,7 +3,9 @@
 use super::{
     Admin, Audit,
     access::{Failures, Peer, Source, UnixPeer, WRONG_BURST, WRONG_EACH},
-    api, metrics,
+    api,
+    events::{Ending, LISTENERS},
+    metrics,
     socket::{Accepted, Listener, Socket},
     tls::Tls,
     traffic::Traffic,
@@ -21,7 +23,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
@@ -79,6 +81,7 @@ pub async fn serve(
         audit,
         process,
         places: Arc::default(),
+        listeners: Arc::new(Semaphore::new(LISTENERS)),
     });
     let router = api::router(&admin);
     let listener = socket.listen()?;
@@ -177,8 +180,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let asked = Notify::new();
+    let ending = Ending(ended.clone());
     let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ending.clone());
         request.extensions_mut().insert(peer.clone());
         asked.notify_waiters();
         router.clone().oneshot(request)

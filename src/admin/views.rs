@@ -1,6 +1,6 @@
 //! What is in force and what it does, as the API shows it. Internal types are never serialised.
 
-use super::{Admin, history};
+use super::{Admin, history, rollout::RolloutSummary};
 use crate::{
     control::{Drain, NameStatus, OrderStatus, View},
     live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
@@ -147,8 +147,7 @@ pub(super) struct ServiceView {
     revision: u64,
     pools: Vec<PoolView>,
     /// The running or last rollout; `null`: there was none.
-    #[schema(value_type = Option<Object>)]
-    rollout: Option<()>,
+    rollout: Option<RolloutSummary>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -258,7 +257,8 @@ pub(super) fn services(admin: &Admin) -> Vec<ServiceView> {
         let services: Vec<Current> = pairs.map(Current::of).collect();
         (snapshot.revision, services)
     });
-    services.iter().map(|service| service.view(admin, revision)).collect()
+    let view = admin.handle.view();
+    services.iter().map(|service| service.view(admin, &view, revision)).collect()
 }
 
 /// `None`: there is no service of that name.
@@ -268,7 +268,7 @@ pub(super) fn service(admin: &Admin, name: &str) -> Option<ServiceView> {
         let found = pairs.find(|(table, _)| *table.name == *name);
         (snapshot.revision, found.map(Current::of))
     });
-    service.map(|service| service.view(admin, revision))
+    service.map(|service| service.view(admin, &admin.handle.view(), revision))
 }
 
 /// The pools with weight that have no backend which may get requests, as `service/pool`.
@@ -310,7 +310,7 @@ impl Current {
         Self { table: table.clone(), live: live.clone() }
     }
 
-    fn view(&self, admin: &Admin, revision: u64) -> ServiceView {
+    fn view(&self, admin: &Admin, view: &View, revision: u64) -> ServiceView {
         let shares = self.live.shares(&self.table);
         let pools = self.table.pools.iter().zip(&self.live.pools).zip(shares);
         ServiceView {
@@ -319,7 +319,7 @@ impl Current {
             pools: pools
                 .map(|((pool, live), share)| PoolView::of(admin, pool, live, share))
                 .collect(),
-            rollout: None,
+            rollout: view.rollouts.get(&self.table.name).map(|it| RolloutSummary::of(it)),
         }
     }
 }

@@ -21,8 +21,12 @@ pub(super) struct ChangeArgs {
 }
 
 impl ChangeArgs {
+    pub(super) fn new(cause: Option<String>, dry_run: bool) -> Self {
+        Self { cause, dry_run, wait: None }
+    }
+
     pub(super) fn dry_run() -> Self {
-        Self { cause: None, dry_run: true, wait: None }
+        Self::new(None, true)
     }
 }
 
@@ -91,6 +95,17 @@ impl Request {
             self.waits = self.waits.saturating_add(wait);
         }
         self
+    }
+
+    /// The answer may take as long as usual, whatever `--timeout` says: that is for something else.
+    pub(super) fn patient(mut self) -> Self {
+        self.waits = self.waits.saturating_add(super::client::ANSWER_TIMEOUT);
+        self
+    }
+
+    /// Asks for it and returns the receipt.
+    pub(super) async fn ask(self, client: &Client) -> Result<Value, Failure> {
+        client.change(self.method, &self.path, &self.query, self.body.as_ref(), self.waits).await
     }
 
     /// Asks for it and prints the receipt. While the API waits, `progress` shows for what.

@@ -11,6 +11,9 @@ use std::{path::Path, time::Duration};
 /// Opening the connection alone.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For an answer, unless the user says otherwise.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Speaks to the admin API.
 pub(super) struct Client {
     http: reqwest::Client,
@@ -19,6 +22,8 @@ pub(super) struct Client {
     admin: String,
     format: Format,
     timeout: Duration,
+    /// As the user said.
+    patience: Option<Duration>,
     /// Shows who asks.
     has_token: bool,
 }
@@ -63,7 +68,8 @@ impl Client {
             base,
             admin: global.admin.clone(),
             format: global.output,
-            timeout: global.timeout,
+            timeout: global.timeout.unwrap_or(ANSWER_TIMEOUT),
+            patience: global.timeout,
             has_token,
         })
     }
@@ -71,6 +77,11 @@ impl Client {
     /// Whether the API's own words are wanted.
     pub(super) fn json(&self) -> bool {
         self.format == Format::Json
+    }
+
+    /// How long to wait for something that takes as long as it takes; `None`: until it is there.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {

@@ -17,12 +17,22 @@ impl Failure {
         Self { code: 2, message: message.into() }
     }
 
+    /// A rollout that went back.
+    pub(super) fn aborted(message: impl Into<String>) -> Self {
+        Self { code: 3, message: message.into() }
+    }
+
     pub(super) fn gave_up(message: impl Into<String>) -> Self {
         Self { code: 4, message: message.into() }
     }
 
     pub(super) fn out_of_reach(message: impl Into<String>) -> Self {
         Self { code: 5, message: message.into() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> u8 {
+        self.code
     }
 
     pub(super) fn report(self) -> ExitCode {

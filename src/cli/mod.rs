@@ -19,6 +19,7 @@ mod path;
 mod plan;
 mod progress;
 mod reload;
+mod rollout;
 mod schema;
 mod serve;
 mod status;
@@ -68,9 +69,10 @@ struct Global {
     /// What to print: text for people, json is what the API said
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
-    /// Longest wait for an answer of the admin API, besides what --wait asks for
-    #[arg(long, global = true, value_parser = duration, value_name = "DURATION", default_value = "30s")]
-    timeout: Duration,
+    /// Longest wait for an answer of the admin API, besides what --wait asks for [default: 30s]; of a rollout's --wait the
+    /// longest wait for its end [default: none]
+    #[arg(long, global = true, value_parser = duration, value_name = "DURATION")]
+    timeout: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,6 +107,8 @@ enum Verb {
     Release(hold::ReleaseArgs),
     /// Add or remove a backend
     Backend(backend::Args),
+    /// Move a service to a new version, step by step, while both are watched
+    Rollout(rollout::Args),
     /// Say what a configuration file would change, and for which of the last hour's requests
     Plan(plan::Args),
     /// List the changes that were made: number, when, who, why, what
@@ -129,7 +133,7 @@ enum Verb {
 }
 
 /// Does what the command line asks for. The exit code: 0 done, 1 failed or refused, 2 wrong usage or invalid
-/// configuration, 4 gave up waiting, 5 admin API out of reach.
+/// configuration, 3 rollout aborted, 4 gave up waiting, 5 admin API out of reach.
 pub fn run() -> ExitCode {
     let Cli { global, verb } = Cli::parse();
     let result = match verb {
@@ -157,6 +161,7 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Hold(args) => hold::run(&client, args).await,
         Verb::Release(args) => hold::release(&client, args).await,
         Verb::Backend(args) => backend::run(&client, args).await,
+        Verb::Rollout(args) => rollout::run(&client, args).await,
         Verb::Plan(args) => plan::run(&client, args).await,
         Verb::History(args) => history::history(&client, args).await,
         Verb::Show(args) => history::show(&client, args).await,

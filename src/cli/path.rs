@@ -11,6 +11,10 @@ pub(super) fn service(service: &str) -> String {
     format!("/v1/services/{}", encode(service))
 }
 
+pub(super) fn rollout(id: &str) -> String {
+    format!("/v1/rollouts/{}", encode(id))
+}
+
 pub(super) fn pool(service: &str, pool: &str) -> String {
     format!("{}/pools/{}", self::service(service), encode(pool))
 }

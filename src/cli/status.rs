@@ -8,7 +8,7 @@ use std::{fmt::Write, time::Duration};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Moves to the top and clears what is below.
-const HOME: &str = "\x1b[H\x1b[J";
+pub(super) const HOME: &str = "\x1b[H\x1b[J";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -68,6 +68,15 @@ struct Order {
 struct Service {
     name: String,
     pools: Vec<Pool>,
+    #[serde(default)]
+    rollout: Option<Rollout>,
+}
+
+#[derive(Deserialize)]
+struct Rollout {
+    id: String,
+    ended: Option<String>,
+    summary: String,
 }
 
 #[derive(Deserialize)]
@@ -121,6 +130,7 @@ async fn look(client: &Client, service: Option<&str>, colours: bool) -> Result<S
     match service {
         None => {
             let _ = write!(text, "\n{}", pools(&status.services, colours));
+            text.push_str(&rollouts(&status.services));
         }
         Some(name) => {
             status.services.retain(|service| service.name == name);
@@ -130,6 +140,7 @@ async fn look(client: &Client, service: Option<&str>, colours: bool) -> Result<S
             };
             let backends = backends(service, colours);
             let _ = write!(text, "\n{}\n{backends}", pools(&status.services, colours));
+            text.push_str(&rollouts(&status.services));
         }
     }
     Ok(text)
@@ -208,6 +219,17 @@ fn pools(services: &[Service], colours: bool) -> String {
     finished(&table)
 }
 
+/// Those that are not over.
+fn rollouts(services: &[Service]) -> String {
+    let line = |service: &Service| {
+        let Rollout { id, summary, .. } =
+            service.rollout.as_ref().filter(|it| it.ended.is_none())?;
+        let name = &service.name;
+        Some(format!("rollout {id}: {summary}; see `crossfade rollout status {name}`\n"))
+    };
+    services.iter().filter_map(line).collect()
+}
+
 fn backends(service: &Service, colours: bool) -> String {
     let mut table =
         table(&["POOL", "BACKEND", "HEALTH", "STATE"], &["WEIGHT", "IN FLIGHT"], colours);
@@ -267,7 +289,7 @@ fn state(state: &str) -> Cell {
 }
 
 /// An empty table: columns of words, then of numbers.
-fn table(words: &[&str], numbers: &[&str], colours: bool) -> Table {
+pub(super) fn table(words: &[&str], numbers: &[&str], colours: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if colours {
@@ -286,15 +308,15 @@ fn table(words: &[&str], numbers: &[&str], colours: bool) -> Table {
     table
 }
 
-fn finished(table: &Table) -> String {
+pub(super) fn finished(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_owned()
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent == 0.0 || percent >= 99.95 {
         format!("{percent:.0}%")
@@ -304,7 +326,7 @@ fn percent(share: f64) -> String {
 }
 
 /// Three figures and a unit, as people say it.
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     let millis = seconds * 1e3;
     if millis < 10.0 {
         format!("{millis:.2}ms")
@@ -351,6 +373,21 @@ mod tests {
         );
         assert!(!text.contains('\x1b'));
         assert!(pools(&[shop()], true).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_rollout_that_is_not_over_is_said() {
+        let mut shop = shop();
+        assert_eq!(rollouts(std::slice::from_ref(&shop)), "");
+        let rollout = |ended: Option<&str>| {
+            let ended = ended.map(str::to_owned);
+            Some(Rollout { id: "shop-1".to_owned(), ended, summary: "running".to_owned() })
+        };
+        shop.rollout = rollout(Some("2026-01-02T03:04:05Z"));
+        assert_eq!(rollouts(std::slice::from_ref(&shop)), "");
+        shop.rollout = rollout(None);
+        let text = rollouts(&[shop]);
+        assert_eq!(text, "rollout shop-1: running; see `crossfade rollout status shop`\n");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, Open, OrderStatus, Outcomes, Preview, StoreError};
+use super::{HoldStatus, Open, OrderStatus, Outcomes, Preview, RouteSides, StoreError};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
     rollout::{Rollout, Verb},
@@ -196,6 +196,8 @@ pub struct Receipt {
     pub hold: Option<HoldStatus>,
     /// The hold that it ended.
     pub released: Option<HoldStatus>,
+    /// The rollout that it began, steered or moved, as it is after that.
+    pub rollout: Option<Arc<Rollout>>,
     /// The backend or pool did not exist before.
     pub created: bool,
     /// Of a dry run.
@@ -345,6 +347,8 @@ pub struct View {
     pub state: StateStatus,
     /// Of each service the rollout that runs, or the last one.
     pub rollouts: IndexMap<Name, Arc<Rollout>>,
+    /// Of each of those what its versions did by route in the step that it is in, or the last one that it was in.
+    pub rollout_routes: IndexMap<Name, Arc<[RouteSides]>>,
     /// How many have ended since this process began.
     pub outcomes: Outcomes,
 }

@@ -281,6 +281,8 @@ impl Control {
         if change.dry_run {
             receipt.revision = None;
             receipt.preview = preview;
+            let own = turns.iter().find(|turn| turn.is_own());
+            receipt.rollout = own.map(|turn| Arc::new(turn.rollout().clone()));
             receipt.warnings.extend(stranded.err().map(|error| error.to_string()));
             let ready = Ready { applied, receipt, work: Work::Nothing, turns: Vec::new() };
             return Ok((ready, Step::default()));
@@ -356,6 +358,8 @@ impl Control {
         if change.dry_run {
             return receipt;
         }
+        let own = turns.iter().find(|turn| turn.is_own());
+        let own = own.map(|turn| turn.rollout().service().clone());
         let follows = self.adopt(turns);
         match work {
             Work::Hold => self.hold_or_release(change, &mut receipt).await,
@@ -409,6 +413,7 @@ impl Control {
             self.file.error = None;
         }
         self.follow_up(follows).await;
+        receipt.rollout = own.and_then(|service| self.rollouts.shown_of(&service));
         receipt
     }
 
@@ -465,6 +470,7 @@ impl Control {
             drains: Vec::new(),
             hold: None,
             released: None,
+            rollout: None,
             created: applied.created,
             preview: None,
             warnings: applied.warnings.clone(),

@@ -172,6 +172,7 @@ pub async fn start_from(
         names: Vec::new(),
         state: state.clone(),
         rollouts: rollouts.shown(),
+        rollout_routes: rollouts.routes(),
         outcomes: rollouts.outcomes().clone(),
     }));
     let (prober, reports) = Prober::new();

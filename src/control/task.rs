@@ -325,6 +325,7 @@ impl Control {
             names: self.discovery.status(),
             state: self.state.clone(),
             rollouts: self.rollouts.shown(),
+            rollout_routes: self.rollouts.routes(),
             outcomes: self.rollouts.outcomes().clone(),
         }));
     }

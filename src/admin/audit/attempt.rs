@@ -137,6 +137,8 @@ pub(super) fn made(receipt: &Receipt, entry: Entry) -> Option<Entry> {
             Event::ServiceHeld
         } else if receipt.released.is_some() {
             Event::ServiceReleased
+        } else if receipt.rollout.is_some() {
+            Event::RolloutSteered
         } else if receipt.after.is_renewed(&receipt.before) {
             Event::FilesRenewed
         } else {

@@ -23,6 +23,9 @@ pub(in crate::admin) enum Event {
     /// A new process has taken over.
     #[serde(rename = "process.upgraded")]
     ProcessUpgraded,
+    /// A rollout goes on or stays where it is; no value of the configuration changed by it.
+    #[serde(rename = "rollout.steered")]
+    RolloutSteered,
     /// Certificates or tokens were read anew from their files.
     #[serde(rename = "files.renewed")]
     FilesRenewed,

@@ -1,6 +1,9 @@
 //! The families of services and of the control plane, in the order of the page.
 
-use super::text::{Family, Page, Type};
+use super::{
+    rollouts,
+    text::{Family, Page, Type},
+};
 use crate::{
     admin::{Admin, ledger::open, views},
     control::{OrderStatus, Publishes, View},
@@ -41,6 +44,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin, tickets: Option<&Tickets>) {
     names(page, &view);
     orders(page, &view.orders);
     control(page, &view);
+    rollouts::write(page, &view);
     access(page, admin);
 }
 

@@ -3,6 +3,7 @@
 
 mod families;
 mod process;
+mod rollouts;
 mod text;
 
 pub(super) use process::Process;

@@ -2,12 +2,14 @@
 //!
 //! - `known`: what is known of services before a rollout begins: how much traffic, how fast
 //! - `second`: what each of them is shown once a second
+//! - `routes`: which routes the versions differ in
 //! - `change`: what a change, anybody's, means for them
 //! - `carry`: what they want done
 
 mod carry;
 mod change;
 mod known;
+mod routes;
 mod second;
 
 pub(super) use carry::mover;
@@ -16,7 +18,7 @@ pub(super) use known::Knowns;
 
 use super::{
     outside::{Outside, Patience, Teller, Told},
-    trials::Trials,
+    trials::{RouteSides, Trials},
 };
 use crate::{
     live::TrialTotals,
@@ -25,6 +27,7 @@ use crate::{
 };
 use indexmap::IndexMap;
 use jiff::Timestamp;
+use routes::Routes;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -96,6 +99,7 @@ struct Current {
     /// What it wants is being done.
     moving: bool,
     kept: Instant,
+    routes: Routes,
 }
 
 struct Reading {
@@ -143,9 +147,14 @@ impl Rollouts {
             true => self.trials.end(&service),
             false => self.trials.begin(service.clone(), rollout.plan()),
         }
+        let before = self.current.get_mut(&service);
+        let routes = before
+            .filter(|it| it.rollout.id() == rollout.id())
+            .map(|it| std::mem::take(&mut it.routes))
+            .unwrap_or_default();
         let shown = Arc::new(rollout.clone());
         let due = now + SECOND;
-        let current = Current { rollout, shown, from: None, due, moving: false, kept: now };
+        let current = Current { rollout, shown, from: None, due, moving: false, kept: now, routes };
         self.current.insert(service, current);
     }
 
@@ -168,6 +177,17 @@ impl Rollouts {
         let shown =
             |(service, current): (&Name, &Current)| (service.clone(), current.shown.clone());
         self.current.iter().map(shown).collect()
+    }
+
+    pub(super) fn shown_of(&self, service: &Name) -> Option<Arc<Rollout>> {
+        self.current.get(service).map(|current| current.shown.clone())
+    }
+
+    pub(super) fn routes(&self) -> IndexMap<Name, Arc<[RouteSides]>> {
+        let routes = |(service, current): (&Name, &Current)| {
+            (service.clone(), current.routes.sides().clone())
+        };
+        self.current.iter().map(routes).collect()
     }
 
     pub(super) fn outcomes(&self) -> &Outcomes {

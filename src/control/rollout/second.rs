@@ -7,7 +7,7 @@ use crate::{
         task::Control,
         trials::{effective_share, side},
     },
-    live::LivePool,
+    live::{LivePool, RouteTotals},
     rollout::{Event, Rollout, Second, sequential::Slice},
     spec::{Name, Weight},
 };
@@ -34,9 +34,14 @@ impl Control {
             let Some(rollout) = self.rollouts.of(service) else { continue };
             let reading = self.reading(rollout);
             let from = self.rollouts.current[service].from.as_ref();
-            let second = self.second(rollout, from, reading.as_ref());
+            let mut second = self.second(rollout, from, reading.as_ref());
+            let by_route = self.by_route(rollout);
             let current = &mut self.rollouts.current[service];
             current.from = reading;
+            if let Some((stable, canary)) = by_route {
+                current.routes.look(current.rollout.step(), stable, canary);
+                second.hint = current.routes.hint();
+            }
             // What was missed is not shown again: one longer second is one.
             current.due = (current.due + SECOND).max(now);
             let event = Event::Second(Box::new(second));
@@ -70,6 +75,11 @@ impl Control {
         });
         let (stable, canary) = (counts(rollout.stable())?, counts(rollout.canary())?);
         Some(Reading { stable, canary, share })
+    }
+
+    fn by_route(&self, rollout: &Rollout) -> Option<(RouteTotals, RouteTotals)> {
+        let counts = |pool: &Name| Some(self.pool(rollout.service(), pool)?.counts()?.routes());
+        Some((counts(rollout.stable())?, counts(rollout.canary())?))
     }
 
     fn pool(&self, service: &Name, pool: &Name) -> Option<Arc<LivePool>> {
@@ -113,6 +123,7 @@ impl Control {
             canary_backends: of(&rollout.before().canary, canary),
             stable_in_flight: stable.iter().map(|p| p.backend.open()).sum(),
             crowded: self.rollouts.trials.is_full(service),
+            hint: None,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Second {
     pub stable_in_flight: u64,
     /// More users with errors than are told apart.
     pub crowded: bool,
+    /// Where the canary fails more often than stable, in words that go behind why it is cut.
+    pub hint: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

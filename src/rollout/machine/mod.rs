@@ -142,7 +142,7 @@ pub enum Paused {
 
 impl Phase {
     /// As it is written, and in metrics.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Waiting => "waiting",
@@ -548,6 +548,11 @@ impl Rollout {
 
     pub fn stage(&self) -> Option<&Stage> {
         self.at.and_then(|at| self.stages.get(at))
+    }
+
+    /// Which of the stages it is in; `None`: before the first.
+    pub fn at(&self) -> Option<usize> {
+        self.at
     }
 
     pub fn stages(&self) -> &[Stage] {

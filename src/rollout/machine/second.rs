@@ -141,7 +141,11 @@ impl Rollout {
         let shared = self.layout.share > Share::NONE && !self.layout.held && !is_careless;
         let verdict = self.judge.verdict(asked, share);
         if shared && verdict.action == Action::Abort {
-            let (code, text) = explain::failure(self, &verdict);
+            let (code, mut text) = explain::failure(self, &verdict);
+            if let Some(hint) = second.hint.as_ref().filter(|_| code != "latency") {
+                text.push_str("; ");
+                text.push_str(hint);
+            }
             return Outcome::Failure(Why::new(code, text));
         }
         if let Some((gate, text)) = self.failed_gate().filter(|_| shared) {
