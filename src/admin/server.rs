@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
 use axum::{Router, body::Body};
-use http::Request;
+use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
@@ -186,7 +186,14 @@ where
         request.extensions_mut().insert(ending.clone());
         request.extensions_mut().insert(peer.clone());
         asked.notify_waiters();
-        router.clone().oneshot(request)
+        let (answer, ending) = (router.clone().oneshot(request), ending.clone());
+        async move {
+            let mut answer = answer.await;
+            if let (Ok(answer), true) = (&mut answer, ending.0.has_changed().unwrap_or(true)) {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -195,7 +202,6 @@ where
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
-        result = connection.as_mut() => result,
         _ = ended.changed() => {
             let silence = *ended.borrow();
             tokio::select! {
@@ -206,6 +212,7 @@ where
                 }
             }
         }
+        result = connection.as_mut() => result,
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection to the admin API broke");
