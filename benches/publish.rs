@@ -1,5 +1,5 @@
 //! What a change costs while every core reads: from the swap until nobody reads the old snapshot any more, and
-//! the whole way of a change, compiling included.
+//! the whole way of a change, compiling included; also when it is kept on the disk.
 //!
 //!     cargo bench --bench publish -- --quick
 //!
@@ -35,6 +35,9 @@ const READERS: [usize; 4] = [0, 1, 2, 4];
 
 /// Routes of the changes that are measured whole.
 const ROUTES: [usize; 3] = [1, 1_000, 10_000];
+
+/// Services of the changes that are kept, each with a route.
+const SERVICES: [usize; 2] = [5, 500];
 
 const ROUTES_PER_SERVICE: usize = 100;
 
@@ -86,6 +89,27 @@ fn whole_change(criterion: &mut Criterion) {
                     let receipt = runtime.block_on(started.handle.apply(weights(green)));
                     receipt.expect("green and blue can share in any way")
                 });
+            });
+        });
+    }
+}
+
+/// The same where each change is written down in a state directory and synced before it is in force.
+fn kept_change(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("publish/weights_kept_with_services");
+    for services in SERVICES {
+        group.bench_function(BenchmarkId::from_parameter(services), |bencher| {
+            let directory = tempfile::tempdir().expect("a folder can be made");
+            let runtime = runtime();
+            let mut spec = spec(services * ROUTES_PER_SERVICE);
+            spec.routes.retain(|route| route.name.ends_with("00"));
+            spec.state.directory = Some(directory.path().to_owned());
+            let started = start(&runtime, spec, 1);
+            let mut green = 0;
+            bencher.iter(|| {
+                green = (green + 1) % 100;
+                let receipt = runtime.block_on(started.handle.apply(weights(green)));
+                receipt.expect("green and blue can share in any way")
             });
         });
     }
@@ -200,6 +224,6 @@ fn weights(green: u64) -> Change {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(3));
-    targets = swap_to_quiesced, whole_change
+    targets = swap_to_quiesced, whole_change, kept_change
 }
 criterion_main!(benches);

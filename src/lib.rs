@@ -42,7 +42,7 @@
 //! a ticket (`proxy/flight.rs`): the backend knows of the request from then until its last byte.
 //! `proxy/headers.rs` says what becomes of its fields (`proxy/withheld.rs` keeps back what denied pins read),
 //! `proxy/tries.rs` what is sent again and where to, be it to the pool that rescues, `proxy/record.rs` counts it
-//! once, in this core's own cells. `proxy/mirror.rs` sends copies elsewhere. Where a service has a limit, `live/gate.rs` lets requests in, and who must wait
+//! once, in this core's own cells, and `proxy/booking.rs` what its first attempt says of the version that was drawn. `proxy/mirror.rs` sends copies elsewhere. Where a service has a limit, `live/gate.rs` lets requests in, and who must wait
 //! does so in `proxy/queue.rs`, and is decided anew.
 //!
 //! In the native engine one task serves a connection: `session.rs` waits for a head without holding a buffer,

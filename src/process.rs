@@ -3,7 +3,7 @@
 use crate::{
     acme, config,
     control::{self, FileStatus, Format, Handle, Inheritance, StartError, Started},
-    live::{Counter, Live, Phase},
+    live::{Counter, Live, Phase, PoolTotals, Tally},
     proxy,
     spec::Spec,
 };
@@ -168,6 +168,23 @@ impl Process {
         self.drain_with(deadline, deadline / 2).await
     }
 
+    /// Says in the log what became of the requests of each pool that had any: nobody can ask any more.
+    pub fn log_ledger(&self) {
+        for pool in self.live.pools() {
+            let Tally { started, finished, told, cut } = pool.tally();
+            if started == 0 {
+                continue;
+            }
+            let PoolTotals { retries, rescued, .. } = *pool.stats.totals();
+            tracing::info!(
+                service = %pool.service, pool = %pool.name, version = %pool.version,
+                started, finished, told_to_close = told, cut, retries, rescued,
+                // A worker that hangs may count on.
+                open = started.saturating_sub(finished + cut), "ledger"
+            );
+        }
+    }
+
     async fn wait_for_workers(&self, deadline: Duration) -> bool {
         let began = Instant::now();
         loop {
@@ -200,5 +217,35 @@ impl Pulse {
         let drains = self.live.lifecycle.phase() >= Phase::Draining;
         let all_beat = drains || before.iter().zip(&self.beats).all(|(before, now)| before != now);
         all_beat && self.handle.is_alive().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Surroundings, parse};
+    use std::path::Path;
+
+    #[tokio::test]
+    async fn one_worker_that_hangs_is_enough() {
+        let text = "{ listeners: [{ address: '127.0.0.1:0' }], services: { s: { pools: { \
+            p: { version: v1, backends: ['127.0.0.1:1'] } } } } }";
+        let spec = parse(text, Path::new(""), Surroundings::of_clients()).spec.expect("a spec");
+        // The workers are played here.
+        let Started { live, handle, task } =
+            control::start(spec, 3, FileStatus::default(), FORMAT).await.unwrap();
+        let mut pulse = Pulse { live: live.clone(), handle, beats: Vec::new() };
+        let mut felt_after = async |cores: &[usize]| {
+            cores.iter().for_each(|core| live.beats.of(*core).add(1));
+            pulse.is_felt().await
+        };
+        assert!(felt_after(&[0, 1, 2]).await, "nothing is known of before");
+        assert!(felt_after(&[2, 0, 1, 1]).await);
+        assert!(!felt_after(&[0, 2, 2]).await);
+        assert!(!felt_after(&[]).await);
+        assert!(felt_after(&[0, 1, 2]).await, "it has come round again");
+        task.abort();
+        assert!(task.await.is_err());
+        assert!(!felt_after(&[0, 1, 2]).await, "nobody steers");
     }
 }

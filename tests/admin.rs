@@ -423,6 +423,7 @@ async fn pools_come_and_go() {
     };
     let path = "/v1/services/shop/pools/red";
     let red = json!({"version": "v3", "backends": [blue.address.to_string()], "cause": "try"});
+    assert_eq!(api.put(&format!("{path}?dry_run=true"), red.clone()).await.status, 200);
     let created = api.put(path, red.clone()).await;
     assert_eq!(created.status, 201);
     assert_eq!(created.json()["cause"], "try");
@@ -884,6 +885,33 @@ async fn a_plan_changes_nothing_and_tells_where_requests_would_go() {
 }
 
 #[tokio::test]
+async fn an_upgrade_is_not_tried_and_not_made_when_stale() {
+    let (_blue, _green, api) = shop().await;
+    // `409`: it was started without a file. Whatever is wrong with the request comes first.
+    assert_eq!(api.post("/v1/upgrade", json!({})).await.status, 409);
+    assert_eq!(api.post("/v1/upgrade?dry_run=true", json!({})).await.status, 422);
+    for (tag, status) in [("\"1\"", 409), ("\"2\"", 412), ("1", 400)] {
+        let asked = json(Request::post("/v1/upgrade")).header("if-match", tag);
+        assert_eq!(api.ask(asked, "{}").await.status, status, "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_document_is_warned_of_is_told_before_and_after() {
+    let (_blue, _green, api) = shop().await;
+    let mut document = api.get("/v1/config").await.json();
+    document["admin"]["unix_roles"] = json!([{ "role": "viewer" }]);
+    let [planned, put] = [
+        api.post("/v1/plan", document.clone()).await.json(),
+        api.put("/v1/config", document).await.json(),
+    ];
+    for answer in [planned, put] {
+        let warnings = answer["warnings"].to_string();
+        assert!(warnings.contains("`unix_roles` are for a unix socket"), "{warnings}");
+    }
+}
+
+#[tokio::test]
 async fn history_and_the_way_back() {
     let (blue, green) = (Backend::named("blue").await, Backend::named("green").await);
     let api = Api::start(two_pools(&blue, &green)).await;
@@ -897,7 +925,7 @@ async fn history_and_the_way_back() {
     assert!(changed.as_array().is_some_and(|it| !it.is_empty()), "{changed}");
     assert_eq!(api.get("/v1/revisions?limit=1&before=2").await.json()[0]["revision"], 1);
     assert_eq!(api.get("/v1/revisions?service=none").await.json(), json!([]));
-    for bad in ["limit=0", "limit=x", "before=-1"] {
+    for bad in ["limit=0", "limit=x", "before=-1", "before=9223372036854775808"] {
         assert_eq!(api.get(&format!("/v1/revisions?{bad}")).await.status, 422, "{bad}");
     }
 
@@ -929,7 +957,9 @@ async fn history_and_the_way_back() {
         assert_eq!(api.post("/v1/undo", bad.clone()).await.status, 422, "{bad}");
     }
     let stale = json(Request::post("/v1/undo")).header("if-match", "\"3\"");
-    assert_eq!(api.ask(stale, "{}").await.status, 412);
+    let answer = api.ask(stale, "{}").await;
+    let current = format!("\"{}\"", api.service().await["revision"]);
+    assert_eq!((answer.status.as_u16(), answer.header("etag")), (412, &*current));
 
     // Without a file there is no drift, and what is in force is what a file would say.
     let drift = api.get("/v1/drift").await.json();

@@ -8,8 +8,12 @@ mod api;
 
 use api::Api;
 use serde_json::Value;
-use std::process::Command;
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Command, Stdio},
+};
 use support::*;
+use tokio::sync::Notify;
 
 struct Ran {
     code: i32,
@@ -103,7 +107,7 @@ fn check_tells_every_error_with_its_place() {
     assert_eq!(ran.code, 2);
     assert!(ran.out.is_empty());
     let places = ran.err.lines().filter(|line| line.starts_with(&format!("{mistakes}:"))).count();
-    assert_eq!(places, 48, "{}", ran.err);
+    assert_eq!(places, 53, "{}", ran.err);
 
     let missing = run(&["check", "/none/crossfade.yaml"]);
     assert_eq!(missing.code, 2);
@@ -252,6 +256,70 @@ async fn a_wait_that_is_too_short_is_4() {
     assert_eq!(api.service().await["pools"][1]["weight"], 1);
     word.notify_one();
     assert_eq!(slow.await.unwrap(), "blue");
+}
+
+/// Starts a command that waits; its first line on stderr, and the rest of it once `go` was told.
+async fn watch(api: &Api, line: &str, go: &Notify) -> (String, Ran) {
+    let arguments = format!("--admin http://{} {line}", api.address);
+    let mut command = command(&arguments.split(' ').collect::<Vec<_>>());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    let first = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        err.read_line(&mut line).unwrap();
+        (line, err)
+    });
+    let (first, mut rest) = first.await.unwrap();
+    go.notify_one();
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut err = String::new();
+        rest.read_to_string(&mut err).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        Ran { code: output.status.code().unwrap(), out, err }
+    });
+    (first, ran.await.unwrap())
+}
+
+#[tokio::test]
+async fn who_waits_is_told_for_what() {
+    let (blue, word) = Backend::waiting("blue").await;
+    let green = Backend::named("green").await;
+    let api = Api::start(spec(&[
+        ("blue", pool("v1", 1, &[blue.spec_address()])),
+        ("green", pool("v2", 0, &[green.spec_address()])),
+    ]))
+    .await;
+    let address = blue.address;
+    for line in [
+        "cutover shop green --wait 1m".to_owned(),
+        "drain shop blue --wait".to_owned(),
+        format!("drain shop blue {address} --wait 1m"),
+        "weights shop blue=0 green=1 --wait 1m".to_owned(),
+        "drain shop --wait 1m".to_owned(),
+    ] {
+        let mut client = api.proxy.h1().await;
+        let slow = tokio::spawn(async move { client.get("/").await.text().to_owned() });
+        until("a request is in flight", || api.proxy.open() == 1).await;
+        let (first, ran) = watch(&api, &line, &word).await;
+        assert_eq!(first, "waiting, 1 in flight\n", "{line}");
+        assert_eq!(ran.code, 0, "{line}: {}", ran.err);
+        assert!(ran.out.starts_with("revision "), "{line}: {}", ran.out);
+        assert!(ran.out.ends_with("  nothing of before is in flight any more\n"), "{}", ran.out);
+        assert_eq!(slow.await.unwrap(), "blue");
+        for back in [
+            "undrain shop".to_owned(),
+            "undrain shop blue".to_owned(),
+            format!("undrain shop blue {address}"),
+            "cutover shop blue".to_owned(),
+        ] {
+            assert_eq!(steer(&api, &back).await.code, 0, "{back}");
+        }
+    }
+    // Nothing to wait for, nothing to say.
+    let idle = steer(&api, "cutover shop green --wait 1m").await;
+    assert_eq!(idle.code, 0);
+    assert!(!idle.err.contains("in flight"), "{}", idle.err);
 }
 
 #[tokio::test]

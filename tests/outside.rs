@@ -3,7 +3,7 @@
 mod support;
 
 use crossfade::{
-    control::rollouts::{Outside, Patience, Teller, Telling, Told},
+    control::outside::{Outside, Patience, Teller, Telling, Told},
     rollout::Answer,
     spec::{GateTime, Hook, HookEvent, PrometheusGate, WebhookGate},
 };

@@ -18,12 +18,24 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) async fn make(
     admin: &Admin,
     command: Command,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    make_of_document(admin, command, conditions, Vec::new()).await
+}
+
+/// As [`make`], with what there was to warn of in the document that asks for it.
+pub(super) async fn make_of_document(
+    admin: &Admin,
+    command: Command,
     mut conditions: Conditions,
+    warnings: Vec<String>,
 ) -> Result<Response, Problem> {
     let wait = conditions.waits();
+    let warn = |receipt: &mut control::Receipt| receipt.warnings.extend(warnings);
     let Some(once) = conditions.once.take().filter(|_| !conditions.dry_run) else {
-        let receipt = apply(admin, command, conditions).await?;
-        return answer(&receipt, wait).await;
+        let mut receipt = apply(admin, command, conditions).await?;
+        warn(&mut receipt);
+        return answer(admin, &receipt, wait).await;
     };
     let attempt = conditions.attempt.clone();
     let change = change(admin, command, conditions)?;
@@ -31,11 +43,12 @@ pub(super) async fn make(
     let (handle, asked) = (admin.handle.clone(), once.clone());
     let made = async move { handle.apply_once(change, asked).await };
     match attempt.follow(made, Reply::made, is_patient).await? {
-        Reply::Made(receipt) => {
+        Reply::Made(mut receipt) => {
+            warn(&mut receipt);
             if let Ok(text) = serde_json::to_string(&Receipt::from(&*receipt)) {
                 admin.handle.history().remember(author, once.key, text);
             }
-            answer(&receipt, wait).await
+            answer(admin, &receipt, wait).await
         }
         Reply::Known(known) => again(admin, known).await,
     }
@@ -54,7 +67,7 @@ async fn again(admin: &Admin, known: Known) -> Result<Response, Problem> {
     Ok(([(header::CONTENT_TYPE, "application/json"), (REPLAYED, "true")], text).into_response())
 }
 
-pub(super) async fn apply(
+async fn apply(
     admin: &Admin,
     command: Command,
     conditions: Conditions,
@@ -83,20 +96,30 @@ fn change(admin: &Admin, command: Command, conditions: Conditions) -> Result<Cha
 }
 
 /// The receipt, at once or when what was left is idle.
-pub(super) async fn answer(
+async fn answer(
+    admin: &Admin,
     receipt: &control::Receipt,
     wait: Option<Duration>,
 ) -> Result<Response, Problem> {
     if let Some(wait) = wait {
         let idle = async {
-            while receipt.open() > 0 {
+            while open(admin, receipt).await > 0 {
                 tokio::time::sleep(LOOK).await;
             }
         };
         if tokio::time::timeout(wait, idle).await.is_err() {
-            return Err(Problem::still_open(receipt.into(), receipt.open()));
+            return Err(Problem::still_open(receipt.into(), open(admin, receipt).await));
         }
     }
-    let status = if receipt.created { StatusCode::CREATED } else { StatusCode::OK };
+    // A dry run creates nothing.
+    let is_new = receipt.created && receipt.revision.is_some();
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Receipt::from(receipt))).into_response())
+}
+
+/// Requests still open on what leaves, those in the processes before this one included.
+async fn open(admin: &Admin, receipt: &control::Receipt) -> u64 {
+    // Who does not say may have one.
+    let before = admin.handle.open_before().await;
+    receipt.open() + before.map_or(1, |open| receipt.open_elsewhere(&open))
 }

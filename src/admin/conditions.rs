@@ -152,7 +152,7 @@ impl Conditions {
 
 impl IfMatch {
     /// RFC 9110 section 13.1.1; comparison is strong, so a weak tag matches nothing.
-    fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let mut revisions = Vec::new();
         let mut any = true;
         for value in headers.get_all(header::IF_MATCH) {
@@ -185,6 +185,17 @@ impl IfMatch {
             Self::Revisions(revisions) => {
                 revisions.last().copied().map(Some).ok_or_else(|| Problem::stale(current))
             }
+        }
+    }
+
+    /// For what the control plane does not check.
+    ///
+    /// # Errors
+    /// When it names other revisions than the current one.
+    pub(super) fn check(&self, current: u64) -> Result<(), Problem> {
+        match self.revision(current)? {
+            Some(revision) if revision != current => Err(Problem::stale(current)),
+            _ => Ok(()),
         }
     }
 }
@@ -314,6 +325,7 @@ mod tests {
         assert_eq!(two, IfMatch::Revisions(vec![1, 2, 3]));
         assert_eq!(two.revision(2).unwrap(), Some(2));
         assert_eq!(two.revision(9).unwrap(), Some(3));
+        assert!(two.check(2).is_ok() && two.check(9).is_err());
         assert!(if_match(&["41"]).is_err());
     }
 

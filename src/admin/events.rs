@@ -48,7 +48,7 @@ const PATH: &str = "/v1/events";
 
 /// Resolves when the admin API ends.
 #[derive(Clone)]
-pub(super) struct Ending(pub(super) watch::Receiver<()>);
+pub(super) struct Ending(pub(super) watch::Receiver<Duration>);
 
 /// Something happened to a rollout.
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,7 +151,7 @@ impl Place {
 /// Somebody who follows events.
 struct Follower {
     admin: Arc<Admin>,
-    ended: watch::Receiver<()>,
+    ended: watch::Receiver<Duration>,
     news: broadcast::Receiver<News>,
     views: watch::Receiver<Arc<View>>,
     /// What showed that they may.
@@ -168,7 +168,7 @@ struct Follower {
 impl Follower {
     fn new(
         admin: Arc<Admin>,
-        ended: watch::Receiver<()>,
+        ended: watch::Receiver<Duration>,
         shown: (Peer, HeaderMap),
         place: OwnedSemaphorePermit,
         since: Option<Place>,

@@ -29,6 +29,9 @@ use utoipa::{IntoParams, ToSchema};
 const MOST: u32 = 1000;
 const USUAL: u32 = 100;
 
+/// No revision has a higher number: what any reader of JSON can hold.
+const LAST: u64 = (1 << 53) - 1;
+
 /// A change that was made.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevisionView {
@@ -91,10 +94,10 @@ pub(super) struct DriftView {
 #[into_params(parameter_in = Query)]
 pub(super) struct PageAsked {
     /// So many at most, 1 to 1000; 100 unless asked otherwise.
-    #[param(value_type = Option<u32>)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
     /// Only those with a lower number.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, maximum = 9_007_199_254_740_991_i64)]
     before: Option<String>,
     /// Only those that changed this service.
     service: Option<String>,
@@ -104,7 +107,7 @@ pub(super) struct PageAsked {
 #[into_params(parameter_in = Query)]
 pub(super) struct DiffAsked {
     /// The other one; what is in force unless asked otherwise.
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, maximum = 9_007_199_254_740_991_i64)]
     to: Option<String>,
 }
 
@@ -131,7 +134,7 @@ pub(super) async fn revisions(
     let Query(asked) = asked.map_err(|error| Problem::malformed(error.body_text()))?;
     let mut errors = Errors::default();
     let limit = errors.number("limit", asked.limit, 1..=u64::from(MOST));
-    let before = errors.number("before", asked.before, 0..=u64::MAX);
+    let before = errors.number("before", asked.before, 0..=LAST);
     errors.check()?;
     let page = Page {
         before,
@@ -178,7 +181,7 @@ pub(super) async fn diff(
 ) -> Result<Json<Difference>, Problem> {
     let Query(asked) = asked.map_err(|error| Problem::malformed(error.body_text()))?;
     let mut errors = Errors::default();
-    let to = errors.number("to", asked.to, 0..=u64::MAX);
+    let to = errors.number("to", asked.to, 0..=LAST);
     errors.check()?;
     let (from, before) = admin.handle.history().revision(number_of(&number)?).await?;
     let view = admin.handle.view();
@@ -217,7 +220,7 @@ pub(super) async fn adopt(
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Undo {
     /// The revision whose content is wanted; without it what was before the newest change.
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 9_007_199_254_740_991_i64)]
     to_revision: Option<Value>,
     /// Only this service; without it everything.
     #[schema(value_type = Option<String>)]
@@ -237,7 +240,7 @@ pub(super) async fn undo(
     let mut errors = Errors::default();
     errors.unknown(&body.common.others, "to_revision, service, cause, force, wait_healthy");
     let to_revision = body.to_revision.filter(|value| !value.is_null()).and_then(|value| {
-        let number = value.as_u64();
+        let number = value.as_u64().filter(|number| *number <= LAST);
         if number.is_none() {
             errors.add("to_revision", format_args!("{value} is not the number of a revision"));
         }

@@ -18,6 +18,7 @@ mod look;
 mod metrics;
 mod once;
 mod openapi;
+mod places;
 mod plan;
 mod problem;
 mod quantile;
@@ -57,6 +58,7 @@ struct Admin {
     failures: Failures,
     audit: Arc<Audit>,
     process: metrics::Process,
+    places: Arc<places::Places>,
     /// Places for those who follow events.
     listeners: Arc<Semaphore>,
 }

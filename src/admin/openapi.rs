@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use utoipa::{
     OpenApi as _,
     openapi::{
-        ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response, ResponseBuilder,
-        Type,
+        ContentBuilder, HeaderBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response,
+        ResponseBuilder, Type,
         path::{Operation, ParameterBuilder, ParameterIn, PathItem},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
@@ -30,9 +31,27 @@ use utoipa::{
 )]
 struct Document;
 
+/// Of the scheme by which a token is shown.
+const TOKEN: &str = "token";
+
+/// What is asked by POST and is no change, and so is not made once.
+const NO_CHANGES: [&str; 3] = ["plan", "upgrade", "plan_rollout"];
+
 /// The document without paths.
 pub(super) fn empty() -> OpenApi {
-    Document::openapi()
+    let mut document = Document::openapi();
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "Of `admin.tokens`; none where there are none, or something else shows who asks",
+        ))
+        .build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(scheme));
+    let none: [&str; 0] = [];
+    let either = [SecurityRequirement::new(TOKEN, none), SecurityRequirement::default()];
+    document.security = Some(either.into());
+    document
 }
 
 /// The whole document as JSON, from what the routes say of themselves.
@@ -60,7 +79,9 @@ fn describe_common(document: &mut OpenApi) {
             let what = "Only if this is the current revision, in quotes, such as \"41\"";
             describe_field(operation, "If-Match", what);
         }
-        for operation in post.iter_mut() {
+        let makes_changes =
+            |it: &&mut Operation| !NO_CHANGES.map(Some).contains(&it.operation_id.as_deref());
+        for operation in post.iter_mut().filter(makes_changes) {
             let what = "The same key within 24 hours is the same change: it is made once, and answered as then";
             describe_field(operation, "Idempotency-Key", what);
         }
@@ -70,6 +91,13 @@ fn describe_common(document: &mut OpenApi) {
                 responses.entry(status.into()).or_insert_with(|| problem_response(description));
             }
             describe_answers(operation);
+            if let Some(RefOr::T(stale)) = operation.responses.responses.get_mut("412") {
+                let text = ObjectBuilder::new().schema_type(Type::String).build();
+                let tag = HeaderBuilder::new()
+                    .schema(Some(text))
+                    .description(Some("The current revision, in quotes"));
+                stale.headers.insert("etag".to_owned(), RefOr::T(tag.build()));
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Admin,
     body::Document,
-    change::make,
+    change::make_of_document,
     conditions::{Asked, Common, Errors},
     steer::{Answer, Answers, BodyAnswers, read_config},
 };
@@ -79,6 +79,6 @@ pub(super) async fn plan(
     let mut errors = Errors::default();
     let mut conditions = asked.conditions(Common::default(), &mut errors);
     conditions.dry_run = true;
-    let (file, _) = read_config(&text, errors)?;
-    make(&admin, Command::Load { file }, conditions).await
+    let (file, warnings) = read_config(&text, errors)?;
+    make_of_document(&admin, Command::Load { file }, conditions, warnings).await
 }

@@ -1,7 +1,7 @@
 use super::receipt::Receipt;
 use crate::control::{ChangeError, StoreError};
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -29,9 +29,9 @@ pub(super) struct Problem {
     /// Requests that were still open then.
     #[serde(skip_serializing_if = "Option::is_none")]
     open: Option<u64>,
-    /// Seconds.
+    /// What the header says besides.
     #[serde(skip)]
-    retry_after: Option<u32>,
+    field: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -49,8 +49,12 @@ impl Problem {
             errors: Vec::new(),
             receipt: None,
             open: None,
-            retry_after: None,
+            field: None,
         }
+    }
+
+    fn with(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { field: Some(Box::new((name, value))), ..self }
     }
 
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
@@ -78,7 +82,7 @@ impl Problem {
             "Too many wrong tokens",
             format!("too many wrong tokens came from here; try again in {seconds} s"),
         );
-        Self { retry_after: Some(seconds), ..problem }
+        problem.with(header::RETRY_AFTER, seconds.into())
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
@@ -115,12 +119,16 @@ impl Problem {
         let detail = format!(
             "If-Match names another revision than the current one, {current}; look again, then repeat"
         );
-        Self::new(
+        let problem = Self::new(
             StatusCode::PRECONDITION_FAILED,
             "/problems/stale",
             "Changed in the meantime",
             detail,
-        )
+        );
+        match HeaderValue::try_from(format!("\"{current}\"")) {
+            Ok(tag) => problem.with(header::ETAG, tag),
+            Err(_) => problem,
+        }
     }
 
     pub(super) fn too_large(limit: usize) -> Self {
@@ -161,13 +169,13 @@ impl Problem {
             "Too many requests at once",
             "the admin API is busy; try again in a second",
         );
-        Self { retry_after: Some(1), ..problem }
+        problem.with(header::RETRY_AFTER, 1.into())
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let problem = Self::new(status, "/problems/unavailable", "Not ready", detail);
-        Self { retry_after: Some(1), ..problem }
+        problem.with(header::RETRY_AFTER, 1.into())
     }
 
     fn upgrading(detail: impl Into<String>) -> Self {
@@ -287,8 +295,8 @@ impl IntoResponse for Problem {
             };
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
+        if let Some((name, value)) = self.field.map(|field| *field) {
+            headers.insert(name, value);
         }
         response
     }

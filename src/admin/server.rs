@@ -2,7 +2,7 @@
 
 use super::{
     Admin, Audit,
-    access::{Failures, Peer, UnixPeer, WRONG_BURST, WRONG_EACH},
+    access::{Failures, Peer, Source, UnixPeer, WRONG_BURST, WRONG_EACH},
     api,
     events::{Ending, LISTENERS},
     metrics,
@@ -23,14 +23,11 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Semaphore, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
 use tower::ServiceExt;
-
-/// Open connections; further ones wait to be accepted.
-const CONNECTIONS: usize = 512;
 
 /// For the head of a request, and so for the silence between two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,15 +40,19 @@ const HEAD_BYTES: usize = 64 << 10;
 pub struct Farewell {
     /// What is being answered then may take so long.
     pub patience: Duration,
-    /// Another process listens on the unix socket: its file stays.
-    pub leaves_file: bool,
+    /// Another process listens on the same socket: a unix socket's file stays, and who has just connected here is
+    /// answered here.
+    pub is_succeeded: bool,
 }
 
 impl Default for Farewell {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(5), leaves_file: false }
+        Self { patience: Duration::from_secs(5), is_succeeded: false }
     }
 }
+
+/// Who says nothing for so long, once another process has taken over, is about to say nothing.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Before the next try when no connection can be accepted (no file descriptor left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -79,6 +80,7 @@ pub async fn serve(
         failures: Failures::new(WRONG_BURST, WRONG_EACH),
         audit,
         process,
+        places: Arc::default(),
         listeners: Arc::new(Semaphore::new(LISTENERS)),
     });
     let router = api::router(&admin);
@@ -100,24 +102,32 @@ async fn run(
     router: Router,
     end: impl Future<Output = Farewell>,
 ) {
-    let (ending, ended) = watch::channel(());
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let (ending, ended) = watch::channel(Duration::ZERO);
     let mut connections = JoinSet::new();
     let mut end = pin!(end);
-    let Farewell { patience, leaves_file } = loop {
+    let Farewell { patience, is_succeeded } = loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            admin.places.free(|| admin.handle.view().spec.admin.limits.connections).await;
+            listener.accept().await
         };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             farewell = &mut end => break farewell,
             Some(_) = connections.join_next() => continue,
             next = next => next,
         };
         let (router, ended) = (router.clone(), ended.clone());
+        let settings = &admin.handle.view().spec.admin;
+        let place = |source| {
+            let place = admin.places.take(source, settings.limits.connections_each);
+            if place.is_none() {
+                tracing::debug!(?source, "a client has too many connections to the admin API");
+            }
+            place
+        };
         match accepted {
             Ok(Accepted::Tcp { stream, local, remote }) => {
-                let secured = match tls.of(admin.handle.view().spec.admin.tls.as_ref()) {
+                let Some(place) = place(Source::of(remote.ip())) else { continue };
+                let secured = match tls.of(settings.tls.as_ref()) {
                     Ok(secured) => secured,
                     Err(error) => {
                         tracing::error!(%error, "the admin API cannot speak TLS");
@@ -141,11 +151,14 @@ async fn run(
                     drop(place);
                 })
             }
-            Ok(Accepted::Unix(stream, credentials)) => connections.spawn(async move {
-                let peer = Peer::Unix(Arc::new(UnixPeer::of(credentials).await));
-                connection(stream, peer, router, ended).await;
-                drop(place);
-            }),
+            Ok(Accepted::Unix(stream, credentials)) => {
+                let Some(place) = place(Source::User(credentials.uid())) else { continue };
+                connections.spawn(async move {
+                    let peer = Peer::Unix(Arc::new(UnixPeer::of(credentials).await));
+                    connection(stream, peer, router, ended).await;
+                    drop(place);
+                })
+            }
             Err(error) => {
                 tracing::warn!(%error, "the admin API cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -153,23 +166,26 @@ async fn run(
             }
         };
     };
-    listener.close(leaves_file);
-    drop(ending);
+    listener.close(is_succeeded);
+    ending.send_replace(if is_succeeded { SILENCE } else { Duration::ZERO });
     let farewell = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(patience, farewell).await.is_err() {
         tracing::warn!("requests to the admin API were cut short by the end");
     }
 }
 
-async fn connection<S>(stream: S, peer: Peer, router: Router, mut ended: watch::Receiver<()>)
+/// `ended` changes when this is to be the last request, and says how long that is waited for.
+async fn connection<S>(stream: S, peer: Peer, router: Router, mut ended: watch::Receiver<Duration>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let ending = Ending(ended.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
+    let asked = Notify::new();
+    let service = service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ending.clone());
         request.extensions_mut().insert(peer.clone());
+        asked.notify_waiters();
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
@@ -181,13 +197,25 @@ where
     let result = tokio::select! {
         result = connection.as_mut() => result,
         _ = ended.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            let silence = *ended.borrow();
+            tokio::select! {
+                result = connection.as_mut() => result,
+                () = last_request(&asked, silence) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection to the admin API broke");
     }
+}
+
+/// Returns when a request has come, or none within this time.
+async fn last_request(asked: &Notify, silence: Duration) {
+    // Late is as good as in time.
+    let _ = tokio::time::timeout(silence, asked.notified()).await;
 }
 
 /// Looks at the counters of every pool once a second, and at once at those of pools that are new.

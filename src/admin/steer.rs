@@ -3,7 +3,7 @@
 use super::{
     Admin,
     body::{Body, Document},
-    change::{answer, apply, make},
+    change::{make, make_of_document},
     conditions::{Asked, Common, Conditions, Errors},
     problem::Problem,
     receipt::Receipt,
@@ -166,10 +166,7 @@ pub(super) async fn put_config(
     let mut errors = Errors::default();
     let conditions = asked.conditions(Common::default(), &mut errors);
     let (spec, warnings) = read_config(&text, errors)?;
-    let wait = conditions.waits();
-    let mut receipt = apply(&admin, Command::Replace { spec }, conditions).await?;
-    receipt.warnings.extend(warnings);
-    answer(&receipt, wait).await
+    make_of_document(&admin, Command::Replace { spec }, conditions, warnings).await
 }
 
 /// A configuration, and the warnings about it. `errors` are those of the request so far.
@@ -287,7 +284,11 @@ pub(super) async fn reload(
         };
         let outcome = reloader.reload().await.outcome;
         match outcome.spec {
-            Some(spec) => make(&admin, Command::Load { file: Box::new(spec) }, conditions).await,
+            Some(spec) => {
+                let command = Command::Load { file: Box::new(spec) };
+                let warnings = outcome.warnings.iter().map(ToString::to_string).collect();
+                make_of_document(&admin, command, conditions, warnings).await
+            }
             None => {
                 reload::refuse(&admin.handle, &outcome).await;
                 Err(Problem::invalid(outcome.errors.iter().map(ToString::to_string).collect()))

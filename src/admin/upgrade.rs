@@ -1,11 +1,15 @@
 //! Another process takes over.
 
-use super::{Admin, body::Body, problem::Problem};
+use super::{Admin, audit::Attempt, body::Body, conditions::IfMatch, problem::Problem};
 use crate::{
     config::parse_duration,
     upgrade::{PATIENCE, UpgradeError},
 };
-use axum::{Json, extract::State};
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{HeaderMap, Uri},
+};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use utoipa::ToSchema;
@@ -34,12 +38,15 @@ pub(super) struct UpgradeReceipt {
 /// accepts, or when it was ended because it could not take over: then nothing has changed.
 #[utoipa::path(post, path = "/v1/upgrade", tag = "steer", request_body = UpgradeBody, responses(
     (status = 200, body = UpgradeReceipt),
-    (status = 400, body = Problem, content_type = "application/problem+json", description = "Not JSON"),
+    (status = 400, body = Problem, content_type = "application/problem+json",
+        description = "Not JSON, or `If-Match` cannot be read"),
     (status = 408, body = Problem, content_type = "application/problem+json",
         description = "The body took too long"),
     (status = 409, body = Problem, content_type = "application/problem+json",
         description = "An upgrade is under way, or the new process did not take over: `errors` has why, and the \
             last lines that it said. Nothing has changed"),
+    (status = 412, body = Problem, content_type = "application/problem+json",
+        description = "`If-Match` names another revision; nothing has changed"),
     (status = 413, body = Problem, content_type = "application/problem+json",
         description = "The body is too large"),
     (status = 415, body = Problem, content_type = "application/problem+json",
@@ -49,8 +56,17 @@ pub(super) struct UpgradeReceipt {
 ))]
 pub(super) async fn upgrade(
     State(admin): State<Arc<Admin>>,
+    Extension(attempt): Extension<Attempt>,
+    uri: Uri,
+    headers: HeaderMap,
     Body(UpgradeBody { binary, within }): Body<UpgradeBody>,
 ) -> Result<Json<UpgradeReceipt>, Problem> {
+    // Above all no `dry_run`, which must not be taken for granted.
+    if uri.query().is_some_and(|query| !query.is_empty()) {
+        let error = "an upgrade takes no query parameters: it is made, or it is not";
+        return Err(Problem::invalid(vec![error.to_owned()]));
+    }
+    IfMatch::of(&headers)?.check(admin.handle.view().revision)?;
     let within = match within.as_deref().map(|text| (text, parse_duration(text))) {
         None => PATIENCE,
         Some((_, Some(within))) if !within.is_zero() && within <= LONGEST => within,
@@ -65,7 +81,10 @@ pub(super) async fn upgrade(
         ));
     };
     match upgrader.ask(binary.map(PathBuf::from), within).await {
-        Ok(upgraded) => Ok(Json(UpgradeReceipt { pid: upgraded.pid, version: upgraded.version })),
+        Ok(upgraded) => {
+            attempt.upgraded();
+            Ok(Json(UpgradeReceipt { pid: upgraded.pid, version: upgraded.version }))
+        }
         Err(UpgradeError::Refused(why)) => Err(Problem::conflict(why)),
         Err(UpgradeError::Unusable(why)) => Err(Problem::invalid(vec![format!("binary: {why}")])),
         Err(UpgradeError::Failed { why, said }) => {

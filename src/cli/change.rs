@@ -1,7 +1,7 @@
 //! What all verbs that change something have in common.
 
 use super::{Client, Failure, duration, output, progress::Progress};
-use crate::config::format_duration;
+use crate::config::{Problem, format_duration};
 use reqwest::Method;
 use serde_json::Value;
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub(super) struct Request {
     /// How long the API is asked to wait for anything.
     waits: Duration,
     wait: bool,
+    /// How warnings end that the user has been told already.
+    told: Vec<String>,
 }
 
 impl Request {
@@ -73,7 +75,15 @@ impl Request {
             dry_run: args.dry_run,
             waits: args.wait.unwrap_or_default(),
             wait: args.wait.is_some(),
+            told: Vec::new(),
         }
+    }
+
+    /// The API reads the document again: what of it was told, with its place in the file, is not told twice.
+    pub(super) fn told(mut self, warnings: &[Problem]) -> Self {
+        let end = |it: &Problem| format!(": {}: {}; {}", it.path, it.message, it.fix);
+        self.told = warnings.iter().map(end).collect();
+        self
     }
 
     pub(super) fn traffic(mut self, args: &TrafficArgs) -> Self {
@@ -102,10 +112,15 @@ impl Request {
     pub(super) async fn send(self, client: &Client, progress: Progress) -> Result<(), Failure> {
         let asked =
             client.change(self.method, &self.path, &self.query, self.body.as_ref(), self.waits);
-        let receipt = if self.wait { progress.during(client, asked).await? } else { asked.await? };
+        let mut receipt =
+            if self.wait { progress.during(client, asked).await? } else { asked.await? };
         if client.json() {
             output::print(&format!("{receipt:#}\n"));
         } else {
+            if let Some(warnings) = receipt["warnings"].as_array_mut() {
+                let is_told = |it: &str| self.told.iter().any(|end| it.ends_with(&**end));
+                warnings.retain(|warning| !warning.as_str().is_some_and(is_told));
+            }
             show(&receipt, self.dry_run);
             if self.wait && !self.dry_run {
                 output::print("  nothing of before is in flight any more\n");

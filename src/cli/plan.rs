@@ -25,5 +25,8 @@ pub(super) async fn run(client: &Client, args: Args) -> Result<(), Failure> {
     let document = config::document(&spec);
     let change = ChangeArgs::dry_run();
     let path = "/v1/plan".to_owned();
-    Request::new(Method::POST, path, Some(document), change).send(client, Progress::drains()).await
+    Request::new(Method::POST, path, Some(document), change)
+        .told(&outcome.warnings)
+        .send(client, Progress::drains())
+        .await
 }

@@ -1,12 +1,18 @@
-use super::{Client, change::open};
+use super::{Client, change::open, output};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 /// Between two looks at what is still open.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What a waiting command shows on a terminal: how much is still in flight.
+/// Between two lines, where there is no terminal.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a waiting command shows: how much is still in flight.
 pub(super) struct Progress {
     /// What to look at.
     path: String,
@@ -51,12 +57,13 @@ impl Progress {
         Self { path: "/v1/drains".to_owned(), open: Box::new(open) }
     }
 
-    /// Shows it until `work` is done. Not on a terminal: nothing is shown.
+    /// Shows it until `work` is done: on a terminal in one place, elsewhere by a line on stderr when it has changed.
     pub(super) async fn during<T>(self, client: &Client, work: impl Future<Output = T>) -> T {
         let bar = ProgressBar::new_spinner();
-        if bar.is_hidden() {
+        if bar.is_hidden() && client.json() {
             return work.await;
         }
+        let mut lines = Lines::default();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
             bar.set_style(style);
         }
@@ -65,18 +72,42 @@ impl Progress {
         let result = loop {
             tokio::select! {
                 result = work.as_mut() => break result,
-                () = self.look(client, &bar) => {}
+                () = self.look(client, &bar, &mut lines) => {}
             }
         };
         bar.finish_and_clear();
         result
     }
 
-    async fn look(&self, client: &Client, bar: &ProgressBar) {
+    async fn look(&self, client: &Client, bar: &ProgressBar, lines: &mut Lines) {
         if let Ok(view) = client.get(&self.path).await {
-            bar.set_message(format!("waiting, {} in flight", (self.open)(&view)));
+            let open = (self.open)(&view);
+            let text = format!("waiting, {open} in flight");
+            if !bar.is_hidden() {
+                bar.set_message(text);
+            } else if lines.is_news(open, Instant::now()) {
+                output::say(&text);
+            }
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// What was said last, and when.
+#[derive(Default)]
+struct Lines(Option<(u64, Instant)>);
+
+impl Lines {
+    /// That nothing is open any more is said by the end of the command.
+    fn is_news(&mut self, open: u64, now: Instant) -> bool {
+        let is_news = open > 0
+            && self.0.is_none_or(|(last, at)| {
+                last != open && now.saturating_duration_since(at) >= PAUSE
+            });
+        if is_news {
+            self.0 = Some((open, now));
+        }
+        is_news
     }
 }
 
@@ -84,6 +115,17 @@ impl Progress {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_line_for_each_change_but_not_too_many() {
+        let mut lines = Lines::default();
+        let began = Instant::now();
+        let looks = [(0, 0), (5, 0), (5, 9), (4, 10), (3, 10), (2, 11), (0, 99), (2, 99)];
+        let said = looks.map(|(open, second)| {
+            lines.is_news(open, began + Duration::from_secs(second)).then_some(open)
+        });
+        assert_eq!(said, [None, Some(5), None, Some(4), None, Some(2), None, None]);
+    }
 
     #[test]
     fn counts_what_is_waited_for() {

@@ -147,6 +147,8 @@ pub(super) struct Served {
     pub(super) admin_address: AdminAddress,
     signals: Signals,
     notifier: Rc<Notifier>,
+    /// Leads the process before this one as long as it is there.
+    leading: Option<JoinHandle<()>>,
     /// `None`: it cannot be upgraded.
     upgrades: Option<Upgrades>,
     end_admin: oneshot::Sender<Farewell>,
@@ -185,14 +187,15 @@ impl Served {
         };
         let process = prepared.serve().await.map_err(|error| error.to_string())?;
         let file = process.handle.view().spec.audit_file();
-        let audit = Audit::open(file.as_ref()).map_err(|error| {
+        let left = predecessor.as_ref().map(|predecessor| &predecessor.admin);
+        let audit = Audit::open(file.as_ref(), left).map_err(|error| {
             let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
             format!("the audit log {path} cannot be written: {error}; see admin.audit")
         })?;
         let reloader =
             loaded.as_ref().map(|it| follow_file(it, &mut signals, &process, &notifier, &audit));
         let (upgrader, upgrades) = match loaded {
-            Some(_) => upgradable(&process, configured, &socket, &mut signals)?,
+            Some(_) => upgradable(&process, configured, &socket, &audit, &mut signals)?,
             None => (None, None),
         };
         let (end_admin, ended) = oneshot::channel();
@@ -205,8 +208,18 @@ impl Served {
             tracing::info!(%address, "listening");
         }
         tracing::info!(address = %admin_address, "admin API");
-        tell_how_it_stands(&process, &notifier, predecessor).await?;
-        Ok(Self { process, admin_address, signals, notifier, upgrades, end_admin, admin, audit })
+        let leading = tell_how_it_stands(&process, &notifier, predecessor).await?;
+        Ok(Self {
+            leading,
+            process,
+            admin_address,
+            signals,
+            notifier,
+            upgrades,
+            end_admin,
+            admin,
+            audit,
+        })
     }
 
     /// Serves until it is asked to end, then drains.
@@ -244,6 +257,7 @@ impl Served {
             let _ = timeout(MOST_OF_AN_END, self.admin).await;
         }
         self.audit.flush(Duration::from_secs(2));
+        self.process.log_ledger();
         tracing::info!("ended");
         code
     }
@@ -254,11 +268,19 @@ impl Served {
         succession.answer();
         let patience = self.process.handle.view().spec.shutdown.drain;
         // Nobody is asked whether they have noticed: the new process is the one that counts.
-        let _ = self.end_admin.send(Farewell { patience, leaves_file: succession.has_admin() });
+        let _ = self.end_admin.send(Farewell { patience, is_succeeded: succession.has_admin() });
         self.upgrades = None;
         tracing::info!(drain = config::format_duration(patience), "leaves to another process");
         let taken = succession.listeners().to_vec();
-        let drained = self.process.leave_to_successor(|it| taken.contains(&it), patience);
+        let leading = self.leading.take();
+        let drained = async {
+            let done = self.process.leave_to_successor(|it| taken.contains(&it), patience).await;
+            // What is changed reaches the process before this one through this one.
+            if let Some(leading) = leading {
+                let _ = timeout(patience, leading).await;
+            }
+            done
+        };
         let following = async {
             succession.follow().await;
             future::pending::<()>().await;
@@ -275,6 +297,7 @@ impl Served {
         }
         let _ = timeout(MOST_OF_AN_END, self.admin).await;
         self.audit.flush(Duration::from_secs(2));
+        self.process.log_ledger();
         tracing::info!("ended");
         // Whoever looks after this process, and does not know the other, should know how that one fared.
         if succession.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
@@ -293,6 +316,7 @@ fn upgradable(
     process: &Process,
     admin: AdminAddress,
     socket: &Socket,
+    audit: &Arc<Audit>,
     signals: &mut Signals,
 ) -> Result<(Option<Upgrader>, Option<Upgrades>), String> {
     let admin_socket = socket.share().map_err(|error| format!("no descriptor: {error}"))?;
@@ -304,8 +328,9 @@ fn upgradable(
         }
     };
     let (live, handle) = (process.live.clone(), process.handle.clone());
-    let arguments = arguments();
-    let subject = Subject { live, handle, admin, admin_socket, binary, arguments };
+    let (arguments, audit) = (arguments(), audit.clone());
+    let admin_leaves = Box::new(move || audit.leave());
+    let subject = Subject { live, handle, admin, admin_socket, admin_leaves, binary, arguments };
     let (upgrader, upgrades) = upgrade::upgrades(subject);
     if let Some(mut asked) = signals.upgrade.take() {
         let upgrader = upgrader.clone();
@@ -321,16 +346,18 @@ fn upgradable(
     Ok((Some(upgrader), Some(upgrades)))
 }
 
-/// Tells the service manager, and the process that was here before, that there is nothing to wait for.
+/// Tells the service manager, and the process that was here before, that there is nothing to wait for. Returns what
+/// leads that one from now on, until it ends.
 async fn tell_how_it_stands(
     process: &Process,
     notifier: &Rc<Notifier>,
     predecessor: Option<Predecessor>,
-) -> Result<(), String> {
+) -> Result<Option<JoinHandle<()>>, String> {
+    let mut leading = None;
     if let Some(mut predecessor) = predecessor {
         let replaced = predecessor.is_replaced().await;
         replaced.map_err(|error| format!("the process to take over from has ended: {error}"))?;
-        tokio::spawn(predecessor.lead());
+        leading = Some(tokio::spawn(predecessor.lead()));
         notifier.ready_instead();
     } else {
         let (mut phases, notifier) = (process.live.lifecycle.subscribe(), notifier.clone());
@@ -355,7 +382,7 @@ async fn tell_how_it_stands(
             }
         });
     }
-    Ok(())
+    Ok(leading)
 }
 
 /// Puts in force what the file says, when it changes and on SIGHUP.

@@ -48,7 +48,7 @@ pub fn changes_text(old: &Spec, new: &Spec) -> String {
 }
 
 /// `spec` without the services and routes that are the same in `other`.
-fn without_common(spec: &Spec, other: &Spec) -> Spec {
+pub(super) fn without_common(spec: &Spec, other: &Spec) -> Spec {
     let theirs: HashMap<&Name, &Route> = other.routes.iter().map(|it| (&it.name, it)).collect();
     let services = spec.services.iter().filter(|(name, it)| other.services.get(*name) != Some(it));
     let routes = spec.routes.iter().filter(|it| theirs.get(&it.name) != Some(it));

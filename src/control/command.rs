@@ -1,6 +1,6 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, OrderStatus, Outcomes, Preview, RouteSides, StoreError};
+use super::{HoldStatus, Open, OrderStatus, Outcomes, Preview, RouteSides, StoreError};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
     rollout::{Rollout, Verb},
@@ -220,6 +220,18 @@ impl Receipt {
             backend.open().max(u64::from(!closing))
         });
         self.leaving.iter().map(|backend| backend.open()).sum::<u64>() + lingering.sum::<u64>()
+    }
+
+    /// The same of another process, by what is `open` there.
+    pub fn open_elsewhere(&self, open: &[Open]) -> u64 {
+        let leaves = |open: &&Open| {
+            self.leaving.iter().chain(&self.lingering).any(|backend| {
+                *backend.pool.service == *open.service
+                    && *backend.pool.name == *open.pool
+                    && backend.address.to_string() == open.backend
+            })
+        };
+        open.iter().filter(leaves).map(|open| open.requests).sum()
     }
 }
 

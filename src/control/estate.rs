@@ -6,6 +6,7 @@ use crate::{
     spec::{Name, Spec},
 };
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,6 +32,22 @@ pub struct Held {
     pub cause: Option<String>,
 }
 
-/// Each change that is made, for the process from which this one has taken over; and whom to tell when it is in
-/// force there.
-pub type Lead = mpsc::Receiver<(Estate, oneshot::Sender<()>)>;
+/// What the process is told, or asked, from which this one has taken over.
+#[derive(Debug)]
+pub enum Word {
+    /// This is in force from now on; and whom to tell when it is in force there too.
+    Changed(Estate, oneshot::Sender<()>),
+    /// What is in flight there?
+    Open(oneshot::Sender<Vec<Open>>),
+}
+
+pub type Lead = mpsc::Receiver<Word>;
+
+/// Requests in flight on a backend of another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    pub service: String,
+    pub pool: String,
+    pub backend: String,
+    pub requests: u64,
+}

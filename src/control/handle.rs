@@ -1,9 +1,16 @@
 use super::{
-    Change, ChangeError, Estate, Issuance, Lead, News, Once, Outlook, Receipt, Reply, Store, View,
+    Change, ChangeError, Estate, Issuance, Lead, News, Once, Open, Outlook, Receipt, Reply, Store,
+    View, Word,
 };
 use crate::spec::{Name, RolloutPlan, Spec};
-use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+/// For the process before this one to say what is in flight there.
+const PREDECESSOR: Duration = Duration::from_secs(1);
 
 /// What the control task is sent.
 pub(super) enum Message {
@@ -19,9 +26,12 @@ pub(super) enum Message {
     TakeOver {
         estate: Estate,
         file: Option<Arc<Spec>>,
+        history: Option<Vec<u8>>,
         answer: oneshot::Sender<Result<(), ChangeError>>,
     },
-    Lead(mpsc::Sender<(Estate, oneshot::Sender<()>)>),
+    Lead(mpsc::Sender<Word>),
+    /// Who is led; `None`: nobody is there any more.
+    Led(oneshot::Sender<Option<mpsc::Sender<Word>>>),
     Follow(Estate, oneshot::Sender<Result<(), ChangeError>>),
     Alive(oneshot::Sender<()>),
     Forecast {
@@ -115,8 +125,8 @@ impl Handle {
         self.ask(Message::TakeBack).await
     }
 
-    /// Puts in force what another process has handed over, with what `file` changed since it was last loaded.
-    /// Returns once no request is routed by the old table any more.
+    /// Puts in force what another process has handed over, with what `file` changed since it was last loaded, and begins
+    /// with the `history` that was kept there in memory alone. Returns once no request is routed by the old table any more.
     ///
     /// # Errors
     /// When it cannot be in force (nothing has changed then), or the control plane has ended.
@@ -124,8 +134,9 @@ impl Handle {
         &self,
         estate: Estate,
         file: Option<Arc<Spec>>,
+        history: Option<Vec<u8>>,
     ) -> Result<(), ChangeError> {
-        self.ask(|answer| Message::TakeOver { estate, file, answer }).await
+        self.ask(|answer| Message::TakeOver { estate, file, history, answer }).await
     }
 
     /// Each change from now on; it is answered once it has been put in force there, or after a second.
@@ -145,6 +156,26 @@ impl Handle {
     /// When it cannot be in force (nothing has changed then), or the control plane has ended.
     pub async fn follow(&self, estate: Estate) -> Result<(), ChangeError> {
         self.ask(|answer| Message::Follow(estate, answer)).await
+    }
+
+    /// What is in flight in the process that was here before this one, and in those before it; nothing once they have
+    /// ended. `None`: nobody says.
+    pub async fn open_before(&self) -> Option<Vec<Open>> {
+        let (answer, answered) = oneshot::channel();
+        // Without a control task nobody is led.
+        let _ = self.messages.send(Message::Led(answer)).await;
+        let Some(predecessor) = answered.await.ok().flatten() else { return Some(Vec::new()) };
+        let (says, said) = oneshot::channel();
+        let asked = async {
+            // When it ends meanwhile nobody answers.
+            let _ = predecessor.send(Word::Open(says)).await;
+            said.await
+        };
+        match timeout(PREDECESSOR, asked).await {
+            Ok(Ok(open)) => Some(open),
+            Ok(Err(_)) => Some(Vec::new()),
+            Err(_) => None,
+        }
     }
 
     /// Returns when the control task has got round to it; false when it has ended.

@@ -50,13 +50,31 @@ pub(super) fn left_before<'a>(
 ) -> Vec<Arc<LiveBackend>> {
     let idle =
         |p: &&Placed| p.drained() || [p.pool_weight, p.settings.weight].contains(&Weight::ZERO);
-    let mut left: Vec<Arc<LiveBackend>> = Vec::new();
-    for backend in placed.iter().filter(idle).map(|p| &p.backend).chain(draining) {
-        if speaks_of(command, backend) && !left.iter().any(|known| Arc::ptr_eq(known, backend)) {
-            left.push(backend.clone());
+    spoken_of(command, placed.iter().filter(idle).map(|p| &p.backend).chain(draining))
+}
+
+/// What of that drains now: who has removed what was drained before waits for its end too.
+pub(super) fn drained<'a>(
+    command: &Command,
+    placed: &'a [Placed],
+    draining: impl Iterator<Item = &'a Arc<LiveBackend>>,
+) -> Vec<Arc<LiveBackend>> {
+    let drained = placed.iter().filter(|p| p.drained());
+    spoken_of(command, drained.map(|p| &p.backend).chain(draining))
+}
+
+/// Each once.
+fn spoken_of<'a>(
+    command: &Command,
+    backends: impl Iterator<Item = &'a Arc<LiveBackend>>,
+) -> Vec<Arc<LiveBackend>> {
+    let mut all: Vec<Arc<LiveBackend>> = Vec::new();
+    for backend in backends {
+        if speaks_of(command, backend) && !all.iter().any(|known| Arc::ptr_eq(known, backend)) {
+            all.push(backend.clone());
         }
     }
-    left
+    all
 }
 
 /// The command may take requests away from this backend.

@@ -6,7 +6,7 @@ use super::{
     StoreError,
     connectors::Connectors,
     desired::{Applied, Desired},
-    leaving::{Left, in_flight, left_before},
+    leaving::{Left, drained, in_flight, left_before},
     listeners,
     preview::preview,
     rollout::{Turn, mover},
@@ -148,8 +148,7 @@ impl Control {
 
     pub(super) async fn attempt(&mut self, request: Waiting) {
         if self.frozen {
-            drop(request.answer.send(Err(ChangeError::Upgrading)));
-            return;
+            return self.answer(request, Err(ChangeError::Upgrading));
         }
         let undo = match &request.change.command {
             Command::Undo { service, to_revision } => Some((service.clone(), *to_revision)),
@@ -211,7 +210,7 @@ impl Control {
         self.answer(request, Ok(Reply::Made(Box::new(receipt))));
     }
 
-    fn answer(&mut self, request: Waiting, result: Result<Reply, ChangeError>) {
+    pub(super) fn answer(&mut self, request: Waiting, result: Result<Reply, ChangeError>) {
         if let Some(service) = mover(&request.change.command) {
             self.moved(service, result.as_ref().err());
         }
@@ -391,6 +390,12 @@ impl Control {
                 receipt.in_flight = published.in_flight;
                 receipt.drains = published.drains;
                 receipt.leaving = published.left.into_iter().map(|left| left.backend).collect();
+                let (placed, draining) = (self.parts.placed(), self.drains.backends());
+                for backend in drained(&change.command, placed, draining) {
+                    if !receipt.leaving.iter().any(|known| Arc::ptr_eq(known, &backend)) {
+                        receipt.leaving.push(backend);
+                    }
+                }
                 receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
                 if self.state.directory.is_none()
                     && change.source == Source::Api

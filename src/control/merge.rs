@@ -122,7 +122,8 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
                 client_roles,
                 unix_roles,
                 public_metrics,
-                audit
+                audit,
+                limits
             },
             Some(&base.admin),
             &file.admin,

@@ -16,8 +16,8 @@
 //! - `trials`: which services' requests are counted, so that their versions can be compared
 //! - `estate`: what a process leaves to the one that takes over
 //! - `rollout`: rollouts that run
+//! - `outside`: whom they ask and tell
 //! - `store`: what is kept of changes, on disk or in memory
-//! - `rollouts`: whom rollouts ask and tell
 //! - `start`: the first snapshot, from the file and what was kept
 //! - `making`: how a change is made
 //! - `task`: the loop that holds it all together
@@ -37,12 +37,12 @@ mod leaving;
 mod listeners;
 mod making;
 mod merge;
+pub mod outside;
 mod parts;
 mod preview;
 mod probe;
 mod prober;
 mod rollout;
-pub mod rollouts;
 mod start;
 mod store;
 mod task;
@@ -59,7 +59,7 @@ pub use command::{
     Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,
     NameStatus, Once, Publishes, Receipt, Reply, Source, StateStatus, View,
 };
-pub use estate::{Estate, Held, Lead};
+pub use estate::{Estate, Held, Lead, Open, Word};
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};

@@ -103,6 +103,7 @@ pub async fn start_from(
     inheritance: Inheritance,
 ) -> Result<Started, StartError> {
     let Inheritance { sockets: mut inherited, estate } = inheritance;
+    let is_successor = estate.is_some();
     let from_file = file.path.is_some();
     let directory = spec.state.directory.clone();
     let (store, Beginning { desired, rollouts, revision, step, refused }) = match estate {
@@ -145,7 +146,7 @@ pub async fn start_from(
     let now = Instant::now();
     let mut parts = Parts::new(cores);
     let (discovery, findings) = Discovery::new();
-    let (rollouts, answers) = Rollouts::new(rollouts, now);
+    let (rollouts, heard) = Rollouts::new(rollouts, now);
     let mut effective = discovery.expand(&desired.spec);
     rollouts.overlay(&mut effective);
     let mut plan = parts.plan(&effective, std::iter::empty(), now, 0);
@@ -193,7 +194,8 @@ pub async fn start_from(
         ejector: Ejector::default(),
         store,
         pending: None,
-        frozen: false,
+        // Until it takes over, another process decides.
+        frozen: is_successor,
         predecessor: None,
         waiting: Vec::new(),
         recheck: true,
@@ -204,8 +206,11 @@ pub async fn start_from(
         view,
     };
     control.watch();
+    if !is_successor {
+        control.tell_untold();
+    }
     control.show();
-    let task = tokio::spawn(control.run(messages, reports, findings, answers));
+    let task = tokio::spawn(control.run(messages, reports, findings, heard));
     Ok(Started { live, handle, task })
 }
 

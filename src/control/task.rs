@@ -3,7 +3,7 @@
 mod estates;
 
 use super::{
-    ChangeError, Estate, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View,
+    ChangeError, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View, Word,
     connectors::Connectors,
     desired::Desired,
     discovery::{Discovery, Finding},
@@ -15,7 +15,7 @@ use super::{
     making::{Pending, Waiting, told},
     parts::{Parts, Plan, later},
     prober::{Prober, Report},
-    rollout::{Answered, Rollouts},
+    rollout::{Heard, Rollouts},
     traffic::unserved,
 };
 use crate::{
@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub(super) fn snapshot(
     revision: u64,
@@ -65,7 +65,7 @@ pub(super) struct Control {
     /// What is in force has been handed over, and the state with it: another process decides about it.
     pub(super) frozen: bool,
     /// It still serves something, by the same desired state.
-    pub(super) predecessor: Option<mpsc::Sender<(Estate, oneshot::Sender<()>)>>,
+    pub(super) predecessor: Option<mpsc::Sender<Word>>,
     pub(super) waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
     pub(super) recheck: bool,
@@ -92,7 +92,7 @@ impl Control {
         mut messages: mpsc::Receiver<Message>,
         mut reports: mpsc::Receiver<Report>,
         mut findings: mpsc::Receiver<Finding>,
-        mut answers: mpsc::Receiver<Answered>,
+        mut heard: Heard,
     ) {
         let live = self.live.clone();
         loop {
@@ -108,7 +108,8 @@ impl Control {
                     self.prober.judge(&report, self.live.clock.now_millis());
                     self.recheck = true;
                 }
-                Some(answered) = answers.recv() => self.hear(answered).await,
+                Some(answered) = heard.answers.recv() => self.hear(answered),
+                Some(told) = heard.told.recv() => self.was_told(&told),
                 Some(finding) = findings.recv() => self.learn(finding, &mut findings).await,
                 () = live.ejected.notified() => self.watch(),
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -126,10 +127,11 @@ impl Control {
             // Who asked and has left needs no answer to any of these.
             Message::HandOver { freeze, answer } => drop(answer.send(self.hand_over(freeze).await)),
             Message::TakeBack(answer) => drop(answer.send(self.take_back().await)),
-            Message::TakeOver { estate, file, answer } => {
-                drop(answer.send(self.take_over(&estate, file.as_ref()).await));
+            Message::TakeOver { estate, file, history, answer } => {
+                drop(answer.send(self.take_over(&estate, file.as_ref(), history).await));
             }
             Message::Lead(predecessor) => self.predecessor = Some(predecessor),
+            Message::Led(answer) => drop(answer.send(self.predecessor.clone())),
             Message::Follow(estate, answer) => drop(answer.send(self.follow(estate).await)),
             Message::Alive(answer) => drop(answer.send(())),
             Message::Forecast { service, to, from, plan, answer } => {

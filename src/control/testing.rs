@@ -128,7 +128,7 @@ pub(super) fn load(file: &Spec) -> Command {
 
 /// Specs are kept as they are, and named by numbers.
 pub(super) const FORMAT: Format = Format {
-    write: |spec| {
+    write: |spec, _| {
         let mut specs = WRITTEN.lock().unwrap();
         specs.push(spec.clone());
         Ok((specs.len() - 1).to_string())

@@ -76,6 +76,21 @@ pub struct ClientRole {
     pub role: Role,
 }
 
+/// How much may be asked of the admin API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminLimits {
+    /// Open at once; more wait to be accepted.
+    pub connections: u32,
+    /// Of those, from one address or user; more are closed.
+    pub connections_each: u32,
+}
+
+impl Default for AdminLimits {
+    fn default() -> Self {
+        Self { connections: 512, connections_each: 256 }
+    }
+}
+
 /// The file of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditFile {

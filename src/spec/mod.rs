@@ -17,8 +17,8 @@ mod service;
 mod tls;
 
 pub use access::{
-    AuditFile, ClientRole, LONGEST_TOKEN, Role, SHORTEST_TOKEN, Secret, SecretError, Token,
-    UnixRole, UnixWho,
+    AdminLimits, AuditFile, ClientRole, LONGEST_TOKEN, Role, SHORTEST_TOKEN, Secret, SecretError,
+    Token, UnixRole, UnixWho,
 };
 pub use acme::{Acme, AcmeChallenge};
 pub use address::{AddressError, AdminAddress, BackendAddress, LONGEST_SOCKET_PATH};
@@ -285,6 +285,7 @@ pub struct Admin {
     pub public_metrics: bool,
     /// `None`: in the state directory, or in memory alone where there is none.
     pub audit: Option<AuditFile>,
+    pub limits: AdminLimits,
 }
 
 impl Admin {
@@ -331,6 +332,7 @@ impl Default for Admin {
             unix_roles: Vec::new(),
             public_metrics: false,
             audit: None,
+            limits: AdminLimits::default(),
         }
     }
 }

@@ -36,19 +36,27 @@ impl Channel {
     }
 
     pub(super) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
-        let text = serde_json::to_vec(message)?;
-        let length = u32::try_from(text.len()).ok().filter(|length| *length <= LONGEST);
+        self.send_bytes(&serde_json::to_vec(message)?).await
+    }
+
+    /// What the other side gets by [`Channel::receive_bytes`].
+    pub(super) async fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= LONGEST);
         let length = length.ok_or_else(|| io::Error::other("the message is too long"))?;
         self.0.write_all(&length.to_be_bytes()).await?;
-        self.0.write_all(&text).await
+        self.0.write_all(bytes).await
     }
 
     /// The next message; an error when the other side has ended.
     pub(super) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        Ok(serde_json::from_slice(&self.receive_bytes().await?)?)
+    }
+
+    pub(super) async fn receive_bytes(&mut self) -> io::Result<Vec<u8>> {
         let length = checked(self.0.read_u32().await?)?;
-        let mut text = Vec::new();
-        (&mut self.0).take(length).read_to_end(&mut text).await?;
-        read(&text, length)
+        let mut bytes = Vec::new();
+        (&mut self.0).take(length).read_to_end(&mut bytes).await?;
+        whole(bytes, length)
     }
 
     /// What the other side gets by [`receive_descriptors`].
@@ -78,7 +86,7 @@ pub(super) fn receive_blocking<T: DeserializeOwned>(stream: &mut Blocking) -> io
     let length = checked(u32::from_be_bytes(length))?;
     let mut text = Vec::new();
     stream.take(length).read_to_end(&mut text)?;
-    read(&text, length)
+    Ok(serde_json::from_slice(&whole(text, length)?)?)
 }
 
 /// So many descriptors that were sent in a row.
@@ -109,11 +117,8 @@ fn checked(length: u32) -> io::Result<u64> {
     if length <= LONGEST { Ok(length.into()) } else { Err(io::Error::other("no such message")) }
 }
 
-fn read<T: DeserializeOwned>(text: &[u8], length: u64) -> io::Result<T> {
-    if (text.len() as u64) < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(serde_json::from_slice(text)?)
+fn whole(bytes: Vec<u8>, length: u64) -> io::Result<Vec<u8>> {
+    if (bytes.len() as u64) < length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@ use super::{
     UpgradeError,
     channel::Channel,
     launch::{Launched, check},
-    messages::{Document, FromNew, FromOld, Offer, OfferedListener, PROTOCOL, Readiness},
+    messages::{Document, FromNew, FromOld, Legacy, Offer, OfferedListener, PROTOCOL, Readiness},
 };
 use crate::{
     config::format_duration,
-    control::{Estate, Handle},
+    control::{Estate, Handle, Open},
     live::{Live, Phase},
     spec::AdminAddress,
 };
+use serde_json::Value;
 use std::{
     ffi::OsString,
     future, io,
@@ -40,6 +41,8 @@ pub struct Subject {
     /// As it is configured.
     pub admin: AdminAddress,
     pub admin_socket: OwnedFd,
+    /// What the admin side leaves, in its own words.
+    pub admin_leaves: Box<dyn Fn() -> Value + Send + Sync>,
     pub binary: PathBuf,
     pub arguments: Vec<OsString>,
 }
@@ -166,8 +169,9 @@ impl Subject {
         }
         let upgraded = Upgraded { pid, version: readiness.version.clone() };
         tracing::info!(pid, version = upgraded.version, "another process has taken over");
-        let (child, handle) = (launched.let_go(), self.handle.clone());
-        Ok(Succession { child, channel, readiness, handle, upgraded, answer: None })
+        let (live, handle) = (self.live.clone(), self.handle.clone());
+        let child = launched.let_go();
+        Ok(Succession { child, channel, readiness, live, handle, upgraded, answer: None })
     }
 
     async fn make_ready(&self, channel: &mut Channel) -> io::Result<Readiness> {
@@ -206,7 +210,13 @@ impl Subject {
     /// The step: from its beginning to its end nothing can be changed here.
     async fn pass_on(&self, channel: &mut Channel) -> io::Result<()> {
         let estate = self.handle.hand_over(true).await.map_err(io::Error::other)?;
-        channel.send(&FromOld::Go(Document::from(&estate))).await?;
+        let history = self.handle.history().image().await.map_err(io::Error::other)?;
+        let in_force = Document::from(&estate);
+        let (admin, has_history) = ((self.admin_leaves)(), history.is_some());
+        channel.send(&FromOld::Go(Legacy { in_force, admin, has_history })).await?;
+        if let Some(history) = history {
+            channel.send_bytes(&history).await?;
+        }
         match channel.receive().await? {
             FromNew::Serving => Ok(()),
             other => Err(unexpected(&other)),
@@ -234,6 +244,7 @@ pub struct Succession {
     child: Option<Child>,
     channel: Channel,
     readiness: Readiness,
+    live: Arc<Live>,
     handle: Handle,
     upgraded: Upgraded,
     answer: Option<Answer>,
@@ -258,21 +269,45 @@ impl Succession {
         }
     }
 
-    /// Puts in force what is changed there, as long as something is in flight here; it is answered there once that
-    /// is so. Returns when no more is to come.
+    /// Puts in force what is changed there, as long as something is in flight here, and says what is: a change is
+    /// answered there once that is so. Returns when no more is to come.
     pub async fn follow(&mut self) {
-        while let Ok(FromNew::Changed(document)) = self.channel.receive().await {
-            let followed = match Estate::try_from(document) {
-                Ok(estate) => self.handle.follow(estate).await.map_err(|error| error.to_string()),
-                Err(error) => Err(error),
+        loop {
+            let answer = match self.channel.receive().await {
+                Ok(FromNew::Changed(document)) => {
+                    if let Err(error) = self.put_in_force(document).await {
+                        tracing::warn!(error, "a change is not in force for what is left here");
+                    }
+                    FromOld::Followed
+                }
+                Ok(FromNew::Open) => FromOld::Open(self.open().await),
+                _ => return,
             };
-            if let Err(error) = followed {
-                tracing::warn!(error, "a change is not in force for what is left here");
-            }
-            if self.channel.send(&FromOld::Followed).await.is_err() {
+            if self.channel.send(&answer).await.is_err() {
                 return;
             }
         }
+    }
+
+    async fn put_in_force(&self, document: Document) -> Result<(), String> {
+        let estate = Estate::try_from(document)?;
+        self.handle.follow(estate).await.map_err(|error| error.to_string())
+    }
+
+    /// What is in flight here, and in the processes before this one.
+    async fn open(&self) -> Vec<Open> {
+        // One that does not say is about to be left behind.
+        let mut all = self.handle.open_before().await.unwrap_or_default();
+        for pool in self.live.pools() {
+            let open = pool.backends().into_iter().map(|backend| Open {
+                service: pool.service.to_string(),
+                pool: pool.name.to_string(),
+                backend: backend.address.to_string(),
+                requests: backend.open(),
+            });
+            all.extend(open.filter(|open| open.requests > 0));
+        }
+        all
     }
 
     /// It has ended already, and not as it was asked to.

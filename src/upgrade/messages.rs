@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    control::{Estate, Held},
+    control::{Estate, Held, Open},
     rollout::Rollout,
     spec::{Name, Spec},
 };
@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::{net::SocketAddr, sync::Arc};
 
 /// Of what is said here. A new process that does not know it refuses to take over.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// What is there to be taken over. Its descriptors come behind it: the sockets of the listeners in this order, that
 /// of the admin API, and where the log goes.
@@ -42,10 +42,21 @@ impl Offer {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum FromOld {
-    /// Nothing changes here any more: this is in force.
-    Go(Document),
+    /// Nothing changes here any more.
+    Go(Legacy),
     /// What was changed is in force here too.
     Followed,
+    /// Is in flight here, and in the process before this one.
+    Open(Vec<Open>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Legacy {
+    pub(super) in_force: Document,
+    /// What the admin side leaves, in its own words.
+    pub(super) admin: Value,
+    /// What was kept of changes in memory alone comes behind it.
+    pub(super) has_history: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +67,8 @@ pub(super) enum FromNew {
     Serving,
     /// This is in force from now on.
     Changed(Document),
+    /// What is in flight there?
+    Open,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,13 +3,14 @@
 use super::{
     channel::{Channel, receive_blocking, receive_descriptors},
     launch::PREDECESSOR,
-    messages::{Document, FromNew, FromOld, Offer, PROTOCOL, Readiness},
+    messages::{Document, FromNew, FromOld, Legacy, Offer, PROTOCOL, Readiness},
 };
 use crate::{
-    control::{Estate, Handle, Inheritance, Lead},
+    control::{Estate, Handle, Inheritance, Lead, Word},
     net::{self, Inherited},
     spec::{AdminAddress, Spec},
 };
+use serde_json::Value;
 use std::{
     env,
     fs::File,
@@ -106,15 +107,21 @@ impl Taking {
             admin: self.admin_socket.is_none(),
         };
         channel.send(&FromNew::Ready(readiness)).await.map_err(gone)?;
-        let FromOld::Go(document) = channel.receive().await.map_err(gone)? else {
+        let FromOld::Go(Legacy { in_force, admin, has_history }) =
+            channel.receive().await.map_err(gone)?
+        else {
             return Err("it speaks out of turn".into());
         };
-        let estate = Estate::try_from(document)?;
+        let history = match has_history {
+            true => Some(channel.receive_bytes().await.map_err(gone)?),
+            false => None,
+        };
+        let estate = Estate::try_from(in_force)?;
         // A file that was loaded there since this process read it would be undone by merging what was read.
         let file = (estate.file_base == self.estate.file_base).then_some(file);
-        handle.take_over(estate, file).await.map_err(|error| error.to_string())?;
+        handle.take_over(estate, file, history).await.map_err(|error| error.to_string())?;
         let leads = handle.lead().await.map_err(|error| error.to_string())?;
-        Ok(Predecessor { channel, log: self.log, leads })
+        Ok(Predecessor { channel, log: self.log, leads, admin })
     }
 }
 
@@ -160,6 +167,8 @@ pub struct Predecessor {
     channel: Channel,
     log: OwnedFd,
     leads: Lead,
+    /// What the admin side has left there.
+    pub admin: Value,
 }
 
 impl Predecessor {
@@ -172,17 +181,40 @@ impl Predecessor {
         self.channel.send(&FromNew::Serving).await
     }
 
-    /// Tells it each change, which is answered once it is in force there too. Returns when nothing is left there.
+    /// Tells it each change, which is answered once it is in force there too, and asks it what is in flight there.
+    /// Returns when it has ended.
     pub async fn lead(mut self) {
-        while let Some((estate, followed)) = self.leads.recv().await {
-            let changed = FromNew::Changed(Document::from(&estate));
-            if self.channel.send(&changed).await.is_err()
-                || !matches!(self.channel.receive().await, Ok(FromOld::Followed))
-            {
+        loop {
+            let word = tokio::select! {
+                word = self.leads.recv() => word,
+                // It says nothing unasked.
+                _ = self.channel.receive::<FromOld>() => return,
+            };
+            let Some(word) = word else { return };
+            if self.pass_on(word).await.is_err() {
                 return;
             }
-            // Who was to be told has not waited so long.
-            let _ = followed.send(());
         }
+    }
+
+    async fn pass_on(&mut self, word: Word) -> io::Result<()> {
+        // Who wanted to know may not have waited so long.
+        match word {
+            Word::Changed(estate, followed) => {
+                self.channel.send(&FromNew::Changed(Document::from(&estate))).await?;
+                if let FromOld::Followed = self.channel.receive().await? {
+                    let _ = followed.send(());
+                    return Ok(());
+                }
+            }
+            Word::Open(answer) => {
+                self.channel.send(&FromNew::Open).await?;
+                if let FromOld::Open(open) = self.channel.receive().await? {
+                    let _ = answer.send(open);
+                    return Ok(());
+                }
+            }
+        }
+        Err(io::Error::other("it speaks out of turn"))
     }
 }

@@ -3,7 +3,7 @@ use crate::{
     stage::*,
     support::*,
 };
-use crossfade::{admin, config};
+use crossfade::{admin, config, spec::AdminLimits};
 use http::Request;
 use serde_json::json;
 use std::{fs, time::Duration};
@@ -136,6 +136,36 @@ async fn who_guesses_must_wait_and_others_need_not() {
         from("127.0.0.2", OPERATOR).await.starts_with("HTTP/1.1 200 ")
     })
     .await;
+}
+
+#[tokio::test]
+async fn nobody_takes_all_connections() {
+    let backend = Backend::named("blue").await;
+    let mut spec = shop(&backend);
+    spec.admin.limits = AdminLimits { connections: 8, connections_each: 3 };
+    let api = Api::start(spec).await;
+    let from = |address: &str| {
+        let (socket, to) = (TcpSocket::new_v4().unwrap(), api.address);
+        socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+        async move {
+            let mut stream = socket.connect(to).await.unwrap();
+            // A connection that is closed at once may be so before this is written.
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+            let mut first = [0; 1];
+            (matches!(stream.read(&mut first).await, Ok(1)), stream)
+        }
+    };
+    let mut greedy = Vec::new();
+    for taken in 0..5 {
+        let (answered, stream) = from("127.0.0.2").await;
+        assert_eq!(answered, taken < 3, "connection {taken}");
+        greedy.push(stream);
+    }
+    assert!(from("127.0.0.3").await.0, "others are answered meanwhile");
+    let metrics = api.get("/metrics").await.text;
+    assert!(metrics.contains("crossfade_admin_connections_refused_total 2\n"), "{metrics}");
+    drop(greedy);
+    eventually("there is room again", async || from("127.0.0.2").await.0).await;
 }
 
 #[tokio::test]

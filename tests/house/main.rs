@@ -119,6 +119,7 @@ const REMINDERS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!(
 /// Written once for both HTTP engines: what a request is, where it goes, what becomes of its fields, what is
 /// tried again, who is to blame, what is recorded.
 const ENGINE_NEUTRAL: &[&str] = &[
+    "booking",
     "decide",
     "failure",
     "fields",

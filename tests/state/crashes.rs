@@ -76,7 +76,7 @@ impl Model {
             self.ask(served, open).expect("an answer");
         }
         let mut seen = BTreeMap::new();
-        let mut before = u64::MAX >> 1;
+        let mut before = (1 << 53) - 1;
         loop {
             let page = served.get(&format!("/v1/revisions?limit=1000&before={before}"));
             let page = page.as_array().unwrap();

@@ -35,22 +35,66 @@ fn a_change_that_cannot_be_kept_is_refused_and_traffic_goes_on() {
     }
 }
 
+/// What comes after a change that was refused, and before the end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Then {
+    /// Nothing: the disk still fails.
+    Nothing,
+    /// The disk is well again, for longer than it takes to see that.
+    Wait,
+    /// The same, and a change is made.
+    Change,
+}
+
+/// Each write and each sync of a change may be the one that fails, in each way; then the process or the machine ends.
 #[test]
 fn what_was_refused_is_not_there_after_a_crash() {
-    for seed in 0..4 {
-        let stage = Stage::new(SHOP);
-        let served = stage.start_on(&Shim::default()).expect("it starts");
-        served.weights(70);
-        served.kill();
-        // The write fails in the middle, or its sync; then the process is killed.
-        let served = stage.start_on(&Shim::default()).expect("it starts");
-        fs::write(stage.path("flag"), "EIO").unwrap();
-        let path = "/v1/services/shop/weights";
-        assert_eq!(served.try_ask("PUT", path, &weights(60 + seed), &[]).unwrap().status, 503);
-        fs::remove_file(stage.path("flag")).unwrap();
-        served.kill();
-        let served = stage.start();
-        assert_eq!(served.get("/v1/status")["revision"], 2);
-        assert_eq!(served.get("/v1/config")["services"]["shop"]["pools"]["blue"]["weight"], 70);
+    for (error, lose, then) in [
+        ("ENOSPC", "all", Then::Change),
+        ("EIO", "some", Then::Change),
+        ("EIO", "none", Then::Wait),
+        ("SYNC", "all", Then::Change),
+        // Of the others nothing can be written over what is there already.
+        ("SYNC", "none", Then::Nothing),
+    ] {
+        // Until all of a change, with what is remembered of its answer, comes before the failure.
+        let refused = (0..).take_while(|good| fails_after(error, *good, lose, then)).count();
+        assert!(refused > 0, "{error}: nothing was refused");
     }
+}
+
+/// Whether the change was refused.
+fn fails_after(error: &str, good: u64, lose: &str, then: Then) -> bool {
+    let what = format!("{error} after {good}, lose {lose}, then {then:?}");
+    let stage = Stage::new(SHOP);
+    let served = stage.start_on(&Shim { lose, seed: good, ..Shim::default() }).expect("it starts");
+    served.weights(70);
+    fs::write(stage.path("flag"), format!("{error} {good}")).unwrap();
+    let path = "/v1/services/shop/weights";
+    let status = served.try_ask("PUT", path, &weights(60), &[]).unwrap().status;
+    let is_refused = status != 200;
+    assert!(!is_refused || [503, 507].contains(&status), "{what}: {status}");
+    let mut expected = if is_refused { (2, 70) } else { (3, 60) };
+    if then != Then::Nothing {
+        fs::remove_file(stage.path("flag")).unwrap();
+    }
+    match then {
+        Then::Change => {
+            served.weights(50);
+            expected = (expected.0 + 1, 50);
+        }
+        Then::Wait if is_refused => stage.wait_for_tidy_log(),
+        _ => {}
+    }
+    if lose != "none" {
+        fs::write(stage.path("flag"), "DIE").unwrap();
+        assert!(served.try_ask("PUT", path, &weights(40), &[]).is_none(), "{what}: it has died");
+    }
+    served.kill();
+    let served = stage.start();
+    let count = served.get("/v1/revisions").as_array().unwrap().len();
+    let pools = &served.get("/v1/config")["services"]["shop"]["pools"];
+    assert_eq!((count, pools["blue"]["weight"].as_u64().unwrap()), expected, "{what}");
+    served.kill();
+    is_refused
 }

@@ -1,12 +1,13 @@
 /* A disk that forgets: preloaded into a process, it watches what is written to one folder, and can end the
  * process at the n-th write, truncation or sync there, taking back what was not synced until then: all of it, or
- * each write with a coin, some of them torn. While a flag file is there, writes fail with the error it names.
+ * each write with a coin, some of them torn. While a flag file is there, writes and syncs fail with the error it names.
  *
  *   SHIM_DIR     the folder
  *   SHIM_DIE_AT  end at this operation (1 is the first); 0: never
  *   SHIM_LOSE    what is taken back: all, some, none
  *   SHIM_SEED    for the coins
- *   SHIM_FLAG    path of the flag file, whose content is ENOSPC or EIO
+ *   SHIM_FLAG    path of the flag file, whose content is ENOSPC, EIO or SYNC (only syncs fail, with EIO), and how many
+ *                operations still succeed; or DIE, to end at the next one
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -29,6 +30,10 @@ struct change {
     off_t at, old_size, new_size;
     char *old_bytes, *new_bytes;
     size_t old_length, new_length;
+    /* A sync failed: the system takes the pages for written from then on, and no later sync writes them. */
+    int doomed;
+    /* On the disk, above others that are doomed. */
+    int durable;
 };
 
 /* A file whose name is not on the disk yet. */
@@ -94,7 +99,7 @@ static void make_again(struct change *change, size_t length) {
 static void replay(struct change *change) {
     if (!change) return;
     replay(change->before);
-    unsigned side = roll(4);
+    unsigned side = change->durable ? 0 : strcmp(setting("SHIM_LOSE"), "some") ? 3 : roll(4);
     if (side < 2) make_again(change, change->new_length);
     /* A sector is written or not; a longer write may be torn between two. */
     else if (side == 2 && change->new_length > 512)
@@ -106,7 +111,7 @@ static void die(void) {
     dice = strtoull(setting("SHIM_SEED"), NULL, 10) * 2 + 1;
     if (strcmp(lose, "none")) {
         for (struct change *change = changes; change; change = change->before) take_back(change);
-        if (!strcmp(lose, "some")) replay(changes);
+        replay(changes);
         for (struct newborn *it = newborns; it; it = it->before)
             if (strcmp(lose, "some") || roll(2)) unlink(it->path);
     }
@@ -114,21 +119,36 @@ static void die(void) {
     for (;;) pause();
 }
 
-/* Counts an operation; true at the one to end at. */
-static int is_last(void) {
-    operations++;
-    return operations == strtoul(setting("SHIM_DIE_AT"), NULL, 10);
-}
-
-/* The error that writes fail with now, if any. */
-static int failure(void) {
-    char text[16] = "";
+/* What the flag file says, if it is there. */
+static int flagged(char text[32]) {
     const char *flag = setting("SHIM_FLAG");
     int fd = *flag ? REAL(open)(flag, O_RDONLY) : -1;
     if (fd < 0) return 0;
-    ssize_t length = read(fd, text, sizeof text - 1);
+    ssize_t length = read(fd, text, 31);
+    text[length > 0 ? length : 0] = 0;
     REAL(close)(fd);
-    return length > 0 && !strncmp(text, "EIO", 3) ? EIO : ENOSPC;
+    return length > 0;
+}
+
+/* Counts an operation; true at the one to end at. */
+static int is_last(void) {
+    char text[32];
+    operations++;
+    return operations == strtoul(setting("SHIM_DIE_AT"), NULL, 10) || (flagged(text) && !strncmp(text, "DIE", 3));
+}
+
+/* The error that a write or a sync fails with now, if any. */
+static int failure(int is_sync) {
+    static unsigned long seen;
+    char text[32];
+    if (!flagged(text)) {
+        seen = 0;
+        return 0;
+    }
+    const char *rest = strchr(text, ' ');
+    if (seen++ < (rest ? strtoul(rest, NULL, 10) : 0)) return 0;
+    if (!strncmp(text, "SYNC", 4)) return is_sync ? EIO : 0;
+    return !strncmp(text, "EIO", 3) ? EIO : ENOSPC;
 }
 
 static struct change *remember(int fd, const char *path, off_t at, size_t length, off_t new_size) {
@@ -152,7 +172,7 @@ static struct change *remember(int fd, const char *path, off_t at, size_t length
 
 static ssize_t write_at(int fd, const char *path, const void *bytes, size_t length, off_t at) {
     pthread_mutex_lock(&lock);
-    int last = is_last(), error = failure();
+    int last = is_last(), error = failure(0);
     ssize_t written = -1;
     if (!error) {
         struct change *change = remember(fd, path, at, length, 0);
@@ -211,15 +231,19 @@ static int synced(int fd) {
     if (!path_of(fd, path)) return REAL(fsync)(fd);
     pthread_mutex_lock(&lock);
     if (is_last()) die();
-    int error = failure();
+    int error = failure(1);
     struct stat now;
-    if (!error && !fstat(fd, &now)) {
-        if (S_ISDIR(now.st_mode)) newborns = NULL;
-        struct change **next = &changes;
-        while (*next) {
-            if (!strcmp((*next)->path, path)) *next = (*next)->before;
-            else next = &(*next)->before;
-        }
+    if (!error && !fstat(fd, &now) && S_ISDIR(now.st_mode)) newborns = NULL;
+    int above_doomed = 0;
+    for (struct change *it = changes; it; it = it->before) above_doomed |= it->doomed && !strcmp(it->path, path);
+    struct change **next = &changes;
+    while (*next) {
+        struct change *it = *next;
+        int ours = !strcmp(it->path, path) && !it->doomed && !it->durable;
+        if (ours && error) it->doomed = 1;
+        else if (ours && above_doomed) it->durable = 1;
+        if (ours && !error && !above_doomed) *next = it->before;
+        else next = &it->before;
     }
     pthread_mutex_unlock(&lock);
     errno = error;

@@ -17,11 +17,11 @@ use tempfile::TempDir;
 /// Longer than anything here takes; what is not there by then never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Blue has all weight, and the state is in `state`.
+/// Blue has all weight, and the state is in `state`, where nothing else is written.
 pub const SHOP: &str = "
 threads: 1
 listeners: [{ address: 127.0.0.1:0 }]
-admin: { address: unix:admin.sock }
+admin: { address: unix:admin.sock, audit: { file: audit.log } }
 state: { directory: state }
 services:
   shop:
@@ -108,6 +108,16 @@ impl Stage {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Until everything is out of the log of what is written first.
+    pub fn wait_for_tidy_log(&self) {
+        let began = Instant::now();
+        let log = self.path("state/state.sqlite3-wal");
+        while fs::metadata(&log).is_ok_and(|it| it.len() > 0) {
+            assert!(began.elapsed() < PATIENCE, "it stays: {}", self.log());
+            sleep(Duration::from_millis(2));
+        }
     }
 
     /// Runs another verb of the binary.

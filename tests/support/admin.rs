@@ -66,7 +66,7 @@ impl Api {
             let _ = ended.await;
             admin::Farewell::default()
         };
-        let audit = admin::Audit::open(handle.view().spec.admin.audit.as_ref()).unwrap();
+        let audit = admin::Audit::open(handle.view().spec.admin.audit.as_ref(), None).unwrap();
         let log = audit.clone();
         let served = tokio::spawn(admin::serve(live, handle, reloader, None, log, socket, ended));
         let mut api = Self { proxy, address, end, served, described: Value::Null, token, audit };

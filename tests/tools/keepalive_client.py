@@ -20,6 +20,7 @@ import urllib.parse
 
 BLANK_LINE = b"\r\n\r\n"
 ANSWER_TIMEOUT = 60.0
+LOADS = itertools.count()
 
 
 class Broken(Exception):
@@ -127,15 +128,15 @@ class Connection:
 class Load:
     """Connections that send one request after the other until told to stop."""
 
-    def __init__(self, url: str, connections: int, connect=Connection, lanes: int = 1):
+    def __init__(self, url: str, connections: int, connect=Connection, lanes: int = 1, target: str = "/item"):
         """`lanes` loops share each of the connections, which `connect` makes of the URL."""
-        self.url, self.connections = url, connections
+        self.url, self.connections, self.target = url, connections, target
         self._connect, self._lanes = connect, lanes
         self.records: list[Record] = []
         self.stopping = False
         self._ids = itertools.count()
         # Tells the ids of this load from those of another one against the same backend.
-        self._prefix = f"{time.time_ns():x}"
+        self._prefix = f"{next(LOADS)}-{time.time_ns():x}"
         self._tasks: list[asyncio.Task] = []
         self._open: list = []
 
@@ -176,7 +177,7 @@ class Load:
                 continue
             record, body = self.next_record()
             try:
-                answer = await connection.request(record.method, "/item", {"x-id": record.ident}, body)
+                answer = await connection.request(record.method, self.target, {"x-id": record.ident}, body)
                 record.status = answer.status
                 if record.status == 200:
                     record.version = answer.fields.get("x-version") or version_in(answer.body)

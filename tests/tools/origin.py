@@ -4,7 +4,9 @@
     tests/tools/origin.py v1=127.0.0.1:9001 v2=127.0.0.1:9011
 
 Every answer carries `x-version`. A POST with an `x-id` header is counted under that id as soon as its head
-has come, over all versions, so that a request that was sent twice can be seen even if one try was cut.
+has come, over all versions, so that a request that was sent twice can be seen even if one try was cut. With
+--journal, each request with an `x-id` adds a line to that file when its head has come: method, id and the address that
+it came to; several processes may share the file.
 
     GET  /...                    the version
     POST /...                    {"version", "id", "received", "sha256"} once the whole body has come
@@ -18,7 +20,8 @@ has come, over all versions, so that a request that was sent twice can be seen e
     GET  /posts                  {"total", "distinct", "duplicates": {id: count}}; DELETE forgets them
     GET  /health/ready           200, or 503 after POST /health/fail (until POST /health/recover)
 
-HTTP/1.1 with keep-alive and `Expect: 100-continue`; standard library only.
+With port 0 the system chooses one; the first line of the output says which. HTTP/1.1 with keep-alive and
+`Expect: 100-continue`; standard library only.
 """
 
 import argparse
@@ -26,6 +29,7 @@ import asyncio
 import collections
 import contextlib
 import hashlib
+import io
 import json
 import signal
 import urllib.parse
@@ -93,8 +97,18 @@ async def read_exactly(reader: asyncio.StreamReader, length: int):
 class Version:
     """One listening version."""
 
-    def __init__(self, name: str, idle: float | None):
-        self.name, self.idle, self.healthy = name, idle, True
+    def __init__(self, name: str, idle: float | None, journal: io.FileIO | None):
+        self.name, self.idle, self.journal = name, idle, journal
+        self.address, self.healthy = "", True
+
+    async def listen(self, address: str) -> asyncio.Server:
+        host, _, port = address.rpartition(":")
+        server = await asyncio.start_server(
+            self.serve, host, int(port), limit=HEAD_LIMIT, backlog=1024, start_serving=False
+        )
+        self.address = f"{host}:{server.sockets[0].getsockname()[1]}"
+        await server.start_serving()
+        return server
 
     def head(self, status: int, *fields: str) -> bytes:
         lines = [f"HTTP/1.1 {status} Status", f"x-version: {self.name}", *fields]
@@ -127,6 +141,8 @@ class Version:
         ident = request.fields.get("x-id")
         if request.method == "POST" and ident is not None:
             posts[ident] += 1
+        if ident is not None and self.journal:
+            self.journal.write(f"{request.method} {ident} {self.address}\n".encode())
         if request.path == "/reset":
             raise Hangup
         if request.path == "/echo":
@@ -224,16 +240,17 @@ def chunk(piece: bytes) -> bytes:
 
 
 async def run(arguments: argparse.Namespace) -> None:
-    servers = []
+    # Without a buffer: a line is there before its answer is, even if this process is killed then.
+    journal = open(arguments.journal, "ab", buffering=0) if arguments.journal else None
+    listening = []
     for listener in arguments.listeners:
         name, _, address = listener.partition("=")
-        host, _, port = address.rpartition(":")
-        version = Version(name, arguments.idle)
-        servers.append(await asyncio.start_server(version.serve, host, int(port), limit=HEAD_LIMIT, backlog=1024))
+        version = Version(name, arguments.idle, journal)
+        listening.append((version, await version.listen(address)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    print("listening", *arguments.listeners, flush=True)
+    print("listening", *(f"{version.name}={version.address}" for version, _ in listening), flush=True)
     await stopped.wait()
 
 
@@ -241,6 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("listeners", nargs="+", metavar="VERSION=HOST:PORT")
     parser.add_argument("--idle", type=float, help="close connections that idle this many seconds, without notice")
+    parser.add_argument("--journal", metavar="FILE", help="add a line to it for each request with an x-id")
     asyncio.run(run(parser.parse_args()))
 
 

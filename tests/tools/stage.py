@@ -79,6 +79,8 @@ class Stage:
     blue: list[str] = dataclasses.field(default_factory=list)
     green: list[str] = dataclasses.field(default_factory=list)
     spare: list[str] = dataclasses.field(default_factory=list)
+    # To which each origin.py adds what it gets.
+    journal: pathlib.Path | None = None
 
     def path(self, rest: str = "") -> str:
         return f"/v1/services/{self.service}{rest}"
@@ -121,7 +123,7 @@ async def admin_call(connection: Connection, method: str, path: str, value: obje
     """As Stage.call, in the event loop of the load: what is sent next is sent after this answer."""
     body = json.dumps(value).encode()
     answer = await connection.request(method, path, {"content-type": "application/json"}, body)
-    if answer.status != 200:
+    if answer.status not in (200, 201):
         raise Refused(f"{method} {path}: {answer.status} {answer.body.decode()}")
     return json.loads(answer.body)
 
@@ -138,7 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser, threads: int | None = None) -
 
 
 @contextlib.contextmanager
-def stage(arguments: argparse.Namespace):
+def stage(arguments: argparse.Namespace, journal: bool = False):
     if not arguments.binary:
         if not (arguments.proxy and arguments.admin):
             sys.exit("give --binary, or --proxy and --admin")
@@ -146,10 +148,12 @@ def stage(arguments: argparse.Namespace):
         return
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = pathlib.Path(name)
-        yield build(arguments, folder, stack)
+        yield build(arguments, folder, stack, folder / "journal" if journal else None)
 
 
-def build(arguments: argparse.Namespace, folder: pathlib.Path, stack: contextlib.ExitStack) -> Stage:
+def build(
+    arguments: argparse.Namespace, folder: pathlib.Path, stack: contextlib.ExitStack, journal: pathlib.Path | None
+) -> Stage:
     proxy, admin, *backends = free_ports(8)
     blue, green = [f"127.0.0.1:{port}" for port in backends[:2]], [f"127.0.0.1:{port}" for port in backends[2:4]]
     spare = [f"127.0.0.1:{port}" for port in backends[4:]]
@@ -159,7 +163,7 @@ def build(arguments: argparse.Namespace, folder: pathlib.Path, stack: contextlib
         start_nginx(folder, versions, stack)
     else:
         listeners = [f"{version}={address}" for address, version in versions]
-        run([sys.executable, TOOLS / "origin.py", *listeners], folder / "origin.log", stack)
+        run(origin_command(listeners, journal), folder / "origin.log", stack)
     for address, _ in versions:
         wait_for(f"http://{address}/", folder / "origin.log")
     config = folder / "crossfade.yaml"
@@ -169,9 +173,12 @@ def build(arguments: argparse.Namespace, folder: pathlib.Path, stack: contextlib
     process = run([arguments.binary.resolve(), "serve", config], log, stack)
     wait_for(f"http://127.0.0.1:{admin}/readyz", log)
     origin = f"http://{blue[0]}" if arguments.backends == "python" else None
-    return Stage(
-        f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{admin}", origin, config, SERVICE, process, blue, green, spare
-    )
+    urls = f"http://127.0.0.1:{proxy}", f"http://127.0.0.1:{admin}", origin
+    return Stage(*urls, config, SERVICE, process, blue, green, spare, journal)
+
+
+def origin_command(listeners: list[str], journal: pathlib.Path | None) -> list:
+    return [sys.executable, TOOLS / "origin.py", *listeners, *(["--journal", journal] if journal else [])]
 
 
 def start_nginx(folder: pathlib.Path, versions: list[tuple[str, str]], stack: contextlib.ExitStack) -> None:

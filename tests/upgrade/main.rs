@@ -20,7 +20,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
-use support::Backend;
+use support::{Backend, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -207,6 +207,67 @@ async fn the_state_moves_with_it_or_stays() {
     assert_eq!(status, 200, "{revisions}");
     assert!(numbers == (1..=newest).rev().collect::<Vec<_>>() && newest >= 5, "{numbers:?}");
     assert!(stage.first_ended().await.success());
+}
+
+#[tokio::test]
+async fn history_and_audit_log_go_on_without_a_directory() {
+    let shop = Shop::open().await;
+    let mut stage = Stage::start(&shop.config()).await;
+    stage.cutover("green").await;
+    let second = stage.upgrade().await;
+    stage.cutover("blue").await;
+    assert!(stage.first_ended().await.success());
+    stage.upgrade().await;
+    stage.ended(second).await;
+    let (status, said) = stage.ask("POST", "/v1/undo", json!({ "to_revision": 2 })).await;
+    assert_eq!(status, 200, "{said}");
+    assert!(stage.get("/").await.ends_with("green"));
+    let (_, revisions) = stage.ask("GET", "/v1/revisions", json!({})).await;
+    let numbers: Vec<_> = revisions.as_array().unwrap().iter().map(|it| &it["revision"]).collect();
+    assert_eq!(numbers, [4, 3, 2, 1], "{revisions}");
+    let (_, audit) = stage.ask("GET", "/v1/audit", json!({})).await;
+    let entries = audit["entries"].as_array().unwrap();
+    let made = entries.iter().filter(|entry| entry["event"] == "change.made");
+    assert_eq!(made.map(|entry| &entry["revision"]).collect::<Vec<_>>(), [4, 3, 2], "{audit}");
+    let ids: Vec<_> = entries.iter().map(|entry| entry["id"].as_u64().unwrap()).collect();
+    assert!(ids.is_sorted_by(|newer, older| newer > older), "{ids:?}");
+}
+
+#[tokio::test]
+async fn who_waits_waits_for_the_old_process_too_and_each_says_at_its_end_what_it_had() {
+    let (blue, word) = Backend::waiting("blue").await;
+    let shop = Shop { blue, green: Backend::named("green").await };
+    let mut stage = Stage::start(&shop.config()).await;
+    let mut slow = TcpStream::connect(stage.proxy()).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    until("it is on its way", || shop.blue.count() == 1).await;
+    let second = stage.upgrade().await;
+    let body = json!({ "to": "green" });
+    let path = "/v1/services/shop/cutover?wait=100ms";
+    let (status, said) = stage.ask("POST", path, body.clone()).await;
+    assert_eq!((status, &said["open"]), (504, &json!(1)), "{said}");
+    let path = "/v1/services/shop/cutover?wait=1m";
+    let waits = stage.ask("POST", path, body);
+    let answers = async {
+        word.notify_one();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"blue") {
+            assert!(slow.read_buf(&mut answer).await.unwrap() > 0);
+        }
+    };
+    let ((status, said), ()) = tokio::join!(waits, answers);
+    assert_eq!(status, 200, "{said}");
+    assert!(stage.first_ended().await.success());
+    assert!(stage.get("/").await.ends_with("green"));
+    stage.signal(second, Signal::TERM);
+    stage.ended(second).await;
+    let ledger = stage.logged("ledger");
+    let of = |line: &serde_json::Value| {
+        let count = |key: &str| line[key].as_u64().unwrap();
+        (line["pool"].clone(), ["started", "finished", "cut", "open"].map(count))
+    };
+    let expected = [(json!("blue"), [1, 1, 0, 0]), (json!("green"), [1, 1, 0, 0])];
+    assert_eq!(ledger.iter().map(of).collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]

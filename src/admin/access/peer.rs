@@ -38,24 +38,28 @@ pub(in crate::admin) struct UnixPeer {
     pub(in crate::admin) is_master: bool,
 }
 
-/// Whose mistakes are counted together.
+/// Whose mistakes and connections are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::admin) enum Source {
     Address(IpAddr),
     User(u32),
 }
 
-impl Peer {
+impl Source {
     /// One host of IPv6 has a whole network of addresses to ask from (RFC 6177).
+    pub(in crate::admin) fn of(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+impl Peer {
     pub(in crate::admin) fn source(&self) -> Source {
         match self {
             Self::Unix(peer) => Source::User(peer.uid),
-            Self::Tcp { remote, .. } => Source::Address(match remote.ip().to_canonical() {
-                IpAddr::V6(address) => {
-                    IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into())
-                }
-                address @ IpAddr::V4(_) => address,
-            }),
+            Self::Tcp { remote, .. } => Source::of(remote.ip()),
         }
     }
 }

@@ -77,6 +77,11 @@ impl Attempt {
         });
     }
 
+    /// Another process has taken over, as it was asked for.
+    pub(in crate::admin) fn upgraded(&self) {
+        self.end(|entry| Some(Entry { event: Event::ProcessUpgraded, ..entry }));
+    }
+
     /// The answer, after whatever was asked of the control plane.
     pub(in crate::admin) fn answered(&self, response: &Response) {
         self.end(|entry| {

@@ -23,6 +23,9 @@ pub(in crate::admin) enum Event {
     /// A rollout goes on or stays where it is; no value of the configuration changed by it.
     #[serde(rename = "rollout.steered")]
     RolloutSteered,
+    /// A new process has taken over.
+    #[serde(rename = "process.upgraded")]
+    ProcessUpgraded,
     /// Certificates or tokens were read anew from their files.
     #[serde(rename = "files.renewed")]
     FilesRenewed,
@@ -34,7 +37,7 @@ pub(in crate::admin) enum Event {
 /// A line of the audit log. What is not known or does not apply is absent.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(in crate::admin) struct Entry {
-    /// Goes up by one.
+    /// Goes up by one; by more where another process has taken over.
     pub(in crate::admin) id: u64,
     /// RFC 3339.
     pub(in crate::admin) at: String,

@@ -238,6 +238,8 @@ pub(super) fn tail(settings: &AuditFile) -> io::Result<Vec<Entry>> {
                 .filter_map(|line| serde_json::from_slice::<Entry>(line).ok()),
         );
     }
+    // Two processes may have written beside each other.
+    entries.sort_by_key(|entry| entry.id);
     Ok(entries)
 }
 

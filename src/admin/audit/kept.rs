@@ -42,6 +42,23 @@ impl Kept {
         entry
     }
 
+    /// All of them, older ones first.
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        let mut all: Vec<_> = self.changes.iter().chain(&self.denied).cloned().collect();
+        all.sort_by_key(|entry| entry.id);
+        all
+    }
+
+    /// The last id that was given.
+    pub(super) fn last_id(&self) -> u64 {
+        self.id
+    }
+
+    /// Ids up to this one are somebody else's.
+    pub(super) fn skip_to(&mut self, id: u64) {
+        self.id = self.id.max(id);
+    }
+
     /// The newest first, of those before the id `before`.
     pub(super) fn newest(&self, limit: usize, before: Option<u64>) -> Vec<Arc<Entry>> {
         let wanted = |entry: &&Arc<Entry>| before.is_none_or(|before| entry.id < before);

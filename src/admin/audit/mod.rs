@@ -15,6 +15,8 @@ use super::access::{Buckets, Source};
 use crate::spec::AuditFile;
 use file::Writer;
 use kept::Kept;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     io,
@@ -30,6 +32,17 @@ const DENIED_EACH: Duration = Duration::from_secs(60);
 /// The same of all of them together.
 const ALL_DENIED_BURST: u32 = 200;
 const ALL_DENIED_EACH: Duration = Duration::from_secs(1);
+
+/// Ids for what is still recorded in a process from which another has taken over: the answers to requests that were
+/// under way.
+const RESERVED: u64 = 10_000;
+
+/// What a process has recorded.
+#[derive(Deserialize)]
+struct Left {
+    last_id: u64,
+    entries: Vec<Entry>,
+}
 
 /// The audit log.
 pub struct Audit {
@@ -49,14 +62,26 @@ struct State {
 }
 
 impl Audit {
-    /// With a file, it begins with what was written there before.
+    /// It begins with what another process has left, else with what was written in the file before.
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub fn open(file: Option<&AuditFile>) -> io::Result<Arc<Self>> {
+    pub fn open(file: Option<&AuditFile>, left: Option<&Value>) -> io::Result<Arc<Self>> {
         let mut kept = Kept::default();
+        // That of another version is one that cannot be read.
+        let left = left.and_then(|left| Left::deserialize(left).ok());
+        let has_left = left.is_some();
+        if let Some(Left { last_id, entries }) = left {
+            entries.into_iter().for_each(|entry| kept.restore(entry));
+            kept.skip_to(last_id.saturating_add(RESERVED));
+        }
         let writer = file.map(|file| {
-            file::tail(file)?.into_iter().for_each(|entry| kept.restore(entry));
+            let written = file::tail(file)?;
+            if has_left {
+                kept.skip_to(written.iter().map(|entry| entry.id).max().unwrap_or_default());
+            } else {
+                written.into_iter().for_each(|entry| kept.restore(entry));
+            }
             Writer::open(file)
         });
         let state = State {
@@ -71,6 +96,14 @@ impl Audit {
             writer: writer.transpose()?,
             file: file.map(|file| file.path.clone()),
         }))
+    }
+
+    /// What [`Audit::open`] of the process that takes over begins with. What comes later is in the file alone.
+    pub fn leave(&self) -> Value {
+        let state = self.state();
+        let entries = state.kept.all();
+        let entries: Vec<&Entry> = entries.iter().map(|entry| &**entry).collect();
+        json!({ "last_id": state.kept.last_id(), "entries": entries })
     }
 
     /// A change that was made or not.
@@ -155,7 +188,7 @@ mod tests {
 
     #[test]
     fn who_knocks_all_the_time_pushes_nothing_out() {
-        let (audit, now) = (Audit::open(None).unwrap(), Instant::now());
+        let (audit, now) = (Audit::open(None, None).unwrap(), Instant::now());
         audit.record(entry(Event::ChangeMade, "/made"));
         for source in 0..500 {
             for _ in 0..100 {
@@ -177,10 +210,39 @@ mod tests {
     }
 
     #[test]
+    fn two_processes_that_write_beside_each_other_give_no_id_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let file = AuditFile { path, max_bytes: 1 << 20, keep: 1 };
+        let old = Audit::open(Some(&file), None).unwrap();
+        let ids = |audit: &Audit| -> Vec<u64> {
+            audit.newest(usize::MAX, None).iter().map(|entry| entry.id).collect()
+        };
+        old.record(entry(Event::ChangeMade, "/1"));
+        old.record(entry(Event::AccessDenied, "/2"));
+        let new = Audit::open(Some(&file), Some(&old.leave())).unwrap();
+        old.record(entry(Event::ChangeRefused, "/3"));
+        new.record(entry(Event::ChangeMade, "/4"));
+        old.record(entry(Event::ChangeRefused, "/5"));
+        let first = 2 + RESERVED + 1;
+        assert_eq!((ids(&old), ids(&new)), (vec![4, 3, 2, 1], vec![first, 2, 1]));
+        for audit in [&old, &new] {
+            audit.flush(Duration::from_secs(20));
+        }
+        // Whoever begins with the file, in the order of the ids, or with what another version has left.
+        let strange = json!({ "last_id": "many" });
+        for left in [None, Some(&strange)] {
+            assert_eq!(ids(&Audit::open(Some(&file), left).unwrap()), [first, 4, 3, 2, 1]);
+        }
+        let alone = Audit::open(None, Some(&new.leave())).unwrap();
+        assert_eq!(ids(&alone), [first, 2, 1]);
+    }
+
+    #[test]
     fn an_attempt_is_recorded_once_whatever_becomes_of_it() {
         use crate::admin::problem::Problem;
         use axum::response::IntoResponse;
-        let audit = Audit::open(None).unwrap();
+        let audit = Audit::open(None, None).unwrap();
         let attempt =
             |path: &str| Attempt::new(audit.clone(), entry(Event::ChangeUnanswered, path));
         let refused = Problem::conflict("no").into_response();

@@ -12,13 +12,18 @@ use utoipa::{IntoParams, ToSchema};
 const MOST: usize = 1000;
 const DEFAULT: usize = 100;
 
+/// No entry has a higher id: what any reader of JSON can hold.
+const LAST: u64 = (1 << 53) - 1;
+
 /// What is asked for.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::admin) struct Asked {
     /// So many at most; 1 to 1,000, by default 100.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// Those before this id.
+    #[param(maximum = 9_007_199_254_740_991_i64)]
     before: Option<u64>,
 }
 
@@ -28,12 +33,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Query(asked): Query<Self> = Query::try_from_uri(&parts.uri)
             .map_err(|error| Problem::malformed(format!("the query cannot be read: {error}")))?;
-        match asked.limit {
-            Some(limit) if !(1..=MOST).contains(&limit) => {
-                Err(Problem::malformed(format!("limit: must be 1 to {MOST}")))
-            }
-            _ => Ok(asked),
+        if asked.limit.is_some_and(|limit| !(1..=MOST).contains(&limit)) {
+            return Err(Problem::malformed(format!("limit: must be 1 to {MOST}")));
         }
+        if asked.before.is_some_and(|before| before > LAST) {
+            return Err(Problem::malformed(format!("before: must be at most {LAST}")));
+        }
+        Ok(asked)
     }
 }
 

@@ -333,6 +333,12 @@ fn access(page: &mut Page, admin: &Admin) {
     for (reason, count) in admin.audit.refusals() {
         family.sample(&[("reason", &reason)], count);
     }
+    let help = "Open connections to the admin API.";
+    page.family("crossfade_admin_connections", Type::Gauge, help)
+        .sample(&[], u64::from(admin.places.taken()));
+    let name = "crossfade_admin_connections_refused_total";
+    let help = "Connections to the admin API that were closed at once, because their client had its share.";
+    page.family(name, Type::Counter, help).sample(&[], admin.places.refused());
     let name = "crossfade_audit_lost_total";
     let help = "Entries of the audit log that could not be written to its file.";
     page.family(name, Type::Counter, help).sample(&[], admin.audit.lost());

@@ -4,7 +4,10 @@ use super::{
 };
 use crate::{
     config::keys::{RoleKind, TlsVersionKind},
-    spec::{Admin, AuditFile, ClientRole, ListenerTls, TlsVersion, Token, UnixRole, UnixWho},
+    spec::{
+        Admin, AdminLimits, AuditFile, ClientRole, ListenerTls, TlsVersion, Token, UnixRole,
+        UnixWho,
+    },
 };
 use serde_json::Value;
 
@@ -33,6 +36,13 @@ pub(super) fn admin(admin: &Admin, detail: Detail) -> Keys {
     if let Some(file) = &admin.audit {
         keys.section("audit", audit(file, detail));
     }
+    let AdminLimits { connections, connections_each } = defaults.limits;
+    let mut limits = Keys::new(detail);
+    limits.other("connections", &admin.limits.connections, &connections, |it| (*it).into());
+    limits.other("connections_each", &admin.limits.connections_each, &connections_each, |it| {
+        (*it).into()
+    });
+    keys.section("limits", limits);
     keys.other("insecure", &admin.insecure, &false, |it| (*it).into());
     keys
 }

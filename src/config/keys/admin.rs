@@ -58,6 +58,17 @@ section! {
 }
 
 section! {
+    AdminLimitsSection, "How much may be asked of the admin API.",
+    {
+        connections: Count<1, 1_000_000>, Default("512"), example "64",
+            "Open connections; further ones wait to be accepted.";
+        connections_each: Count<1, 1_000_000>, Default("256"), example "16",
+            "Of those, so many of one client: one address (IPv6: one /64), or one user of a unix socket. Further ones of it              are closed, so that it cannot take all.";
+    }
+    planned {}
+}
+
+section! {
     UnixRoleSection, "What a user or the members of a group may do through a unix socket. Without either: anybody.",
     {
         user: Label, Absent("any"), example "deploy",

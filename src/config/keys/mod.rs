@@ -13,7 +13,8 @@ mod service;
 mod top;
 
 pub(super) use admin::{
-    AdminTls, AuditSection, ClientRoleSection, RoleKind, TokenSection, UnixRoleSection,
+    AdminLimitsSection, AdminTls, AuditSection, ClientRoleSection, RoleKind, TokenSection,
+    UnixRoleSection,
 };
 pub(super) use listener::{
     CertificateSection, ClientAuth, ClientAuthKind, Listener, ListenerLimits, ListenerTimeouts,

@@ -1,6 +1,6 @@
 use super::{
-    AdminTls, AuditSection, ClientRoleSection, Listener, Route, Service, TokenSection,
-    UnixRoleSection, section,
+    AdminLimitsSection, AdminTls, AuditSection, ClientRoleSection, Listener, Route, Service,
+    TokenSection, UnixRoleSection, section,
 };
 use crate::config::kinds::{
     AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
@@ -174,6 +174,8 @@ section! {
             "`/metrics` needs no token.";
         audit: AuditSection, Absent("`audit.log` in `state.directory`; without one in memory alone"), example "{ file: audit.log }",
             "Where the audit log is written. A change needs a restart.";
+        limits: AdminLimitsSection, Absent("the defaults below"), example "{ connections_each: 16 }",
+            "How much clients may ask for.";
         insecure: Flag, Default("false"), example "true",
             "Allows an address that is not loopback without `tokens` or `client_ca`: anyone who reaches it can steer the proxy; \
              and tokens on such an address without TLS, without a warning. For networks that are trusted on purpose.";

@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        keys::{self, ClientRoleSection, TokenSection, UnixRoleSection},
+        keys::{self, AdminLimitsSection, ClientRoleSection, TokenSection, UnixRoleSection},
         problem::quote,
         reader::{At, Field, Reader},
         tree::NodeId,
@@ -11,8 +11,9 @@ use super::{
     tls,
 };
 use crate::spec::{
-    Admin, AdminAddress, AuditFile, ClientAuth, ClientRole, LONGEST_SOCKET_PATH, LONGEST_TOKEN,
-    Listener, ListenerTls, Name, SHORTEST_TOKEN, Secret, SecretError, Token, UnixRole, UnixWho,
+    Admin, AdminAddress, AdminLimits, AuditFile, ClientAuth, ClientRole, LONGEST_SOCKET_PATH,
+    LONGEST_TOKEN, Listener, ListenerTls, Name, SHORTEST_TOKEN, Secret, SecretError, Token,
+    UnixRole, UnixWho,
 };
 use std::{
     collections::HashMap,
@@ -50,6 +51,7 @@ pub(super) fn admin(
     admin.insecure = keys.insecure.or(false);
     admin.public_metrics = keys.public_metrics.or(false);
     let speaks_tls = keys.tls.node().is_some() || reader.is_misspelt(node, "tls");
+    admin.limits = limits(keys.limits.value());
     admin.audit = keys.audit.value().and_then(|keys| audit(reader, keys));
     let wants_tokens = match &keys.tokens {
         Field::Absent => reader.is_misspelt(node, "tokens"),
@@ -94,6 +96,14 @@ pub(super) fn admin(
         check_public(reader, place, &admin, wants_tokens || has_ca, speaks_tls);
     }
     admin
+}
+
+fn limits(keys: Option<AdminLimitsSection>) -> AdminLimits {
+    let defaults = AdminLimits::default();
+    keys.map_or(defaults, |keys| AdminLimits {
+        connections: keys.connections.or(defaults.connections),
+        connections_each: keys.connections_each.or(defaults.connections_each),
+    })
 }
 
 fn check_public(

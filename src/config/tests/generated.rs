@@ -558,13 +558,16 @@ fn admin() -> impl Strategy<Value = Admin> {
     ];
     let hosts = vec("[a-z]{1,5}(\\.[a-z]{1,3})?", 0..3);
     let tls = (option::of(listener_tls()), vec(client_role(), 0..3));
-    let roles = (vec(token(), 0..3), vec(unix_role(), 0..3), (any::<bool>(), option::of(audit())));
+    let limits = (1u32..1000, 1u32..1000)
+        .prop_map(|(connections, connections_each)| AdminLimits { connections, connections_each });
+    let others = (any::<bool>(), option::of(audit()), limits);
+    let roles = (vec(token(), 0..3), vec(unix_role(), 0..3), others);
     (address, hosts, tls, roles).prop_map(
         |(
             address,
             hosts,
             (tls, client_roles),
-            (mut tokens, unix_roles, (public_metrics, audit)),
+            (mut tokens, unix_roles, (public_metrics, audit, limits)),
         )| {
             tokens.dedup_by(|one, other| one.name == other.name || one.file == other.file);
             let is_unix = matches!(address, AdminAddress::Unix(_));
@@ -572,6 +575,7 @@ fn admin() -> impl Strategy<Value = Admin> {
             admin.insecure = admin.is_public();
             admin.public_metrics = public_metrics;
             admin.audit = audit;
+            admin.limits = limits;
             // No TLS on a unix socket.
             admin.tls = tls.filter(|_| !is_unix).map(|mut tls| {
                 (tls.acme, tls.resumption) = (false, false);

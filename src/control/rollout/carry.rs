@@ -1,15 +1,22 @@
 //! What a rollout wants done.
 
 use super::{
-    Current, News,
+    Answered, Current, News,
     change::{Turn, has_ended, own_change},
     outcome, wall,
 };
 use crate::{
-    control::{ChangeError, Command, making::Waiting, store::Step, task::Control},
-    rollout::{Effect, Event, Notice, Phase},
-    spec::Name,
+    control::{
+        ChangeError, Command,
+        making::Waiting,
+        outside::{Telling, Told},
+        store::Step,
+        task::Control,
+    },
+    rollout::{Answer, Effect, Event, Notice, Phase, Rollout},
+    spec::{Name, PrometheusGate, Service, WebhookGate},
 };
+use indexmap::IndexMap;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -45,7 +52,75 @@ impl Control {
         }
     }
 
-    fn ask_gate(&mut self, _service: &Name, _gate: usize) {}
+    /// In a task of its own: the control task waits for nobody outside.
+    fn ask_gate(&self, service: &Name, gate: usize) {
+        let (Some(rollout), Some(spec)) =
+            (self.rollouts.of(service), self.desired.spec.services.get(service))
+        else {
+            return;
+        };
+        let question = Question::of(rollout, gate, spec);
+        let (id, answers) = (rollout.id().clone(), self.rollouts.answers.clone());
+        let outside = self.rollouts.outside.as_ref().map(|(outside, _)| outside.clone());
+        tokio::spawn(async move {
+            let answer = match (outside, question) {
+                (Some(outside), Some(Question::Prometheus(gate))) => {
+                    outside.ask_prometheus(&gate).await
+                }
+                (Some(outside), Some(Question::Webhook(gate, body))) => {
+                    outside.ask_webhook(&gate, &body).await
+                }
+                _ => Answer::Inconclusive("it cannot be asked from here".into()),
+            };
+            // The rollout may be over.
+            let _ = answers.send(Answered { id, gate, answer }).await;
+        });
+    }
+
+    /// Has hooks told what they have not heard before this process began.
+    pub(in crate::control) fn tell_untold(&mut self) {
+        let untold: Vec<(Name, Notice)> = self
+            .rollouts
+            .current
+            .iter()
+            .flat_map(|(service, it)| {
+                it.rollout.untold().map(|notice| (service.clone(), notice.clone()))
+            })
+            .collect();
+        for (service, notice) in untold {
+            self.tell_hooks(&service, &notice);
+        }
+    }
+
+    fn tell_hooks(&self, service: &Name, notice: &Notice) {
+        let Some(rollout) = self.rollouts.of(service) else { return };
+        let (Some((_, teller)), Some(spec)) =
+            (&self.rollouts.outside, self.desired.spec.services.get(service))
+        else {
+            return;
+        };
+        let telling = Telling::of(rollout, notice, spec);
+        if !telling.hooks.is_empty() && !teller.tell(telling) {
+            tracing::warn!(%service, rollout = %rollout.id(), "too many hooks wait; one is told after a restart");
+        }
+    }
+
+    /// Hooks have heard, or never will.
+    pub(in crate::control) fn was_told(&mut self, told: &Told) {
+        for (url, why) in &told.given_up {
+            tracing::warn!(rollout = %told.rollout, %url, why, "a hook was not told");
+        }
+        let mut all = self.rollouts.current.values_mut();
+        if let Some(current) = all.find(|current| *current.rollout.id() == told.rollout) {
+            // It has no effects.
+            let _ = current.rollout.on(Event::Told(told.number), wall());
+            let (service, is_settled) =
+                (current.rollout.service().clone(), current.rollout.is_settled());
+            if is_settled {
+                self.keep_rollout(&service);
+            }
+        }
+    }
 
     async fn move_rollout(&mut self, service: &Name) {
         let Some(current) = self.rollouts.current.get_mut(service) else { return };
@@ -140,6 +215,7 @@ impl Control {
             }
             _ => tracing::info!(%service, rollout = %id, event, step, %share, by, why, "rollout"),
         }
+        self.tell_hooks(service, &notice);
         // Nobody may be listening.
         let _ = self.rollouts.news.send(News { rollout, notice });
     }
@@ -155,6 +231,35 @@ impl Control {
                 tracing::warn!(%error, "what a rollout has seen is not kept");
             }
         });
+    }
+}
+
+/// What a gate is asked.
+enum Question {
+    Prometheus(PrometheusGate),
+    Webhook(WebhookGate, serde_json::Value),
+}
+
+impl Question {
+    fn of(rollout: &Rollout, gate: usize, service: &Service) -> Option<Self> {
+        let gates = &rollout.plan().gates;
+        if let Some(gate) = gates.prometheus.get(gate) {
+            return Some(Self::Prometheus(gate.clone()));
+        }
+        let gate = rollout.webhook(gate)?;
+        let weights: IndexMap<&str, u32> =
+            service.pools.iter().map(|(name, pool)| (&**name, pool.weight.get())).collect();
+        let body = serde_json::json!({
+            "gate": gate.name,
+            "rollout": rollout.id(),
+            "service": rollout.service(),
+            "state": rollout.phase().as_str(),
+            "from": rollout.stable(),
+            "to": rollout.canary(),
+            "step": rollout.step(),
+            "weights": weights,
+        });
+        Some(Self::Webhook(gate.clone(), body))
     }
 }
 

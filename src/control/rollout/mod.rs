@@ -16,7 +16,10 @@ pub(super) use carry::mover;
 pub(super) use change::{Turn, keep_traffic};
 pub(super) use known::Knowns;
 
-use super::trials::{RouteSides, Trials};
+use super::{
+    outside::{Outside, Patience, Teller, Told},
+    trials::{RouteSides, Trials},
+};
 use crate::{
     live::TrialTotals,
     rollout::{Answer, Notice, Phase, Rollout, StepForecast, Traffic},
@@ -76,6 +79,14 @@ pub(super) struct Rollouts {
     outcomes: Outcomes,
     news: broadcast::Sender<News>,
     answers: mpsc::Sender<Answered>,
+    /// `None`: there is no way to others.
+    outside: Option<(Outside, Teller)>,
+}
+
+/// What comes from outside.
+pub(super) struct Heard {
+    pub(super) answers: mpsc::Receiver<Answered>,
+    pub(super) told: mpsc::UnboundedReceiver<Told>,
 }
 
 struct Current {
@@ -98,18 +109,29 @@ struct Reading {
 }
 
 impl Rollouts {
-    pub(super) fn new(kept: Vec<Rollout>, now: Instant) -> (Self, mpsc::Receiver<Answered>) {
-        let (answers, answered) = mpsc::channel(64);
+    pub(super) fn new(kept: Vec<Rollout>, now: Instant) -> (Self, Heard) {
+        let (sender, answers) = mpsc::channel(64);
+        let (outside, told) = match Outside::new() {
+            Ok(outside) => {
+                let (teller, told) = Teller::start(outside.clone(), Patience::default());
+                (Some((outside, teller)), told)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no gate can be asked and no hook told");
+                (None, mpsc::unbounded_channel().1)
+            }
+        };
         let mut rollouts = Self {
             current: IndexMap::new(),
             trials: Trials::default(),
             knowns: Knowns::default(),
             outcomes: Outcomes::new(),
             news: broadcast::Sender::new(NOTICES),
-            answers,
+            answers: sender,
+            outside,
         };
         rollouts.resume(kept, now);
-        (rollouts, answered)
+        (rollouts, Heard { answers, told })
     }
 
     /// Those of another process, or of before.

@@ -54,7 +54,7 @@ impl Control {
         }
     }
 
-    pub(in crate::control) async fn hear(&mut self, answered: Answered) {
+    pub(in crate::control) fn hear(&mut self, answered: Answered) {
         let Answered { id, gate, answer } = answered;
         let mut all = self.rollouts.current.values_mut();
         if let Some(current) = all.find(|current| *current.rollout.id() == id) {

@@ -5,7 +5,7 @@ use super::{
     rollouts, rows, schema, undo,
 };
 use crate::rollout::Rollout;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 use std::{
     fs::{DirBuilder, OpenOptions, Permissions},
     io,
@@ -28,16 +28,22 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// `image`: what a database in memory begins with.
+    ///
     /// # Errors
     /// When it cannot be used; says what would help.
     pub(super) fn open(
         directory: Option<&Path>,
+        image: Option<&[u8]>,
         format: Format,
     ) -> Result<(Self, Option<Kept>), StoreError> {
         let (mut connection, most_bytes) = match directory {
             Some(directory) => (connect(directory)?, MOST_ON_DISK),
             None => (Connection::open_in_memory()?, MOST_IN_MEMORY),
         };
+        if let (None, Some(image)) = (directory, image) {
+            connection.deserialize_read_exact(MAIN_DB, image, image.len(), false)?;
+        }
         let told = |foreign| match directory {
             Some(directory) => StoreError::Failed(explain(directory, foreign)),
             None => StoreError::Failed("the tables in memory cannot be made".into()),
@@ -54,15 +60,24 @@ impl Database {
         Ok((database, kept))
     }
 
+    /// All of it, for [`Database::open`].
+    pub(super) fn image(&mut self) -> Result<Vec<u8>, StoreError> {
+        Ok(self.connection.serialize(MAIN_DB)?.to_vec())
+    }
+
     /// # Errors
     /// When it is not kept: all of it or nothing.
     pub(super) fn keep(&mut self, step: Step) -> Result<(), StoreError> {
         let texts = rows::Texts::of(&step, self.format)?;
-        if std::mem::take(&mut self.unsure) {
-            self.forget_unsure();
+        if self.unsure {
+            self.tidy();
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
         }
         let kept = self.write(&step, &texts);
-        self.unsure = kept.is_err();
+        if kept.is_err() {
+            self.unsure = true;
+            self.tidy();
+        }
         Ok(kept?)
     }
 
@@ -78,10 +93,26 @@ impl Database {
         work.commit()
     }
 
-    /// What a failed write has left in the log is not in force; a crash must not find it there. Moving all that
-    /// is good out of the log ends it. When this fails too, so will the write that follows.
-    fn forget_unsure(&mut self) {
-        let moved = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    /// Whether there is something to [tidy](Self::tidy).
+    pub(super) fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// What a failed write has left in the log is not in force, and no start may find it there. Where only its sync
+    /// has failed it is all there: something else is written in its place, for which no sync is needed. Then all
+    /// that is good is moved out of the log, which ends it for good.
+    pub(super) fn tidy(&mut self) {
+        let connection = &self.connection;
+        let write_over = || {
+            connection.pragma_update(None, "synchronous", "OFF")?;
+            connection.pragma_update(None, "user_version", schema::current())
+        };
+        let written_over = write_over();
+        let synced_again = connection.pragma_update(None, "synchronous", "FULL");
+        let moved = written_over
+            .and(synced_again)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        self.unsure = moved.is_err();
         if let Err(error) = moved {
             tracing::warn!(%error, "the state's log cannot be cleaned after a failed write");
         }

@@ -33,14 +33,16 @@ use std::{
     path::PathBuf,
     sync::{Arc, mpsc},
     thread,
+    time::Duration,
 };
 use tokio::sync::oneshot;
 
 /// How specs are written down. Not this room's business: in the keys of the file.
 #[derive(Clone, Copy)]
 pub struct Format {
-    /// The text from which `read` makes an equal spec, or why there is none.
-    pub write: fn(&Spec) -> Result<String, Vec<String>>,
+    /// The text from which `read` makes an equal spec, or why there is none. Of what is the same in the second one,
+    /// which was written before, that is known.
+    pub write: fn(&Spec, Option<&Spec>) -> Result<String, Vec<String>>,
     /// A text of this or an earlier version; else every reason.
     pub read: fn(&str) -> Result<Spec, Vec<String>>,
     /// What differs between two specs, as JSON.
@@ -52,6 +54,9 @@ impl fmt::Debug for Format {
         f.write_str("Format")
     }
 }
+
+/// Before the next try to clean up after a failed write.
+const TIDY: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce(&mut Option<Database>) + Send>;
 
@@ -70,8 +75,8 @@ struct Place {
 }
 
 impl Place {
-    fn open(&self) -> Result<(Database, Option<Kept>), StoreError> {
-        Database::open(self.directory.as_ref().map(|path| path.as_path()), self.format)
+    fn open(&self, image: Option<&[u8]>) -> Result<(Database, Option<Kept>), StoreError> {
+        Database::open(self.directory.as_ref().map(|path| path.as_path()), image, self.format)
     }
 }
 
@@ -86,7 +91,7 @@ impl Store {
         format: Format,
     ) -> Result<(Self, Option<Kept>), StoreError> {
         let store = Self::unopened(directory, format)?;
-        let kept = store.reopen().await?;
+        let kept = store.reopen(None).await?;
         Ok((store, kept))
     }
 
@@ -99,24 +104,28 @@ impl Store {
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("state".into())
-            .spawn(move || {
-                let mut database = None;
-                while let Ok(job) = queue.recv() {
-                    job(&mut database);
-                }
-            })
+            .spawn(move || work(&queue))
             .map_err(|error| StoreError::Failed(format!("its thread cannot start: {error}")))?;
         Ok(Self { jobs, place })
     }
 
-    /// Opens it again after [`close`](Self::close), as [`open`](Self::open) did.
+    /// Opens it again after [`close`](Self::close), as [`open`](Self::open) did; without a directory it begins with the
+    /// [`image`](Self::image) that another process has made.
     ///
     /// # Errors
     /// As `open`.
-    pub(super) async fn reopen(&self) -> Result<Option<Kept>, StoreError> {
+    pub(super) async fn reopen(&self, image: Option<Vec<u8>>) -> Result<Option<Kept>, StoreError> {
         let place = self.place.clone();
         self.ask(move |database| {
-            let (opened, kept) = place.open()?;
+            let opened = place.open(image.as_deref()).or_else(|error| {
+                if place.directory.is_some() || image.is_none() {
+                    return Err(error);
+                }
+                // That of a later version, say. To refuse would not help: a restart forgets it too.
+                tracing::warn!(%error, "the history in memory cannot be taken over and begins anew");
+                place.open(None)
+            });
+            let (opened, kept) = opened?;
             *database = Some(opened);
             Ok(kept)
         })
@@ -136,6 +145,17 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// What is kept in memory alone, for another process; `None` where it is in a directory.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub async fn image(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.place.directory.is_some() {
+            return Ok(None);
+        }
+        self.ask(|database| open(database)?.image().map(Some)).await
     }
 
     /// `None`: in memory.
@@ -216,6 +236,25 @@ impl Store {
             let _ = answer.send(work(database));
         }));
         answered
+    }
+}
+
+/// One job after the other, until nobody is left to ask for any.
+fn work(queue: &mpsc::Receiver<Job>) {
+    let mut database: Option<Database> = None;
+    loop {
+        let job = match &mut database {
+            Some(database) if database.is_unsure() => match queue.recv_timeout(TIDY) {
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    database.tidy();
+                    continue;
+                }
+                other => other.ok(),
+            },
+            _ => queue.recv().ok(),
+        };
+        let Some(job) = job else { return };
+        job(&mut database);
     }
 }
 

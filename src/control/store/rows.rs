@@ -32,7 +32,7 @@ impl Texts {
     /// When it could not be read again.
     pub(super) fn of(step: &Step, format: Format) -> Result<Self, StoreError> {
         let entry = step.entry.as_ref().map(|entry| EntryTexts::of(entry, format));
-        let file = step.file.as_deref().map(|file| write(file, format));
+        let file = step.file.as_deref().map(|file| write(file, None, format));
         let rollouts = step.rollouts.iter().map(json).collect::<Result<_, _>>()?;
         Ok(Self { entry: entry.transpose()?, file: file.transpose()?, rollouts })
     }
@@ -45,13 +45,13 @@ impl EntryTexts {
             services: json(&touched(entry))?,
             salts: json(&entry.salts.iter().map(text_pair).collect::<IndexMap<_, _>>())?,
             changed: changed.unwrap_or_else(|| "[]".to_owned()),
-            content: write(&entry.after, format)?,
+            content: write(&entry.after, entry.before.as_deref(), format)?,
         })
     }
 }
 
-fn write(spec: &Spec, format: Format) -> Result<String, StoreError> {
-    (format.write)(spec).map_err(StoreError::Unwritable)
+fn write(spec: &Spec, before: Option<&Spec>, format: Format) -> Result<String, StoreError> {
+    (format.write)(spec, before).map_err(StoreError::Unwritable)
 }
 
 fn text_pair<'a>((service, salt): (&'a Name, &'a Name)) -> (&'a str, &'a str) {

@@ -76,7 +76,7 @@ async fn what_was_kept_is_there_again() {
         keep(&store, Step { entry: None, file: Some(two.clone()), ..Step::default() }).await;
         store.close().await.unwrap();
         assert_eq!(store.revisions(ALL).await, Err(StoreError::Closed));
-        let again = store.reopen().await.unwrap().expect("what was kept");
+        let again = store.reopen(None).await.unwrap().expect("what was kept");
         assert_eq!(again.revision, 2);
         store.close().await.unwrap();
     }
@@ -119,6 +119,35 @@ async fn pages_of_revisions() {
     // What is in memory stays when the state is handed over.
     store.close().await.unwrap();
     assert_eq!(numbers(&store, ALL).await.len(), 5);
+}
+
+#[tokio::test]
+async fn what_is_in_memory_goes_on_in_another_process() {
+    let (store, _) = Store::open(None, FORMAT).await.unwrap();
+    let (one, two) = (shop_with(1), shop_with(2));
+    let step = Step { file: Some(one.clone()), ..only(entry(1, None, one.clone())) };
+    keep(&store, step).await;
+    let image = store.image().await.unwrap();
+    let next = Store::unopened(None, FORMAT).unwrap();
+    let kept = next.reopen(image).await.unwrap().expect("what was kept");
+    assert_eq!((kept.revision, &kept.content.spec, kept.file.as_ref()), (1, &*one, Some(&*one)));
+    // It grows there, and may go on to one more.
+    for number in 2..=50 {
+        keep(&next, only(entry(number, Some(one.clone()), two.clone()))).await;
+    }
+    let image = next.image().await.unwrap();
+    let last = Store::unopened(None, FORMAT).unwrap();
+    assert_eq!(last.reopen(image).await.unwrap().map(|kept| kept.revision), Some(50));
+    assert_eq!(numbers(&store, ALL).await, [1]);
+
+    let broken = Some(b"SQLite format 3\0 no more".to_vec());
+    let anew = Store::unopened(None, FORMAT).unwrap();
+    assert!(anew.reopen(broken.clone()).await.unwrap().is_none());
+    keep(&anew, only(entry(1, None, one))).await;
+    let directory = tempfile::tempdir().unwrap();
+    let on_disk = Store::unopened(Some(directory.path().to_owned()), FORMAT).unwrap();
+    assert!(on_disk.reopen(broken).await.unwrap().is_none(), "it has what is there");
+    assert_eq!(on_disk.image().await, Ok(None));
 }
 
 #[tokio::test]
@@ -165,7 +194,7 @@ async fn a_step_is_kept_as_a_whole_or_not_at_all() {
 
 #[tokio::test]
 async fn what_cannot_be_read_again_is_not_kept() {
-    const DUMB: Format = Format { write: |_| Err(vec!["no words".into()]), ..FORMAT };
+    const DUMB: Format = Format { write: |_, _| Err(vec!["no words".into()]), ..FORMAT };
     let (store, _) = Store::open(None, DUMB).await.unwrap();
     let refused = store.keep(only(entry(1, None, shop_with(1)))).await.unwrap();
     assert_eq!(refused, Err(StoreError::Unwritable(vec!["no words".into()])));

@@ -3,8 +3,8 @@
 use super::Control;
 use crate::{
     control::{
-        ChangeError, Estate, StoreError, desired::Desired, making::Prepared, rollout::keep_traffic,
-        start::step, store::Step,
+        ChangeError, Estate, StoreError, Word, desired::Desired, making::Prepared,
+        rollout::keep_traffic, start::step, store::Step,
     },
     spec::Spec,
 };
@@ -14,8 +14,10 @@ use std::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-/// How long a change waits for the process before this one, which has nothing else to do.
-const PREDECESSOR: Duration = Duration::from_secs(1);
+/// How long a change waits for the process before this one, which has nothing else to do but to wait for the one before
+/// it, if that is still there.
+const PREDECESSOR: Duration = Duration::from_secs(3);
+const BEFORE_THE_PREDECESSOR: Duration = Duration::from_secs(1);
 
 impl Control {
     /// What is in force. With `freeze` nothing changes it from then on, and the state is let go of, until it is taken
@@ -28,8 +30,7 @@ impl Control {
             self.store.close().await?;
             self.frozen = true;
             for waiting in std::mem::take(&mut self.waiting) {
-                // Who has left does not mind.
-                let _ = waiting.answer.send(Err(ChangeError::Upgrading));
+                self.answer(waiting, Err(ChangeError::Upgrading));
             }
         }
         Ok(self.estate())
@@ -42,7 +43,7 @@ impl Control {
     pub(super) async fn take_back(&mut self) -> Result<(), ChangeError> {
         // What is kept in memory alone was not let go of.
         if self.frozen && self.store.directory().is_some() {
-            self.store.reopen().await?;
+            self.store.reopen(None).await?;
         }
         self.frozen = false;
         Ok(())
@@ -54,8 +55,8 @@ impl Control {
         Estate { revision, spec, file_base, salts, holds, rollouts: self.rollouts.all() }
     }
 
-    /// Puts in force what another process has handed over, with what `file` changed since. What only a restart can
-    /// change is as this process began.
+    /// Puts in force what another process has handed over, with what `file` changed since; `history` is what was kept
+    /// there in memory alone. What only a restart can change is as this process began.
     ///
     /// # Errors
     /// When that cannot be in force; nothing has changed then.
@@ -63,6 +64,7 @@ impl Control {
         &mut self,
         estate: &Estate,
         file: Option<&Arc<Spec>>,
+        history: Option<Vec<u8>>,
     ) -> Result<(), ChangeError> {
         let mut rollouts = estate.rollouts.clone();
         let inherited = Desired::inherit(estate, file).map_err(ChangeError::Invalid)?;
@@ -77,7 +79,7 @@ impl Control {
             revision = estate.revision + 1;
         }
         let Prepared { listeners, connectors } = self.prepare(&desired.spec)?;
-        let kept = self.store.reopen().await?;
+        let kept = self.store.reopen(history).await?;
         let file = desired.file_base.clone().filter(|it| estate.file_base.as_ref() != Some(it));
         let step = match kept {
             Some(kept) if kept.revision == estate.revision && revision == estate.revision => {
@@ -100,7 +102,8 @@ impl Control {
         self.holds.follow(&estate.holds, Instant::now());
         self.publish(desired, listeners, revision).await;
         self.revision = revision;
-        self.recheck = true;
+        (self.recheck, self.frozen) = (true, false);
+        self.tell_untold();
         self.show();
         Ok(())
     }
@@ -120,18 +123,23 @@ impl Control {
         self.publish(desired, self.listeners.clone(), revision).await;
         self.revision = revision;
         self.show();
+        self.tell(BEFORE_THE_PREDECESSOR).await;
         Ok(())
     }
 
     /// No request is routed by an older table there either, once this returns.
     pub(in crate::control) async fn tell_predecessor(&mut self) {
+        self.tell(PREDECESSOR).await;
+    }
+
+    async fn tell(&mut self, patience: Duration) {
         let Some(predecessor) = &self.predecessor else { return };
         let (followed, follows) = oneshot::channel();
         let told = async {
-            predecessor.send((self.estate(), followed)).await.ok()?;
+            predecessor.send(Word::Changed(self.estate(), followed)).await.ok()?;
             follows.await.ok()
         };
-        match timeout(PREDECESSOR, told).await {
+        match timeout(patience, told).await {
             Ok(Some(())) => return,
             // Nothing is in flight there any more.
             Ok(None) => {}

@@ -138,6 +138,8 @@ async fn deleting_what_already_drains_begins_no_second_drain() {
     let receipt = rig.apply(delete_backend("blue", 1)).await.unwrap();
     assert!(receipt.drains.is_empty());
     assert_eq!(rig.handle.view().drains.len(), 1);
+    assert_eq!(receipt.open(), 1, "it is waited for all the same");
     one.end(0, Kind::Request, Outcome::Finished);
+    assert_eq!(receipt.open(), 0);
     rig.until(|view| view.drains.is_empty()).await;
 }

@@ -1,7 +1,11 @@
 //! What passes from one process to the next.
 
 use super::*;
-use crate::{control::estate::Held, net::Inherited};
+use crate::{
+    control::estate::Held,
+    live::{Kind, Outcome},
+    net::Inherited,
+};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
@@ -15,7 +19,7 @@ async fn heir(estate: Estate, spec: Spec) -> Rig {
     let inheritance = Inheritance { sockets: Inherited::default(), estate: Some(estate) };
     let started = start_from(spec.clone(), 2, file(), FORMAT, inheritance).await;
     let Started { live, handle, task } = started.unwrap();
-    handle.take_over(taken, Some(Arc::new(spec))).await.unwrap();
+    handle.take_over(taken, Some(Arc::new(spec)), None).await.unwrap();
     Rig { live, handle, task }
 }
 
@@ -91,7 +95,7 @@ async fn the_old_process_follows_before_a_change_is_answered() {
     let (go, may_go) = oneshot::channel::<()>();
     tokio::spawn(async move {
         may_go.await.unwrap();
-        while let Some((estate, followed)) = leads.recv().await {
+        while let Some(Word::Changed(estate, followed)) = leads.recv().await {
             handle.follow(estate).await.unwrap();
             let _ = followed.send(());
         }
@@ -109,6 +113,78 @@ async fn the_old_process_follows_before_a_change_is_answered() {
     assert!(held(&old) && held(&new));
     new.apply(Command::Release { service: name("shop") }).await.unwrap();
     assert!(!held(&old) && !held(&new));
+}
+
+/// As between two processes: `old` is told what changes in `new`, and asked what is in flight.
+async fn lead(new: &Rig, old: &Rig) -> JoinHandle<()> {
+    let mut leads = new.handle.lead().await.unwrap();
+    let (handle, backend) = (old.handle.clone(), old.backend(1));
+    tokio::spawn(async move {
+        while let Some(word) = leads.recv().await {
+            match word {
+                Word::Changed(estate, followed) => {
+                    handle.follow(estate).await.unwrap();
+                    let _ = followed.send(());
+                }
+                Word::Open(answer) => {
+                    let mut open = handle.open_before().await.unwrap();
+                    open.push(Open {
+                        service: "shop".into(),
+                        pool: "blue".into(),
+                        backend: backend.address.to_string(),
+                        requests: backend.open(),
+                    });
+                    let _ = answer.send(open);
+                }
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn changes_reach_all_that_were_there_before_and_what_is_open_there_is_known() {
+    let first = rig(shop_spec()).await;
+    let second = heir(first.handle.hand_over(true).await.unwrap(), shop_spec()).await;
+    assert_eq!(second.handle.open_before().await, Some(vec![]), "nobody was led");
+    let first_is_led = lead(&second, &first).await;
+    let third = heir(second.handle.hand_over(true).await.unwrap(), shop_spec()).await;
+    let second_is_led = lead(&third, &second).await;
+    let old = [first.backend(1), second.backend(1)];
+    old.iter().for_each(|backend| backend.begin(0));
+
+    let receipt = third.apply(to_green()).await.unwrap();
+    assert_eq!([&first, &second].map(|rig| rig.handle.view().revision), [2, 2]);
+    let elsewhere = async |receipt: &Receipt| {
+        third.handle.open_before().await.map(|open| receipt.open_elsewhere(&open))
+    };
+    assert_eq!((receipt.open(), elsewhere(&receipt).await), (0, Some(2)));
+    let other = third.apply(delete_backend("blue", 2)).await.unwrap();
+    assert_eq!(elsewhere(&other).await, Some(0), "nothing is open on that one");
+    old.iter().for_each(|backend| backend.end(0, Kind::Request, Outcome::Finished));
+    assert_eq!(elsewhere(&receipt).await, Some(0));
+
+    second_is_led.abort();
+    first_is_led.abort();
+    assert!(second_is_led.await.is_err());
+    assert_eq!(third.handle.open_before().await, Some(vec![]), "it has ended");
+}
+
+#[tokio::test]
+async fn history_without_a_directory_goes_on() {
+    let old = rig(shop_spec()).await;
+    old.apply(to_green()).await.unwrap();
+    let estate = old.handle.hand_over(true).await.unwrap();
+    let history = old.handle.history().image().await.unwrap();
+    let inheritance = Inheritance { estate: Some(estate.clone()), ..Inheritance::default() };
+    let started = start_from(shop_spec(), 2, file(), FORMAT, inheritance).await;
+    let Started { live, handle, task } = started.unwrap();
+    handle.take_over(estate, Some(Arc::new(shop_spec())), history).await.unwrap();
+    let new = Rig { live, handle, task };
+    new.apply(Command::Undo { service: None, to_revision: None }).await.unwrap();
+    assert_eq!(new.handle.view().spec.services["shop"], shop());
+    let page = Page { before: None, limit: 9, service: None };
+    let revisions = new.handle.history().revisions(page).await.unwrap();
+    assert_eq!(revisions.iter().map(|it| it.number).collect::<Vec<_>>(), [3, 2, 1]);
 }
 
 #[tokio::test]
@@ -132,7 +208,7 @@ async fn what_has_changed_since_is_taken_over_as_it_is() {
     let until = Timestamp::now() + SignedDuration::from_secs(60);
     let (service, author) = (name("shop"), name("ci"));
     estate.holds.push(Held { service, until, author, cause: None });
-    new.handle.take_over(estate.clone(), Some(Arc::new(shop_spec()))).await.unwrap();
+    new.handle.take_over(estate.clone(), Some(Arc::new(shop_spec())), None).await.unwrap();
     let view = new.handle.view();
     assert_eq!((view.revision, &view.spec), (2, &estate.spec));
     assert_eq!(view.holds.len(), 1);
@@ -141,13 +217,13 @@ async fn what_has_changed_since_is_taken_over_as_it_is() {
     let threads = std::num::NonZeroUsize::new(2);
     let began = heir(estate.clone(), Spec { threads, ..shop_spec() }).await;
     assert_eq!(began.handle.view().revision, 3);
-    began.handle.take_over(estate.clone(), None).await.unwrap();
+    began.handle.take_over(estate.clone(), None, None).await.unwrap();
     let view = began.handle.view();
     assert_eq!((view.revision, view.spec.threads), (3, threads), "it has as many as it has");
 
     let mut broken = Spec::clone(&estate.spec);
     broken.routes[0] = route("shop", "nobody");
-    let refused = new.handle.take_over(estate, Some(Arc::new(broken))).await;
+    let refused = new.handle.take_over(estate, Some(Arc::new(broken)), None).await;
     assert!(matches!(refused, Err(ChangeError::Invalid(_))), "{refused:?}");
     assert_eq!(new.handle.view().revision, 2);
     assert!(new.handle.is_alive().await);

@@ -174,9 +174,13 @@ async fn users_go_where_they_went_then() {
 #[tokio::test]
 async fn what_cannot_be_kept_is_not_made() {
     const DUMB: Format = Format {
-        write: |spec| {
+        write: |spec, before| {
             let blue = spec.services["shop"].pools["blue"].weight;
-            if blue.get() == 13 { Err(vec!["unlucky".into()]) } else { (FORMAT.write)(spec) }
+            if blue.get() == 13 {
+                Err(vec!["unlucky".into()])
+            } else {
+                (FORMAT.write)(spec, before)
+            }
         },
         ..FORMAT
     };

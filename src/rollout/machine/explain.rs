@@ -127,14 +127,14 @@ impl Rollout {
         if self.crowded {
             lack("too many users with errors to tell them apart".to_owned(), None);
         }
-        for (gate, answer) in self.gates() {
-            match answer {
+        for gate in self.gates_wanted() {
+            let name = self.gate_name(gate);
+            match &self.gates[gate].answer {
                 Some(Answer::Pass(_)) => {}
                 Some(Answer::Fail(said) | Answer::Inconclusive(said)) => {
-                    lack(format!("gate `{gate}`: {said}"), None);
+                    lack(format!("gate `{name}`: {said}"), None);
                 }
-                None if self.goal.is_none() => {}
-                None => lack(format!("gate `{gate}` has not answered"), None),
+                None => lack(format!("gate `{name}` has not answered yet"), None),
             }
         }
         lacks

@@ -13,6 +13,7 @@ mod layout;
 mod plan;
 mod ratio;
 mod second;
+mod settling;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -27,18 +28,24 @@ pub use stages::{Stage, Task};
 pub use totals::{Total, Totals};
 
 use super::sequential::{self, Judge};
-use crate::spec::{HookEvent, Name, RolloutPlan, RolloutStrategy, Service, Share};
+use crate::spec::{
+    GateTime, HookEvent, Name, RolloutPlan, RolloutStrategy, Service, Share, WebhookGate,
+};
 use plan::judge_config;
 use ratio::Ratio;
 use serde::{Deserialize, Serialize};
+use settling::Settling;
 use stages::{Setting, stages};
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 /// Milliseconds since 1970.
 pub type Millis = u64;
 
 /// Notices that are remembered; the oldest go first.
 const MOST_NOTICES: usize = 500;
+
+/// So much time may pass between two events: with more, the clock was set or the proxy was down.
+const LONGEST_GAP: Millis = 60_000;
 
 /// What a rollout is begun with.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,12 +89,17 @@ pub struct Rollout {
     /// Seconds since its requests wait.
     held: u64,
     gates: Vec<GateState>,
+    /// Asked before a batch of backends is admitted; the last of the gates.
+    admit: Option<WebhookGate>,
     totals: Totals,
     started: Millis,
     entered: Millis,
     ended: Option<Millis>,
-    /// The latest of all times it was told.
+    /// Stable is drained then, once the canary is promoted.
+    warm_until: Millis,
+    /// The time of the last event.
     last: Millis,
+    settling: Settling,
     /// Why it is where it is.
     why: Option<Why>,
     notices: Vec<Notice>,
@@ -213,6 +225,10 @@ impl Rollout {
             canary_backends: before.canary.len(),
         };
         let stages = stages(&setting);
+        let is_batchwise = plan.strategy == RolloutStrategy::Rolling;
+        if is_batchwise && (before.stable.is_empty() || before.canary.is_empty()) {
+            return Err("a rolling rollout needs backends of both pools that serve".into());
+        }
         if stages.is_empty() {
             return Err("the plan has no step in which the canary gets requests".into());
         }
@@ -220,8 +236,9 @@ impl Rollout {
         if let Some(known) = known {
             judge.learn(&known);
         }
-        let gates =
-            vec![GateState::default(); plan.gates.prometheus.len() + plan.gates.webhooks.len()];
+        let admit = admit_gate(&plan);
+        let count = plan.gates.prometheus.len() + plan.gates.webhooks.len();
+        let gates = vec![GateState::default(); count + usize::from(admit.is_some())];
         let mut rollout = Self {
             id,
             service: service_name,
@@ -241,11 +258,14 @@ impl Rollout {
             without_canary: 0,
             held: 0,
             gates,
+            admit,
             totals: Totals::default(),
             started: now,
             entered: now,
             ended: None,
+            warm_until: now,
             last: now,
+            settling: Settling::default(),
             why: None,
             notices: Vec::new(),
             untold: Vec::new(),
@@ -260,8 +280,7 @@ impl Rollout {
     /// # Errors
     /// When a person wants what is not possible; nothing has changed then.
     pub fn on(&mut self, event: Event, now: Millis) -> Result<Vec<Effect>, Refused> {
-        // A clock that was set back is no reason to do anything twice.
-        self.last = self.last.max(now);
+        self.keep_time(now);
         let mut effects = Vec::new();
         match event {
             Event::Second(second) => self.second(&second, &mut effects),
@@ -275,6 +294,21 @@ impl Rollout {
             Event::Told(number) => self.untold.retain(|untold| *untold != number),
         }
         Ok(effects)
+    }
+
+    /// What was to happen in five minutes still does after the clock was set or the proxy was down.
+    fn keep_time(&mut self, now: Millis) {
+        let from = std::mem::replace(&mut self.last, now);
+        if (from..=from.saturating_add(LONGEST_GAP)).contains(&now) {
+            return;
+        }
+        let shift = |at: &mut Millis| *at = at.saturating_add(now).saturating_sub(from);
+        shift(&mut self.entered);
+        shift(&mut self.warm_until);
+        self.gates.iter_mut().for_each(|gate| shift(&mut gate.due));
+        if let Phase::Paused { until: Some(until), .. } = &mut self.phase {
+            shift(until);
+        }
     }
 
     /// What a layout makes of the service as it is now.
@@ -298,7 +332,7 @@ impl Rollout {
                 self.why = Some(why.clone());
                 self.tell(HookEvent::Aborted, by, Some(why), effects);
             }
-            Goal::Retire => {}
+            Goal::Retire => self.why = None,
         }
     }
 
@@ -318,10 +352,7 @@ impl Rollout {
         self.entered = self.last;
         self.in_stage = 0;
         self.judge.begin_stage();
-        // What gates said of the stage before does not count in this one.
-        for gate in &mut self.gates {
-            *gate = GateState { answer: None, due: self.last };
-        }
+        self.ask_anew();
         self.phase = Phase::Running;
         self.why = None;
         if is_new {
@@ -331,6 +362,11 @@ impl Rollout {
             let until = time.map(|time| self.last.saturating_add(millis(time)));
             self.pause(Paused::Step, until, None, None, effects);
         }
+    }
+
+    /// What gates have said does not count any more.
+    fn ask_anew(&mut self) {
+        self.gates.fill(GateState { answer: None, due: self.last });
     }
 
     /// What was asked for is not in force; it is asked for again.
@@ -355,6 +391,7 @@ impl Rollout {
     fn end(&mut self, phase: Phase) {
         self.phase = phase;
         self.ended = Some(self.last);
+        self.warm_until = self.last.saturating_add(millis(self.plan.keep_stable));
     }
 
     fn supersede(&mut self, by: By, effects: &mut Vec<Effect>) {
@@ -370,7 +407,7 @@ impl Rollout {
     }
 
     fn drifted(&mut self, effects: &mut Vec<Effect>) {
-        if self.phase.is_over() || self.is_returning() {
+        if self.phase.is_over() || self.is_returning() || self.awaits_judgement() {
             return;
         }
         let why =
@@ -393,13 +430,22 @@ impl Rollout {
         }
     }
 
+    /// Somebody has to decide about a failure, or that it takes so long.
+    fn awaits_judgement(&self) -> bool {
+        matches!(self.phase, Phase::Paused { by: Paused::Failure | Paused::Deadline, .. })
+    }
+
     /// Back to stable.
     fn abort(&mut self, why: Why, by: Option<By>) {
+        if self.phase != Phase::Failed {
+            self.phase = Phase::Running;
+        }
         self.why = Some(why.clone());
         self.goal = Some(Goal::Return { why, by });
     }
 
-    fn is_returning(&self) -> bool {
+    /// An abort has been decided, though not yet carried out.
+    pub fn is_returning(&self) -> bool {
         matches!(self.goal, Some(Goal::Return { .. }))
     }
 
@@ -586,6 +632,19 @@ fn touch(plan: &RolloutPlan, rate: f64) -> Option<Share> {
     Share::of_millionths(rounded.max(10))
 }
 
-fn millis(time: std::time::Duration) -> Millis {
+/// Of a plan that exchanges backends.
+fn admit_gate(plan: &RolloutPlan) -> Option<WebhookGate> {
+    let url = plan.rolling.admit.clone();
+    url.filter(|_| plan.strategy == RolloutStrategy::Rolling).map(|url| WebhookGate {
+        name: "admit".into(),
+        url,
+        when: GateTime::Before,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(30),
+        key_file: None,
+    })
+}
+
+fn millis(time: Duration) -> Millis {
     u64::try_from(time.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -11,13 +11,16 @@ const WINDOW: u64 = 10_000;
 const DEVIATIONS: f64 = 5.0;
 const PART: f64 = 0.1;
 
-/// Seconds that are kept at most, whatever the traffic.
-const MOST_SECONDS: usize = 3600;
+/// Seconds with few requests are counted together up to so many of these.
+const TOGETHER: u64 = WINDOW / 100;
+
+/// What is kept at most, however often the share changes.
+const MOST_PARTS: usize = 300;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Ratio {
     /// Requests of the canary, of both, and the share in force.
-    seconds: VecDeque<(u64, u64, f64)>,
+    parts: VecDeque<(u64, u64, f64)>,
     all: u64,
 }
 
@@ -26,13 +29,19 @@ impl Ratio {
         if both == 0 || share <= 0.0 || share >= 1.0 {
             return;
         }
-        self.seconds.push_back((canary, both, share));
         self.all += both;
-        while let Some((_, oldest, _)) = self.seconds.front()
-            && (self.all - oldest >= WINDOW || self.seconds.len() > MOST_SECONDS)
+        match self.parts.back_mut() {
+            Some(last) if last.2 == share && last.1 + both <= TOGETHER => {
+                last.0 += canary;
+                last.1 += both;
+            }
+            _ => self.parts.push_back((canary, both, share)),
+        }
+        while let Some((_, oldest, _)) = self.parts.front()
+            && (self.all - oldest >= WINDOW || self.parts.len() > MOST_PARTS)
         {
             self.all -= oldest;
-            self.seconds.pop_front();
+            self.parts.pop_front();
         }
     }
 
@@ -42,7 +51,7 @@ impl Ratio {
             return None;
         }
         let (mut canary, mut expected, mut variance) = (0.0, 0.0, 0.0);
-        for &(got, both, share) in &self.seconds {
+        for &(got, both, share) in &self.parts {
             canary += got as f64;
             expected += both as f64 * share;
             variance += both as f64 * share * (1.0 - share);
@@ -73,5 +82,16 @@ mod tests {
         assert!(few.mismatch().is_some());
         (0..200).for_each(|_| few.add(5, 100, 0.05));
         assert_eq!(few.mismatch(), None, "it is over");
+    }
+
+    #[test]
+    fn few_requests_a_second_or_many_shares_are_kept_in_little_space() {
+        let mut ratio = Ratio::default();
+        (0..100_000).for_each(|_| ratio.add(1, 1, 0.05));
+        assert!(ratio.parts.len() <= 101, "{}", ratio.parts.len());
+        assert!((WINDOW..WINDOW + TOGETHER).contains(&ratio.all), "{}", ratio.all);
+        assert!(ratio.mismatch().is_some());
+        (0..10_000).for_each(|nth| ratio.add(0, 1, 0.01 + 0.01 * f64::from(nth % 2)));
+        assert_eq!((ratio.parts.len(), ratio.all), (MOST_PARTS, MOST_PARTS as u64));
     }
 }

@@ -1,6 +1,9 @@
 //! What a second comes to.
 
-use super::{Answer, Effect, Goal, Paused, Phase, Rollout, Second, Task, Why, explain, millis};
+use super::{
+    Answer, Effect, GateState, Goal, Layout, Paused, Phase, Rollout, Second, Task, Why, explain,
+    millis,
+};
 use crate::{
     rollout::sequential::Action,
     spec::{
@@ -8,6 +11,7 @@ use crate::{
         RolloutStrategy, Share, WebhookGate,
     },
 };
+use std::time::Duration;
 
 /// Seconds that a canary may be without a healthy backend.
 const WITHOUT_CANARY: u64 = 10;
@@ -48,9 +52,8 @@ impl Rollout {
 
     /// Stable stays warm for a while, for an undo.
     fn retire(&mut self, effects: &mut Vec<Effect>) {
-        let ended = self.ended.unwrap_or(self.last);
-        let due = ended.saturating_add(millis(self.plan.keep_stable));
-        if self.phase == Phase::Promoted && !self.layout.stable_drained && self.last >= due {
+        let is_due = self.last >= self.warm_until;
+        if self.phase == Phase::Promoted && !self.layout.stable_drained && is_due {
             self.goal = Some(Goal::Retire);
             effects.push(Effect::Move(self.layout_of(&Goal::Retire)));
         }
@@ -69,11 +72,12 @@ impl Rollout {
         let gone = shared && !second.canary_healthy;
         self.without_canary = if gone { self.without_canary + 1 } else { 0 };
         self.held = if self.layout.held { self.held + 1 } else { 0 };
+        let is_settling = self.settling.is_so(second.share);
         // Once it goes back the canary is of no interest, and baseline requests that began before are in the way.
         if !shared || self.is_returning() {
             return;
         }
-        match &second.slice {
+        match second.slice.as_ref().filter(|_| !is_settling) {
             Some(slice) => {
                 let (canary, stable) = (slice.canary.requests, slice.baseline.requests);
                 self.judge.feed(slice, second.share);
@@ -92,7 +96,7 @@ impl Rollout {
             (Phase::Paused { by: Paused::Failure, .. }, _) => {}
             (_, Outcome::Failure(why)) => return self.failure(why, effects),
             // It has a goal, whatever else there is to say.
-            _ if self.goal.is_some() => return,
+            _ if self.goal.is_some() => {}
             (Phase::Paused { by: Paused::Step, until }, _) => {
                 if until.is_some_and(|until| self.last >= until) {
                     self.leave();
@@ -105,7 +109,8 @@ impl Rollout {
         }
         let is_late = self.running >= self.plan.deadline.as_secs()
             && self.plan.strategy != RolloutStrategy::AbTest;
-        if is_late && matches!(self.phase, Phase::Running | Phase::Waiting) && self.goal.is_none() {
+        if is_late && matches!(self.phase, Phase::Running | Phase::Waiting) && !self.is_returning()
+        {
             let text = format!("it is not through after {} s", self.plan.deadline.as_secs());
             self.inconclusive(Why::new("deadline", text), true, effects);
         }
@@ -129,7 +134,7 @@ impl Rollout {
             let is_over = second.stable_in_flight == 0 || self.in_stage >= patience;
             return if is_over { Outcome::Over } else { Outcome::On };
         };
-        let passed = |time: std::time::Duration| self.in_stage >= time.as_secs();
+        let passed = |time: Duration| self.in_stage >= time.as_secs();
         let is_careless = self.plan.strategy == RolloutStrategy::Rolling
             && self.plan.rolling.failure_action == FailureAction::Continue;
         let share = if second.share > 0.0 { second.share } else { self.layout.share.as_f64() };
@@ -217,7 +222,7 @@ impl Rollout {
     fn inconclusive(&mut self, why: Why, is_late: bool, effects: &mut Vec<Effect>) {
         match self.plan.on_inconclusive {
             OnInconclusive::Abort => self.abort(why, None),
-            OnInconclusive::Promote if self.is_unsuspected() => self.leave(),
+            OnInconclusive::Promote if self.goal.is_none() && self.is_unsuspected() => self.leave(),
             // It can still go on as soon as there is evidence, but not for ever.
             _ if !is_late => self.why = Some(why),
             _ => self.pause(Paused::Deadline, None, None, Some(why), effects),
@@ -262,14 +267,12 @@ impl Rollout {
             return (moves && !second.stable_healthy).then(|| nobody(&self.stable));
         }
         let rises = layout.share > self.layout.share;
-        let gate = match goal {
-            Goal::Enter { .. } if rises && self.layout.share == Share::NONE => {
-                Some(GateTime::Before)
-            }
-            Goal::Finish { .. } => Some(GateTime::After),
-            _ => None,
+        let gates = match goal {
+            Goal::Enter { .. } => self.gates_before(layout),
+            Goal::Finish { .. } => self.webhooks(GateTime::After),
+            _ => Vec::new(),
         };
-        if let Some((gate, answer)) = gate.and_then(|time| self.closed_gate(time)) {
+        if let Some((gate, answer)) = self.closed(gates) {
             return Some(Why::new("gate", format!("gate `{gate}`: {answer}")));
         }
         match (layout.backends, self.layout.backends.unwrap_or_default()) {
@@ -280,10 +283,18 @@ impl Rollout {
                         format!("the next backends of pool `{}` are not healthy", self.canary);
                     return Some(Why::new("no_backend", text));
                 }
+                if rises && !second.canary_backends.iter().take(next.admitted).any(|it| *it) {
+                    return Some(nobody(&self.canary));
+                }
                 (next.retired > now.retired)
                     .then(|| self.too_few(second, next.admitted, next.retired))?
             }
-            (None, _) => (rises && !second.canary_healthy).then(|| nobody(&self.canary)),
+            (None, _) => {
+                let ends = matches!(goal, Goal::Finish { .. });
+                // Drained as a whole, it is healthy once it gets its traffic.
+                let ready = second.canary_healthy || second.canary_backends.contains(&true);
+                ((rises || ends) && !ready).then(|| nobody(&self.canary))
+            }
         }
     }
 
@@ -306,36 +317,26 @@ impl Rollout {
         })
     }
 
-    fn ask(&mut self, effects: &mut Vec<Effect>) {
-        let wanted: Vec<usize> = match &self.goal {
-            Some(Goal::Enter { stage, .. })
-                if self.layout.share == Share::NONE
-                    && self.stages[*stage].layout.share > Share::NONE =>
-            {
-                self.webhooks(GateTime::Before)
-            }
+    /// Those whose answer it waits for, or keeps asking for.
+    pub(super) fn gates_wanted(&self) -> Vec<usize> {
+        match &self.goal {
+            Some(Goal::Enter { stage, .. }) => self.gates_before(self.stages[*stage].layout),
             Some(Goal::Finish { .. }) => self.webhooks(GateTime::After),
             Some(_) => Vec::new(),
             None if self.layout.share > Share::NONE => self.gates_during(),
             None => Vec::new(),
-        };
-        for gate in wanted {
-            let before = self.webhook(gate).is_some_and(|it| it.when != GateTime::During);
+        }
+    }
+
+    fn ask(&mut self, effects: &mut Vec<Effect>) {
+        for gate in self.gates_wanted() {
+            let once = self.webhook(gate).is_some_and(|it| it.when != GateTime::During);
             let passed = matches!(self.gates[gate].answer, Some(Answer::Pass(_)));
-            if self.last < self.gates[gate].due || (before && passed) {
+            if self.last < self.gates[gate].due || (once && passed) {
                 continue;
             }
-            let (interval, timeout) = match gate.checked_sub(self.plan.gates.prometheus.len()) {
-                Some(nth) => {
-                    let gate = &self.plan.gates.webhooks[nth];
-                    (gate.interval, gate.timeout)
-                }
-                None => {
-                    let gate = &self.plan.gates.prometheus[gate];
-                    (gate.interval, gate.timeout)
-                }
-            };
             // It is not asked twice at a time.
+            let (interval, timeout) = self.pace(gate);
             let pause = millis(interval).max(millis(timeout)).max(LEAST_INTERVAL);
             self.gates[gate].due = self.last.saturating_add(pause);
             effects.push(Effect::Ask(gate));
@@ -343,13 +344,18 @@ impl Rollout {
     }
 
     pub(super) fn answered(&mut self, gate: usize, answer: Answer) {
-        let Some(state) = self.gates.get_mut(gate) else { return };
-        state.answer = Some(answer);
-        let interval = match gate.checked_sub(self.plan.gates.prometheus.len()) {
-            Some(nth) => self.plan.gates.webhooks[nth].interval,
-            None => self.plan.gates.prometheus[gate].interval,
-        };
-        state.due = self.last.saturating_add(millis(interval).max(LEAST_INTERVAL));
+        if gate < self.gates.len() {
+            let (interval, _) = self.pace(gate);
+            let due = self.last.saturating_add(millis(interval).max(LEAST_INTERVAL));
+            self.gates[gate] = GateState { answer: Some(answer), due };
+        }
+    }
+
+    /// How often a gate is asked, and how long it may take to answer.
+    fn pace(&self, gate: usize) -> (Duration, Duration) {
+        let prometheus = self.plan.gates.prometheus.get(gate).map(|it| (it.interval, it.timeout));
+        let webhook = || self.webhook(gate).map(|it| (it.interval, it.timeout));
+        prometheus.or_else(webhook).unwrap_or_default()
     }
 
     /// Those that are asked again and again.
@@ -358,22 +364,32 @@ impl Rollout {
         prometheus.chain(self.webhooks(GateTime::During)).collect()
     }
 
+    /// Those that must pass before this layout.
+    fn gates_before(&self, layout: Layout) -> Vec<usize> {
+        let first = self.layout.share == Share::NONE && layout.share > Share::NONE;
+        let admitted = |layout: &Layout| layout.backends.map_or(0, |it| it.admitted);
+        let admits = self.admit.is_some() && admitted(&layout) > admitted(&self.layout);
+        let gates = if first { self.webhooks(GateTime::Before) } else { Vec::new() };
+        // Behind all others.
+        gates.into_iter().chain(admits.then(|| self.gates.len() - 1)).collect()
+    }
+
     fn webhooks(&self, when: GateTime) -> Vec<usize> {
         let first = self.plan.gates.prometheus.len();
         let all = self.plan.gates.webhooks.iter().enumerate();
         all.filter(|(_, gate)| gate.when == when).map(|(nth, _)| first + nth).collect()
     }
 
-    pub(super) fn webhook(&self, gate: usize) -> Option<&WebhookGate> {
-        self.plan.gates.webhooks.get(gate.checked_sub(self.plan.gates.prometheus.len())?)
+    /// The webhook that is the gate of this number.
+    pub fn webhook(&self, gate: usize) -> Option<&WebhookGate> {
+        let nth = gate.checked_sub(self.plan.gates.prometheus.len())?;
+        self.plan.gates.webhooks.iter().chain(&self.admit).nth(nth)
     }
 
     /// The first of those that must pass once, and has not.
-    fn closed_gate(&self, when: GateTime) -> Option<(String, String)> {
-        let gate = self
-            .webhooks(when)
-            .into_iter()
-            .find(|gate| !matches!(self.gates[*gate].answer, Some(Answer::Pass(_))))?;
+    fn closed(&self, gates: Vec<usize>) -> Option<(String, String)> {
+        let passed = |gate: usize| matches!(self.gates[gate].answer, Some(Answer::Pass(_)));
+        let gate = gates.into_iter().find(|gate| !passed(*gate))?;
         let said = match &self.gates[gate].answer {
             Some(Answer::Fail(said) | Answer::Inconclusive(said) | Answer::Pass(said)) => {
                 said.clone()

@@ -84,7 +84,8 @@ fn canary(Setting { plan, touch, .. }: &Setting<'_>) -> Vec<Stage> {
             && !stages.iter().any(|stage| stage.layout.share > Share::NONE)
         {
             let layout = Layout::of_share((*touch).min(share));
-            stages.push(Stage { task: Task::Touch(first.time), layout, step: 0 });
+            // Not of a step of its own: it comes before one.
+            stages.push(Stage { task: Task::Touch(first.time), layout, step: at });
         }
         stages.push(Stage { task, layout, step: at + 1 });
     }

@@ -18,6 +18,9 @@ impl Rollout {
         }
         match verb {
             Verb::Promote => self.promote(by),
+            Verb::Pause(_) if self.awaits_judgement() || self.is_paused_by(Paused::Drift) => {
+                Err(self.conflict("it is paused already"))
+            }
             Verb::Pause(seconds) => {
                 let until = seconds.map(|it| self.last.saturating_add(it.saturating_mul(1000)));
                 let why = by.cause.clone().map(|cause| Why::new("person", cause));
@@ -37,22 +40,17 @@ impl Rollout {
     /// On to the next step: what a person says counts for the evidence, the gates and the rest of the time.
     fn promote(&mut self, by: By) -> Result<(), Refused> {
         self.check_approval(&by)?;
-        let paused = match self.phase {
-            Phase::Paused { by, .. } => Some(by),
-            _ => None,
-        };
-        if self.goal.is_some() {
-            if matches!(paused, Some(Paused::Person | Paused::Drift)) {
-                self.go_on();
-                return Ok(());
-            }
+        if self.awaits_judgement() {
+            self.forget_evidence();
+        } else if self.goal.is_some() && !matches!(self.phase, Phase::Paused { .. }) {
             return Err(self.conflict(&match &self.why {
                 Some(why) => format!("it is on its way already: {}", why.text),
                 None => "it is on its way already".to_owned(),
             }));
         }
-        if matches!(paused, Some(Paused::Failure | Paused::Deadline)) {
-            self.forget_evidence();
+        if self.goal.is_some() {
+            self.go_on();
+            return Ok(());
         }
         let next = self.after(self.at);
         self.goal = Some(match self.stages.get(next) {
@@ -61,6 +59,10 @@ impl Rollout {
         });
         self.go_on();
         Ok(())
+    }
+
+    fn is_paused_by(&self, reason: Paused) -> bool {
+        matches!(self.phase, Phase::Paused { by, .. } if by == reason)
     }
 
     /// The stage after that one which belongs to another step: a probe and the parts of a batch go together.
@@ -81,7 +83,7 @@ impl Rollout {
         if paused == Paused::Step {
             return self.promote(by);
         }
-        if matches!(paused, Paused::Failure | Paused::Deadline) {
+        if self.awaits_judgement() {
             self.check_approval(&by)?;
             self.forget_evidence();
         }
@@ -107,6 +109,7 @@ impl Rollout {
     /// it again a second later.
     fn forget_evidence(&mut self) {
         self.judge.forget();
+        self.ask_anew();
         self.in_stage = 0;
         self.running = 0;
     }

@@ -1,5 +1,6 @@
 //! The machine by hand: every strategy, every verb, every way out.
 
+mod found;
 mod strategies;
 mod ways;
 
@@ -130,6 +131,12 @@ impl Stage {
         let effects = self.rollout.on(event, self.now)?;
         self.carry_out(effects);
         Ok(())
+    }
+
+    /// Whether the canary's backends would answer.
+    fn canary_is(&mut self, healthy: bool) {
+        self.second.canary_healthy = healthy;
+        self.second.canary_backends = vec![healthy; 3];
     }
 
     fn verb(&mut self, verb: Verb) -> Result<(), Refused> {

@@ -121,7 +121,7 @@ fn recreate_holds_what_comes_until_the_other_version_is_there() {
     let strategy = RolloutStrategy::Recreate;
     let mut stage = Stage::with(RolloutPlan { strategy, ..plan() });
     stage.second.stable_in_flight = 7;
-    stage.second.canary_healthy = false;
+    stage.canary_is(false);
     stage.ticks(5);
     assert_eq!((stage.weights(), stage.rollout.layout().held), (vec![100, 0], true));
     stage.second.stable_in_flight = 0;
@@ -131,7 +131,7 @@ fn recreate_holds_what_comes_until_the_other_version_is_there() {
         (vec![100, 0], true),
         "nobody is there yet"
     );
-    stage.second.canary_healthy = true;
+    stage.canary_is(true);
     stage.until(3, |stage| stage.weights() == [0, 100]);
     assert!(stage.rollout.layout().held);
     stage.ticks(1);
@@ -139,7 +139,7 @@ fn recreate_holds_what_comes_until_the_other_version_is_there() {
     stage.until_phase(200, "promoted");
 
     let mut stage = Stage::with(RolloutPlan { strategy, ..plan() });
-    stage.second.canary_healthy = false;
+    stage.canary_is(false);
     assert_eq!(stage.until_phase(100, "aborted"), 32, "nobody waits for ever");
     assert_eq!((stage.weights(), stage.why()), (vec![100, 0], "hold_expired"));
     assert!(!stage.rollout.layout().held);
@@ -172,4 +172,25 @@ fn an_experiment_never_ends_by_itself() {
     stage.verb(Verb::Promote).unwrap();
     stage.tick();
     assert_eq!(stage.weights(), [0, 100]);
+}
+
+#[test]
+fn each_batch_is_admitted_by_a_webhook_that_starts_it() {
+    let admit = Some("http://127.0.0.1:1/start".into());
+    let quick = Rolling { delay: SECOND, monitor: SECOND, admit, ..Rolling::default() };
+    let mut stage = Stage::with(rolling(quick));
+    for batch in 1..=3 {
+        stage.until(30, |stage| !stage.asked.is_empty());
+        stage.ticks(3);
+        let admitted = |stage: &Stage| stage.serving("green").iter().filter(|it| **it).count();
+        assert_eq!(
+            (admitted(&stage), stage.why()),
+            (if batch == 1 { 3 } else { batch - 1 }, "gate")
+        );
+        stage.event(Event::Answered(0, Answer::Pass("status 200".into()))).unwrap();
+        stage.asked.clear();
+        stage.tick();
+        assert_eq!(admitted(&stage), batch);
+    }
+    stage.until_phase(30, "promoted");
 }

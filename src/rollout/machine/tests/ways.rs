@@ -175,11 +175,11 @@ fn a_canary_without_a_healthy_backend_is_aborted_after_ten_seconds() {
 #[test]
 fn nothing_goes_to_a_canary_that_is_not_healthy_yet() {
     let mut stage = Stage::with(plan());
-    stage.second.canary_healthy = false;
+    stage.canary_is(false);
     stage.ticks(100);
     assert_eq!((stage.weights(), stage.rollout.phase()), (vec![100, 0], Phase::Waiting));
     assert_eq!(stage.why(), "no_backend");
-    stage.second.canary_healthy = true;
+    stage.canary_is(true);
     stage.tick();
     assert_eq!((stage.weights(), stage.rollout.phase()), (vec![95, 5], Phase::Running));
 }

@@ -1,0 +1,243 @@
+//! Traffic of a service of which two versions run, a second at a time. The same seed and the same share give the same
+//! requests, so that whoever judges them judges the same.
+
+use crate::dice::Dice;
+use crossfade::{
+    rollout::sequential::{Histogram, Side, Slice},
+    spec::{FINE_BUCKETS, fine_bucket, fine_edges_ns},
+};
+
+/// Backends of both versions together: the canary runs on its share of them.
+const PODS: u64 = 20;
+
+/// Longer is slow.
+const SLOW_NS: u64 = 1_000_000_000;
+
+/// The latency of stable is log-normal: p50 50 ms, p95 134 ms, p99 202 ms.
+const MEDIAN_NS: f64 = 50e6;
+const SIGMA: f64 = 0.6;
+
+/// The latency of some requests of a [`Slowness::Tail`].
+const TAIL_NS: u64 = 1_200_000_000;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Requests of both versions in a second.
+    pub rate: f64,
+    /// Of the requests, without anything particular.
+    pub stable_errors: f64,
+    pub canary_errors: f64,
+    pub slowness: Slowness,
+    pub disturbance: Disturbance,
+}
+
+/// Of the canary.
+#[derive(Clone, Copy, Debug)]
+pub enum Slowness {
+    None,
+    /// Every request takes so many times as long.
+    Times(f64),
+    /// At first, and a third of what it is more after so many seconds.
+    Cold {
+        times: f64,
+        decay: f64,
+    },
+    /// This part of the requests takes more than a second.
+    Tail(f64),
+}
+
+/// What happens to both versions alike, or to any backend.
+#[derive(Clone, Copy, Debug)]
+pub enum Disturbance {
+    None,
+    /// Errors of both rise from what they are to this, within so many seconds.
+    Drift {
+        to: f64,
+        within: f64,
+    },
+    /// Errors of both come and go between what they are and this, and so does the traffic by half.
+    Swings {
+        to: f64,
+        period: f64,
+    },
+    /// Now and then this part of all requests fails for so many seconds.
+    Outages {
+        part: f64,
+        seconds: f64,
+        an_hour: f64,
+    },
+    /// Now and then all requests of one backend fail for so many seconds.
+    Bursts {
+        seconds: f64,
+        an_hour: f64,
+    },
+}
+
+pub struct Traffic {
+    case: Case,
+    seed: u64,
+    usual: Profile,
+    /// When something begins, and on which backend.
+    events: Vec<(f64, u64)>,
+}
+
+impl Traffic {
+    /// For so many seconds.
+    pub fn new(case: Case, seed: u64, seconds: u64) -> Self {
+        let mut dice = Dice::of(seed, u64::MAX);
+        let mut events = Vec::new();
+        let mut often = |an_hour: f64, pod: u64| {
+            let mut at = dice.wait(an_hour / 3600.0);
+            while at < seconds as f64 {
+                events.push((at, pod));
+                at += dice.wait(an_hour / 3600.0);
+            }
+        };
+        match case.disturbance {
+            Disturbance::Outages { an_hour, .. } => often(an_hour, 0),
+            Disturbance::Bursts { an_hour, .. } => (0..PODS).for_each(|pod| often(an_hour, pod)),
+            _ => {}
+        }
+        Self { case, seed, usual: Profile::new(1.0), events }
+    }
+
+    pub fn case(&self) -> &Case {
+        &self.case
+    }
+
+    /// What is known of stable's latencies from before.
+    pub fn known(&self) -> Histogram {
+        let mut dice = Dice::of(self.seed, u64::MAX - 1);
+        self.usual.draw((self.case.rate * 400.0) as u64, &mut dice)
+    }
+
+    /// The requests of this second at this share of the canary.
+    pub fn second(&self, at: u64, share: f64) -> Slice {
+        let mut dice = Dice::of(self.seed, at);
+        let rate = self.case.rate * self.busy(at);
+        let canary = dice.poisson(rate * share);
+        let stable = dice.poisson(rate * (1.0 - share));
+        let slower = match self.case.slowness {
+            Slowness::None | Slowness::Tail(_) => None,
+            Slowness::Times(times) => Some(Profile::new(times)),
+            Slowness::Cold { times, decay } => {
+                Some(Profile::new(1.0 + (times - 1.0) * (-(at as f64) / decay).exp()))
+            }
+        };
+        let tail = if let Slowness::Tail(part) = self.case.slowness { part } else { 0.0 };
+        let (ill_canary, ill_stable) = self.ill(at, share);
+        let side = |requests, errors, profile: &Profile, tail: f64, dice: &mut Dice| {
+            let late = dice.binomial(requests, tail);
+            let mut latency = profile.draw(requests - late, dice);
+            latency[fine_bucket(TAIL_NS)] += late;
+            let slow = latency.iter().zip(fine_edges_ns()).filter(|(_, from)| **from >= SLOW_NS);
+            let slow = slow.map(|(count, _)| count).sum();
+            Side { requests, errors: dice.binomial(requests, errors), slow, latency }
+        };
+        let errors = |usual: f64, ill: f64| 1.0 - (1.0 - self.shared(at, usual)) * (1.0 - ill);
+        let canary_errors = errors(self.case.canary_errors, ill_canary);
+        let stable_errors = errors(self.case.stable_errors, ill_stable);
+        let slower = slower.as_ref().unwrap_or(&self.usual);
+        Slice {
+            canary: side(canary, canary_errors, slower, tail, &mut dice),
+            baseline: side(stable, stable_errors, &self.usual, 0.0, &mut dice),
+        }
+    }
+
+    /// By how much the traffic is more or less than usual.
+    fn busy(&self, at: u64) -> f64 {
+        match self.case.disturbance {
+            Disturbance::Swings { period, .. } => {
+                1.0 + 0.5 * (std::f64::consts::TAU * at as f64 / period).sin()
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// The errors of either version, with what happens to both.
+    fn shared(&self, at: u64, usual: f64) -> f64 {
+        let now = at as f64;
+        match self.case.disturbance {
+            Disturbance::None | Disturbance::Bursts { .. } => usual,
+            Disturbance::Drift { to, within } => {
+                usual + (to - usual).max(0.0) * (now / within).min(1.0)
+            }
+            Disturbance::Swings { to, period } => {
+                let swing = 0.5 - 0.5 * (std::f64::consts::TAU * now / period).cos();
+                usual + (to - usual).max(0.0) * swing
+            }
+            Disturbance::Outages { part, seconds, .. } => {
+                let over = self.events.iter().map(|(begins, _)| overlap(*begins, seconds, now));
+                1.0 - (1.0 - usual) * (1.0 - part * over.fold(0.0, f64::max))
+            }
+        }
+    }
+
+    /// The part of the requests of the canary, and of stable, that fails because of single backends.
+    fn ill(&self, at: u64, share: f64) -> (f64, f64) {
+        let Disturbance::Bursts { seconds, .. } = self.case.disturbance else { return (0.0, 0.0) };
+        let canary = match share {
+            0.0 => 0,
+            1.0 => PODS,
+            share => ((PODS as f64 * share).round() as u64).clamp(1, PODS - 1),
+        };
+        let part = |on_canary: bool, pods: u64| {
+            let on = self.events.iter().filter(|(_, pod)| (*pod < canary) == on_canary);
+            let ill: f64 = on.map(|(begins, _)| overlap(*begins, seconds, at as f64)).sum();
+            if pods == 0 { 0.0 } else { (ill / pods as f64).min(1.0) }
+        };
+        (part(true, canary), part(false, PODS - canary))
+    }
+}
+
+/// The part of this second in which something is that began then and takes so many seconds.
+fn overlap(begins: f64, seconds: f64, second: f64) -> f64 {
+    ((begins + seconds).min(second + 1.0) - begins.max(second)).max(0.0)
+}
+
+/// How likely each bucket of latency is.
+struct Profile {
+    first: usize,
+    chances: Vec<f64>,
+}
+
+impl Profile {
+    /// So many times as slow as usual.
+    fn new(times: f64) -> Self {
+        let edges = fine_edges_ns();
+        let below = |ns: f64| normal_below((ns / (MEDIAN_NS * times)).ln() / SIGMA);
+        let from = |bucket: usize| if bucket == 0 { 0.0 } else { below(edges[bucket] as f64) };
+        let to = |bucket: usize| edges.get(bucket + 1).map_or(1.0, |edge| below(*edge as f64));
+        let chances: Vec<f64> = (0..FINE_BUCKETS).map(|it| to(it) - from(it)).collect();
+        let likely = |chance: &f64| *chance > 1e-9;
+        let first = chances.iter().position(likely).unwrap_or(0);
+        let last = chances.iter().rposition(likely).unwrap_or(0);
+        Self { first, chances: chances[first..=last].to_vec() }
+    }
+
+    fn draw(&self, requests: u64, dice: &mut Dice) -> Histogram {
+        let mut histogram = [0; FINE_BUCKETS];
+        let (mut left, mut rest) = (requests, self.chances.iter().sum::<f64>());
+        for (at, chance) in self.chances.iter().enumerate() {
+            if left == 0 {
+                break;
+            }
+            let is_last = at + 1 == self.chances.len();
+            let here = if is_last { left } else { dice.binomial(left, (chance / rest).min(1.0)) };
+            histogram[self.first + at] = here;
+            left -= here;
+            rest -= chance;
+        }
+        histogram
+    }
+}
+
+/// The chance that a normal number is below this (Abramowitz and Stegun, 7.1.26).
+fn normal_below(x: f64) -> f64 {
+    let z = x.abs() / std::f64::consts::SQRT_2;
+    let t = 1.0 / (1.0 + 0.327_591_1 * z);
+    let factors = [1.061_405_429, -1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592];
+    let sum = factors.iter().fold(0.0, |sum, factor| (sum + factor) * t);
+    let above = 0.5 * sum * (-z * z).exp();
+    if x > 0.0 { 1.0 - above } else { above }
+}
