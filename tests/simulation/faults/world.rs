@@ -371,6 +371,7 @@ impl World {
             canary_backends: canary,
             stable_in_flight: if held { below(&mut self.dice, 3) } else { 10 },
             crowded: self.crowded > 0,
+            hint: None,
         }
     }
 
