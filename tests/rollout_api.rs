@@ -172,7 +172,9 @@ struct Events {
 impl Events {
     async fn follow(api: &Api, fields: &str) -> Self {
         let mut stream = TcpStream::connect(api.address).await.unwrap();
-        let head = format!("GET /v1/events HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", api.address);
+        let host = api.address;
+        let head =
+            format!("GET /v1/events HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut events = Self { stream, seen: String::new() };
         events.until("\r\n\r\n").await;

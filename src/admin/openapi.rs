@@ -1,7 +1,7 @@
 //! The OpenAPI document: made from the handlers, with the configuration's own schema for what speaks the
 //! file's keys.
 
-use super::problem::Problem;
+use super::{events::RolloutEvent, problem::Problem, rollout::RolloutAsked};
 use crate::config;
 use serde_json::{Map, Value};
 use utoipa::{
@@ -20,7 +20,7 @@ use utoipa::{
         title = "crossfade admin API",
         description = "Looks into a running crossfade and steers it."
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, RolloutAsked, RolloutEvent)),
     tags(
         (name = "health", description = "For probes"),
         (name = "look", description = "What is in force and what it does"),
@@ -35,7 +35,7 @@ struct Document;
 const TOKEN: &str = "token";
 
 /// What is asked by POST and is no change, and so is not made once.
-const NO_CHANGES: [&str; 2] = ["plan", "upgrade"];
+const NO_CHANGES: [&str; 3] = ["plan", "upgrade", "plan_rollout"];
 
 /// The document without paths.
 pub(super) fn empty() -> OpenApi {

@@ -22,7 +22,7 @@ const USUAL: u32 = 50;
 #[into_params(parameter_in = Query)]
 pub(in crate::admin) struct RolloutsAsked {
     /// So many at most, 1 to 200; 50 unless asked otherwise.
-    #[param(value_type = Option<u32>)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 200)]
     limit: Option<String>,
     /// Only those that were started before this time (RFC 3339): the `started` of the last one of a page gives the next.
     before: Option<String>,

@@ -121,6 +121,8 @@ pub(in crate::admin) async fn start_rollout(
             description = "No such service or pool"),
         (status = 409, body = Problem, content_type = "application/problem+json",
             description = "Not possible in this state"),
+        (status = 412, body = Problem, content_type = "application/problem+json",
+            description = "`If-Match` names another revision"),
         (status = 422, body = Problem, content_type = "application/problem+json",
             description = "Invalid, with every error"),
         BodyAnswers,
@@ -133,8 +135,9 @@ pub(in crate::admin) async fn plan_rollout(
 ) -> Result<Json<OutlookView>, Problem> {
     let mut errors = Errors::default();
     let (overrides, common) = std::mem::take(&mut body.common).without_others();
-    asked.conditions(common, &mut errors);
+    let conditions = asked.conditions(common, &mut errors);
     let Start { to, from, plan, .. } = read(&admin, &service, body, overrides, errors)?;
+    conditions.if_match.check(admin.handle.view().revision)?;
     let document = config::rollout_document(&plan);
     let outlook = admin.handle.forecast(Name::from(&*service), to, from, plan).await?;
     Ok(Json(OutlookView::of(service, &outlook, document)))

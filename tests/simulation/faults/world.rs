@@ -372,6 +372,7 @@ impl World {
             stable_in_flight: if held { below(&mut self.dice, 3) } else { 10 },
             hint: None,
             crowded: self.crowded > 0,
+            hint: None,
         }
     }
 
