@@ -19,6 +19,11 @@ impl Dice {
         Self::new(spread ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03))
     }
 
+    /// Of other dice.
+    pub fn seed(&mut self) -> u64 {
+        self.0.random()
+    }
+
     pub fn part(&mut self) -> f64 {
         self.0.random()
     }

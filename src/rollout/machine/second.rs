@@ -76,7 +76,7 @@ impl Rollout {
         match second.slice.as_ref().filter(|_| !is_settling) {
             Some(slice) => {
                 let (canary, stable) = (slice.canary.requests, slice.baseline.requests);
-                self.judge.feed(slice, second.share);
+                self.judge.feed(slice, self.ratio.correct(second.share));
                 self.ratio.add(canary, canary + stable, second.share);
             }
             None if runs => self.judge.skip(),
@@ -133,7 +133,8 @@ impl Rollout {
         let passed = |time: std::time::Duration| self.in_stage >= time.as_secs();
         let is_careless = self.plan.strategy == RolloutStrategy::Rolling
             && self.plan.rolling.failure_action == FailureAction::Continue;
-        let share = if second.share > 0.0 { second.share } else { self.layout.share.as_f64() };
+        // What is asked for does not get less because stable is away and the canary gets everything for a while.
+        let share = self.layout.share.as_f64();
         let shared = self.layout.share > Share::NONE && !self.layout.held && !is_careless;
         let verdict = self.judge.verdict(asked, share);
         if shared && verdict.action == Action::Abort {

@@ -195,7 +195,7 @@ fn an_abort_ends_a_pause_and_tells_nobody_that_it_goes_on() {
     let mut stage = Stage::with(plan());
     stage.ticks(5);
     stage.second.stable_healthy = false;
-    stage.verb(Verb::Pause(Some(3))).unwrap();
+    stage.verb(Verb::Pause(Some(1))).unwrap();
     stage.verb(Verb::Abort).unwrap();
     stage.ticks(5);
     assert_eq!(stage.events(), ["started", "step", "paused", "failed"]);
@@ -222,4 +222,19 @@ fn what_ends_after_the_share_has_fallen_does_not_count() {
     assert_eq!(stage.rollout.phase(), Phase::Running);
     (0..10).for_each(|_| show(&mut stage, 0.05, slice(80, 40)));
     assert_eq!(stage.rollout.phase(), Phase::Aborted, "that is of now");
+}
+
+/// While stable is away there is nothing to compare with: that is no reason to go on.
+#[test]
+fn nothing_is_promoted_because_stable_is_away() {
+    let mut stage = Stage::with(plan());
+    stage.ticks(5);
+    for _ in 0..100 {
+        stage.now += 1000;
+        let side = |requests| Side { requests, errors: 0, slow: 0, latency: [0; FINE_BUCKETS] };
+        let slice = Some(Slice { canary: side(2000), baseline: side(0) });
+        let second = Second { slice, share: 1.0, stable_healthy: false, ..stage.second.clone() };
+        stage.event(Event::Second(Box::new(second))).unwrap();
+    }
+    assert_eq!((stage.weights(), stage.rollout.phase()), (vec![95, 5], Phase::Waiting));
 }
