@@ -238,3 +238,27 @@ fn nothing_is_promoted_because_stable_is_away() {
     }
     assert_eq!((stage.weights(), stage.rollout.phase()), (vec![95, 5], Phase::Waiting));
 }
+
+#[test]
+fn the_state_stays_small_however_much_is_said_about_it() {
+    let hook = crate::spec::Hook {
+        on: HookEvent::ALL.to_vec(),
+        url: "http://127.0.0.1:1/".into(),
+        key_file: None,
+    };
+    for length in [0, 1000] {
+        let mut stage = Stage::with(RolloutPlan { hooks: vec![hook.clone()], ..plan() });
+        for second in 0..300 {
+            stage.rate = second % 7;
+            stage.tick();
+            let who = || By { cause: Some("x".repeat(length)), ..ada() };
+            stage.event(Event::Verb(Verb::Pause(None), who())).unwrap();
+            stage.event(Event::Verb(Verb::Resume, who())).unwrap();
+        }
+        let size = serde_json::to_string(&stage.rollout).unwrap().len();
+        assert!(size < 200_000, "{size}");
+        let notices = stage.rollout.notices();
+        assert!(notices.len() >= 40, "{}", notices.len());
+        assert_eq!(stage.rollout.untold().count(), notices.len());
+    }
+}
