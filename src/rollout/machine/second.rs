@@ -231,7 +231,10 @@ impl Rollout {
 
     /// Asks for what the goal needs, if it can be reached now.
     pub(super) fn advance(&mut self, second: &Second, effects: &mut Vec<Effect>) {
-        let Some(goal) = self.goal.as_ref().filter(|_| !self.phase.is_over()) else { return };
+        let retires = matches!(self.goal, Some(Goal::Retire));
+        let Some(goal) = self.goal.as_ref().filter(|_| retires || !self.phase.is_over()) else {
+            return;
+        };
         let waits = matches!(self.phase, Phase::Paused { .. }) && !self.is_returning();
         if waits {
             return;

@@ -262,3 +262,32 @@ fn the_state_stays_small_however_much_is_said_about_it() {
         assert_eq!(stage.rollout.untold().count(), notices.len());
     }
 }
+
+/// Between asking for a move and its turn something else may have happened.
+#[test]
+fn a_look_moves_what_may_be_moved_now() {
+    let mut stage = Stage::with(plan());
+    stage.until(100, |stage| stage.weights() == [75, 25]);
+    stage.stuck = true;
+    stage.ticks(70);
+    assert!(stage.rollout.wanted().is_some());
+    stage.stuck = false;
+    stage.verb(Verb::Pause(None)).unwrap();
+    let look = |stage: &mut Stage| stage.event(Event::Look(Box::new(stage.second.clone())));
+    look(&mut stage).unwrap();
+    assert_eq!(stage.weights(), [75, 25], "it is paused");
+    stage.verb(Verb::Resume).unwrap();
+    stage.canary_is(false);
+    look(&mut stage).unwrap();
+    assert_eq!(stage.weights(), [75, 25], "nobody is there");
+    stage.canary_is(true);
+    look(&mut stage).unwrap();
+    assert_eq!(stage.weights(), [50, 50]);
+
+    stage.until_phase(1000, "promoted");
+    stage.stuck = true;
+    stage.ticks(150);
+    stage.stuck = false;
+    look(&mut stage).unwrap();
+    assert!(stage.service.pools["blue"].drained);
+}
