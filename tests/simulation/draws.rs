@@ -11,14 +11,14 @@ use rand::{SeedableRng, rngs::SmallRng};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// As the proxy draws, or each request by itself.
     stretches: bool,
     /// Errors come at the beginning of each second, or at any time.
     together: bool,
 }
 
-pub const KINDS: [(&str, Kind); 4] = [
+pub(crate) const KINDS: [(&str, Kind); 4] = [
     ("each request by itself, errors at any time ", Kind { stretches: false, together: false }),
     ("as the proxy draws,     errors at any time ", Kind { stretches: true, together: false }),
     ("each request by itself, errors come together", Kind { stretches: false, together: true }),
@@ -35,7 +35,7 @@ const SECONDS: u64 = 900;
 
 const PERCENT: u32 = 7;
 
-pub fn is_cut(kind: Kind, seed: u64, nth: u64) -> bool {
+pub(crate) fn is_cut(kind: Kind, seed: u64, nth: u64) -> bool {
     let mut dice = Dice::of(seed, nth);
     let mut random = SmallRng::seed_from_u64(dice.seed());
     let (split, mut sequence) = (Split::new([100 - PERCENT, PERCENT]), Sequence::default());

@@ -11,20 +11,20 @@ use crossfade::{
 
 /// How it went with one version, whoever watched over it.
 #[derive(Clone, Debug, Default)]
-pub struct Run {
+pub(crate) struct Run {
     /// Seconds in which the canary got requests, and these requests.
-    pub seconds: u64,
-    pub requests: u64,
+    pub(crate) seconds: u64,
+    pub(crate) requests: u64,
     /// Requests that failed and would not have on stable.
-    pub extra: f64,
+    pub(crate) extra: f64,
     /// It was cut, and why.
-    pub cut: Option<String>,
+    pub(crate) cut: Option<String>,
     /// It went all the way.
-    pub through: bool,
+    pub(crate) through: bool,
 }
 
 impl Run {
-    pub fn add(&mut self, requests: u64, errors: u64, usual: f64) {
+    pub(crate) fn add(&mut self, requests: u64, errors: u64, usual: f64) {
         self.seconds += 1;
         self.requests += requests;
         self.extra += errors as f64 - usual * requests as f64;
@@ -32,13 +32,17 @@ impl Run {
 }
 
 /// A rollout whose moves are in force at once.
-pub struct Lane {
-    pub rollout: Rollout,
+pub(crate) struct Lane {
+    pub(crate) rollout: Rollout,
     now: Millis,
 }
 
 impl Lane {
-    pub fn begin(plan: &RolloutPlan, rate: Option<f64>, known: Option<Box<Histogram>>) -> Self {
+    pub(crate) fn begin(
+        plan: &RolloutPlan,
+        rate: Option<f64>,
+        known: Option<Box<Histogram>>,
+    ) -> Self {
         let service = shop();
         let beginning = Beginning {
             id: "r1".into(),
@@ -55,17 +59,17 @@ impl Lane {
         Self { rollout, now: 0 }
     }
 
-    pub fn share(&self) -> f64 {
+    pub(crate) fn share(&self) -> f64 {
         self.rollout.layout().share.as_f64()
     }
 
     /// A second in which everybody is well.
-    pub fn show(&mut self, slice: Option<Slice>) {
+    pub(crate) fn show(&mut self, slice: Option<Slice>) {
         let share = self.share();
         self.show_all(slice, share, false);
     }
 
-    pub fn show_all(&mut self, slice: Option<Slice>, share: f64, crowded: bool) {
+    pub(crate) fn show_all(&mut self, slice: Option<Slice>, share: f64, crowded: bool) {
         self.now += 1000;
         let backends = |number: usize| vec![true; number];
         let second = Second {
@@ -87,7 +91,7 @@ impl Lane {
 }
 
 /// Until it is over, or for so many seconds.
-pub fn run(plan: &RolloutPlan, traffic: &Traffic, most: u64) -> Run {
+pub(crate) fn run(plan: &RolloutPlan, traffic: &Traffic, most: u64) -> Run {
     let known = Some(Box::new(traffic.known()));
     let mut lane = Lane::begin(plan, Some(traffic.case().rate), known);
     let mut run = Run::default();

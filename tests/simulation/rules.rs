@@ -8,8 +8,8 @@ use crossfade::{
 };
 
 #[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    pub name: &'static str,
+pub(crate) struct Rule {
+    pub(crate) name: &'static str,
     /// Seconds of each step, and between two looks at what has happened since the last.
     stage: u64,
     interval: u64,
@@ -20,7 +20,7 @@ pub struct Rule {
     p99: f64,
 }
 
-pub const RULES: [Rule; 3] = [
+pub(crate) const RULES: [Rule; 3] = [
     // Background analysis each minute, failureLimit 3.
     Rule { name: "argo", stage: 300, interval: 60, tolerated: 3, errors: 0.01, p99: 0.5 },
     // A check each minute, threshold 5.
@@ -33,7 +33,7 @@ const SHARES: [f64; 4] = [0.05, 0.25, 0.5, 1.0];
 
 impl Rule {
     /// With steps of 5, 25, 50 and 100 percent.
-    pub fn run(&self, traffic: &Traffic) -> Run {
+    pub(crate) fn run(&self, traffic: &Traffic) -> Run {
         let (mut run, mut bad) = (Run::default(), 0);
         let mut seen = Seen::default();
         for share in SHARES {

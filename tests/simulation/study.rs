@@ -18,12 +18,12 @@ const MOST: u64 = 3600;
 /// Seconds of a step, as most of the others have it.
 const BAKE: Duration = Duration::from_secs(300);
 
-pub struct Row {
-    pub what: &'static str,
-    pub who: &'static str,
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) who: &'static str,
     /// The canary fails more often.
-    pub is_worse: bool,
-    pub runs: Vec<Run>,
+    pub(crate) is_worse: bool,
+    pub(crate) runs: Vec<Run>,
 }
 
 impl Row {
@@ -32,28 +32,28 @@ impl Row {
     }
 
     /// Of the rollouts, how many were cut, or came to the end.
-    pub fn cut(&self) -> f64 {
+    pub(crate) fn cut(&self) -> f64 {
         self.part(|run| run.cut.is_some())
     }
 
-    pub fn through(&self) -> f64 {
+    pub(crate) fn through(&self) -> f64 {
         self.part(|run| run.through)
     }
 
     /// Of those that were cut, at this part of them: half, say.
-    pub fn quantile(&self, part: f64, of: impl Fn(&Run) -> u64) -> Option<u64> {
+    pub(crate) fn quantile(&self, part: f64, of: impl Fn(&Run) -> u64) -> Option<u64> {
         let mut all: Vec<u64> = self.runs.iter().filter(|run| run.cut.is_some()).map(of).collect();
         all.sort_unstable();
         all.get(((all.len() as f64 * part) as usize).min(all.len().saturating_sub(1))).copied()
     }
 
     /// Requests that failed and would not have on stable, on average.
-    pub fn extra(&self) -> f64 {
+    pub(crate) fn extra(&self) -> f64 {
         self.runs.iter().map(|run| run.extra).sum::<f64>() / self.runs.len() as f64
     }
 
     /// Why they were cut: what most of them were.
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         let why: Vec<&str> = self.runs.iter().filter_map(|run| run.cut.as_deref()).collect();
         let count = |it: &str| why.iter().filter(|other| **other == it).count();
         why.iter().max_by_key(|it| count(it)).copied().unwrap_or("")
@@ -61,12 +61,12 @@ impl Row {
 }
 
 /// The usual steps, 5, 25, 50 and 100 percent of which 5 are held back.
-pub fn usual_plan() -> RolloutPlan {
+pub(crate) fn usual_plan() -> RolloutPlan {
     RolloutPlan { bake: BAKE, first_touch: None, ..RolloutPlan::default() }
 }
 
 /// Steps that are many and short.
-pub fn quick_plan() -> RolloutPlan {
+pub(crate) fn quick_plan() -> RolloutPlan {
     let share = |percent| RolloutStep::Share { share: Share::of_percent(percent), bake: None };
     let steps = [1, 2, 5, 10, 20, 35, 50, 75, 100].map(share).to_vec();
     RolloutPlan { steps: Some(steps), bake: Duration::from_secs(60), ..RolloutPlan::default() }
@@ -81,7 +81,7 @@ const GOOD: Case = Case {
 };
 
 /// Versions that are no worse, and what happens meanwhile.
-pub fn harmless() -> Vec<(&'static str, RolloutPlan, Case)> {
+pub(crate) fn harmless() -> Vec<(&'static str, RolloutPlan, Case)> {
     let case = |rate, disturbance| Case { rate, disturbance, ..GOOD };
     let drift = Disturbance::Drift { to: 0.03, within: 600.0 };
     let swings = Disturbance::Swings { to: 0.009, period: 400.0 };
@@ -108,7 +108,7 @@ pub fn harmless() -> Vec<(&'static str, RolloutPlan, Case)> {
 }
 
 /// Versions that fail more often.
-pub fn failing() -> Vec<(&'static str, RolloutPlan, Case)> {
+pub(crate) fn failing() -> Vec<(&'static str, RolloutPlan, Case)> {
     let case = |rate, canary_errors| Case { rate, canary_errors, ..GOOD };
     let touch = || RolloutPlan { bake: BAKE, ..RolloutPlan::default() };
     vec![
@@ -123,7 +123,7 @@ pub fn failing() -> Vec<(&'static str, RolloutPlan, Case)> {
 }
 
 /// Versions that are slower.
-pub fn slow() -> Vec<(&'static str, RolloutPlan, Case)> {
+pub(crate) fn slow() -> Vec<(&'static str, RolloutPlan, Case)> {
     let case = |rate, slowness| Case { rate, slowness, ..GOOD };
     vec![
         ("all x2, 20/s", usual_plan(), case(20.0, Slowness::Times(2.0))),
@@ -135,7 +135,7 @@ pub fn slow() -> Vec<(&'static str, RolloutPlan, Case)> {
 }
 
 /// So many rollouts by the machine, and by each of the rules on the same traffic.
-pub fn study(
+pub(crate) fn study(
     what: &'static str,
     plan: &RolloutPlan,
     case: Case,
@@ -159,7 +159,7 @@ fn traffic(case: Case, seed: u64, nth: u64) -> Traffic {
 }
 
 /// On all cores; what comes of it does not depend on how many there are.
-pub fn many<T: Send>(number: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
+pub(crate) fn many<T: Send>(number: u64, work: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let next = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let some = || {

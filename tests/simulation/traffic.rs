@@ -21,19 +21,19 @@ const SIGMA: f64 = 0.6;
 const TAIL_NS: u64 = 1_200_000_000;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// Requests of both versions in a second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Of the requests, without anything particular.
-    pub stable_errors: f64,
-    pub canary_errors: f64,
-    pub slowness: Slowness,
-    pub disturbance: Disturbance,
+    pub(crate) stable_errors: f64,
+    pub(crate) canary_errors: f64,
+    pub(crate) slowness: Slowness,
+    pub(crate) disturbance: Disturbance,
 }
 
 /// Of the canary.
 #[derive(Clone, Copy, Debug)]
-pub enum Slowness {
+pub(crate) enum Slowness {
     None,
     /// Every request takes so many times as long.
     Times(f64),
@@ -48,7 +48,7 @@ pub enum Slowness {
 
 /// What happens to both versions alike, or to any backend.
 #[derive(Clone, Copy, Debug)]
-pub enum Disturbance {
+pub(crate) enum Disturbance {
     None,
     /// Errors of both rise from what they are to this, within so many seconds.
     Drift {
@@ -73,7 +73,7 @@ pub enum Disturbance {
     },
 }
 
-pub struct Traffic {
+pub(crate) struct Traffic {
     case: Case,
     seed: u64,
     usual: Profile,
@@ -85,7 +85,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// For so many seconds.
-    pub fn new(case: Case, seed: u64, seconds: u64) -> Self {
+    pub(crate) fn new(case: Case, seed: u64, seconds: u64) -> Self {
         let mut dice = Dice::of(seed, u64::MAX);
         let mut events = Vec::new();
         let mut often = |an_hour: f64, pod: u64| {
@@ -107,18 +107,18 @@ impl Traffic {
         Self { case, seed, usual: Profile::new(1.0), slow, events }
     }
 
-    pub fn case(&self) -> &Case {
+    pub(crate) fn case(&self) -> &Case {
         &self.case
     }
 
     /// What is known of stable's latencies from before.
-    pub fn known(&self) -> Histogram {
+    pub(crate) fn known(&self) -> Histogram {
         let mut dice = Dice::of(self.seed, u64::MAX - 1);
         self.usual.draw((self.case.rate * 400.0) as u64, &mut dice)
     }
 
     /// The requests of this second at this share of the canary.
-    pub fn second(&self, at: u64, share: f64) -> Slice {
+    pub(crate) fn second(&self, at: u64, share: f64) -> Slice {
         let mut dice = Dice::of(self.seed, at);
         let rate = self.case.rate * self.busy(at);
         let canary = dice.poisson(rate * share);
