@@ -2,33 +2,38 @@
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-pub struct Dice(SmallRng);
+pub(crate) struct Dice(SmallRng);
 
 /// From this mean on a count is as good as normal.
 const MANY: f64 = 40.0;
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(SmallRng::seed_from_u64(seed))
     }
 
     /// Dice of their own for a part of what a seed stands for.
-    pub fn of(seed: u64, part: u64) -> Self {
+    pub(crate) fn of(seed: u64, part: u64) -> Self {
         // Neighbours among the seeds must not be neighbours in what comes of them.
         let spread = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         Self::new(spread ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03))
     }
 
-    pub fn part(&mut self) -> f64 {
+    /// Of other dice.
+    pub(crate) fn seed(&mut self) -> u64 {
         self.0.random()
     }
 
-    pub fn chance(&mut self, chance: f64) -> bool {
+    pub(crate) fn part(&mut self) -> f64 {
+        self.0.random()
+    }
+
+    pub(crate) fn chance(&mut self, chance: f64) -> bool {
         self.part() < chance
     }
 
     /// Seconds until something happens that happens so often in a second.
-    pub fn wait(&mut self, rate: f64) -> f64 {
+    pub(crate) fn wait(&mut self, rate: f64) -> f64 {
         -(1.0 - self.part()).ln() / rate
     }
 
@@ -38,7 +43,7 @@ impl Dice {
     }
 
     /// How often something happens that happens `mean` times on average.
-    pub fn poisson(&mut self, mean: f64) -> u64 {
+    pub(crate) fn poisson(&mut self, mean: f64) -> u64 {
         if mean > MANY {
             return (mean + mean.sqrt() * self.normal()).round().max(0.0) as u64;
         }
@@ -51,7 +56,7 @@ impl Dice {
     }
 
     /// Of `all`, how many with this chance each.
-    pub fn binomial(&mut self, all: u64, chance: f64) -> u64 {
+    pub(crate) fn binomial(&mut self, all: u64, chance: f64) -> u64 {
         if all == 0 || chance <= 0.0 {
             return 0;
         }

@@ -3,7 +3,7 @@
 use crossfade::spec::{Backend, Pool, PoolProtocol, Service, Weight};
 use std::time::Duration;
 
-pub fn pool(weight: u32, ports: impl IntoIterator<Item = u16>) -> Pool {
+pub(crate) fn pool(weight: u32, ports: impl IntoIterator<Item = u16>) -> Pool {
     let backend = |port| (format!("127.0.0.1:{port}").parse().unwrap(), Backend::default());
     Pool {
         version: "v".into(),
@@ -18,7 +18,7 @@ pub fn pool(weight: u32, ports: impl IntoIterator<Item = u16>) -> Pool {
 }
 
 /// All on `blue`, which has as many backends as `green`.
-pub fn shop() -> Service {
+pub(crate) fn shop() -> Service {
     let pools = [("blue".into(), pool(100, 1..4)), ("green".into(), pool(0, 11..14))];
     Service::new(pools.into_iter().collect())
 }

@@ -21,19 +21,19 @@ const SIGMA: f64 = 0.6;
 const TAIL_NS: u64 = 1_200_000_000;
 
 #[derive(Clone, Copy, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// Requests of both versions in a second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Of the requests, without anything particular.
-    pub stable_errors: f64,
-    pub canary_errors: f64,
-    pub slowness: Slowness,
-    pub disturbance: Disturbance,
+    pub(crate) stable_errors: f64,
+    pub(crate) canary_errors: f64,
+    pub(crate) slowness: Slowness,
+    pub(crate) disturbance: Disturbance,
 }
 
 /// Of the canary.
 #[derive(Clone, Copy, Debug)]
-pub enum Slowness {
+pub(crate) enum Slowness {
     None,
     /// Every request takes so many times as long.
     Times(f64),
@@ -48,7 +48,7 @@ pub enum Slowness {
 
 /// What happens to both versions alike, or to any backend.
 #[derive(Clone, Copy, Debug)]
-pub enum Disturbance {
+pub(crate) enum Disturbance {
     None,
     /// Errors of both rise from what they are to this, within so many seconds.
     Drift {
@@ -73,17 +73,19 @@ pub enum Disturbance {
     },
 }
 
-pub struct Traffic {
+pub(crate) struct Traffic {
     case: Case,
     seed: u64,
     usual: Profile,
+    /// Of a canary that is as slow as ever.
+    slow: Option<Profile>,
     /// When something begins, and on which backend.
     events: Vec<(f64, u64)>,
 }
 
 impl Traffic {
     /// For so many seconds.
-    pub fn new(case: Case, seed: u64, seconds: u64) -> Self {
+    pub(crate) fn new(case: Case, seed: u64, seconds: u64) -> Self {
         let mut dice = Dice::of(seed, u64::MAX);
         let mut events = Vec::new();
         let mut often = |an_hour: f64, pod: u64| {
@@ -98,31 +100,34 @@ impl Traffic {
             Disturbance::Bursts { an_hour, .. } => (0..PODS).for_each(|pod| often(an_hour, pod)),
             _ => {}
         }
-        Self { case, seed, usual: Profile::new(1.0), events }
+        let slow = match case.slowness {
+            Slowness::Times(times) => Some(Profile::new(times)),
+            _ => None,
+        };
+        Self { case, seed, usual: Profile::new(1.0), slow, events }
     }
 
-    pub fn case(&self) -> &Case {
+    pub(crate) fn case(&self) -> &Case {
         &self.case
     }
 
     /// What is known of stable's latencies from before.
-    pub fn known(&self) -> Histogram {
+    pub(crate) fn known(&self) -> Histogram {
         let mut dice = Dice::of(self.seed, u64::MAX - 1);
         self.usual.draw((self.case.rate * 400.0) as u64, &mut dice)
     }
 
     /// The requests of this second at this share of the canary.
-    pub fn second(&self, at: u64, share: f64) -> Slice {
+    pub(crate) fn second(&self, at: u64, share: f64) -> Slice {
         let mut dice = Dice::of(self.seed, at);
         let rate = self.case.rate * self.busy(at);
         let canary = dice.poisson(rate * share);
         let stable = dice.poisson(rate * (1.0 - share));
         let slower = match self.case.slowness {
-            Slowness::None | Slowness::Tail(_) => None,
-            Slowness::Times(times) => Some(Profile::new(times)),
-            Slowness::Cold { times, decay } => {
+            Slowness::Cold { times, decay } if (at as f64) < 10.0 * decay => {
                 Some(Profile::new(1.0 + (times - 1.0) * (-(at as f64) / decay).exp()))
             }
+            _ => None,
         };
         let tail = if let Slowness::Tail(part) = self.case.slowness { part } else { 0.0 };
         let (ill_canary, ill_stable) = self.ill(at, share);
@@ -137,7 +142,7 @@ impl Traffic {
         let errors = |usual: f64, ill: f64| 1.0 - (1.0 - self.shared(at, usual)) * (1.0 - ill);
         let canary_errors = errors(self.case.canary_errors, ill_canary);
         let stable_errors = errors(self.case.stable_errors, ill_stable);
-        let slower = slower.as_ref().unwrap_or(&self.usual);
+        let slower = slower.as_ref().or(self.slow.as_ref()).unwrap_or(&self.usual);
         Slice {
             canary: side(canary, canary_errors, slower, tail, &mut dice),
             baseline: side(stable, stable_errors, &self.usual, 0.0, &mut dice),
@@ -195,38 +200,33 @@ fn overlap(begins: f64, seconds: f64, second: f64) -> f64 {
     ((begins + seconds).min(second + 1.0) - begins.max(second)).max(0.0)
 }
 
-/// How likely each bucket of latency is.
-struct Profile {
-    first: usize,
-    chances: Vec<f64>,
-}
+/// How likely each bucket of latency is: the bucket of each of so many equally likely requests.
+struct Profile(Vec<u8>);
 
 impl Profile {
+    const PLACES: usize = 1 << 16;
+
     /// So many times as slow as usual.
     fn new(times: f64) -> Self {
-        let edges = fine_edges_ns();
-        let below = |ns: f64| normal_below((ns / (MEDIAN_NS * times)).ln() / SIGMA);
-        let from = |bucket: usize| if bucket == 0 { 0.0 } else { below(edges[bucket] as f64) };
-        let to = |bucket: usize| edges.get(bucket + 1).map_or(1.0, |edge| below(*edge as f64));
-        let chances: Vec<f64> = (0..FINE_BUCKETS).map(|it| to(it) - from(it)).collect();
-        let likely = |chance: &f64| *chance > 1e-9;
-        let first = chances.iter().position(likely).unwrap_or(0);
-        let last = chances.iter().rposition(likely).unwrap_or(0);
-        Self { first, chances: chances[first..=last].to_vec() }
+        let below = |ns: u64| normal_below((ns as f64 / (MEDIAN_NS * times)).ln() / SIGMA);
+        let mut places = Vec::with_capacity(Self::PLACES);
+        for (bucket, edge) in (0..).zip(fine_edges_ns().iter().skip(1)) {
+            places.resize((below(*edge) * Self::PLACES as f64).round() as usize, bucket);
+        }
+        places.resize(Self::PLACES, (FINE_BUCKETS - 1) as u8);
+        Self(places)
     }
 
     fn draw(&self, requests: u64, dice: &mut Dice) -> Histogram {
         let mut histogram = [0; FINE_BUCKETS];
-        let (mut left, mut rest) = (requests, self.chances.iter().sum::<f64>());
-        for (at, chance) in self.chances.iter().enumerate() {
-            if left == 0 {
-                break;
+        let mut left = requests;
+        while left > 0 {
+            // Four of them from one throw.
+            for place in dice.seed().to_le_bytes().chunks(2).take(left.min(4) as usize) {
+                let place = usize::from(place[0]) << 8 | usize::from(place[1]);
+                histogram[usize::from(self.0[place])] += 1;
             }
-            let is_last = at + 1 == self.chances.len();
-            let here = if is_last { left } else { dice.binomial(left, (chance / rest).min(1.0)) };
-            histogram[self.first + at] = here;
-            left -= here;
-            rest -= chance;
+            left = left.saturating_sub(4);
         }
         histogram
     }

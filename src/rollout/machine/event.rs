@@ -101,6 +101,14 @@ pub struct Notice {
     pub why: Option<Why>,
 }
 
+impl Notice {
+    /// Bytes of what it says in words.
+    pub(super) fn text(&self) -> usize {
+        let cause = self.by.as_ref().and_then(|by| by.cause.as_ref()).map_or(0, String::len);
+        cause + self.why.as_ref().map_or(0, |why| why.text.len())
+    }
+}
+
 /// Why something happened: a word for programs and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {

@@ -41,8 +41,9 @@ use std::{num::NonZeroU32, time::Duration};
 /// Milliseconds since 1970.
 pub type Millis = u64;
 
-/// Notices that are remembered; the oldest go first.
+/// Notices that are remembered, and the bytes of what people and gates have said in them; the oldest go first.
 const MOST_NOTICES: usize = 500;
+const MOST_TEXT: usize = 64 << 10;
 
 /// So much time may pass between two events: with more, the clock was set or the proxy was down.
 const LONGEST_GAP: Millis = 60_000;
@@ -464,10 +465,16 @@ impl Rollout {
             self.untold.push(number);
         }
         self.notices.push(notice.clone());
-        if self.notices.len() > MOST_NOTICES {
-            let gone = self.notices.remove(0);
-            self.untold.retain(|number| *number != gone.number);
+        let text: usize = self.notices.iter().map(Notice::text).sum();
+        let mut above = text.saturating_sub(MOST_TEXT);
+        let mut gone = self.notices.len().saturating_sub(MOST_NOTICES);
+        while above > 0 && gone + 1 < self.notices.len() {
+            above = above.saturating_sub(self.notices[gone].text());
+            gone += 1;
         }
+        self.notices.drain(..gone);
+        let first = self.notices.first().map_or(0, |notice| notice.number);
+        self.untold.retain(|number| *number >= first);
         effects.push(Effect::Tell(notice));
     }
 

@@ -11,6 +11,9 @@ const WINDOW: u64 = 10_000;
 const DEVIATIONS: f64 = 5.0;
 const PART: f64 = 0.1;
 
+/// With more there would be nothing to compare with.
+const MOST_SHARE: f64 = 0.999;
+
 /// Seconds with few requests are counted together up to so many of these.
 const TOGETHER: u64 = WINDOW / 100;
 
@@ -42,6 +45,16 @@ impl Ratio {
         {
             self.all -= oldest;
             self.parts.pop_front();
+        }
+    }
+
+    /// The share to compare with: what comes to the canary though it should not must not make it look worse.
+    pub(super) fn correct(&self, share: f64) -> f64 {
+        match self.mismatch() {
+            Some((got, wanted)) if got > wanted && share < 1.0 => {
+                (share * got / wanted).min(MOST_SHARE)
+            }
+            _ => share,
         }
     }
 
@@ -78,8 +91,11 @@ mod tests {
         let mut few = Ratio::default();
         (0..99).for_each(|_| few.add(50, 100, 0.05));
         assert_eq!(few.mismatch(), None, "not enough");
+        assert_eq!(few.correct(0.05), 0.05);
         few.add(50, 100, 0.05);
         assert!(few.mismatch().is_some());
+        assert!((few.correct(0.05) - 0.5).abs() < 1e-9);
+        assert_eq!((few.correct(0.5), few.correct(1.0)), (MOST_SHARE, 1.0));
         (0..200).for_each(|_| few.add(5, 100, 0.05));
         assert_eq!(few.mismatch(), None, "it is over");
     }

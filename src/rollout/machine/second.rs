@@ -80,7 +80,7 @@ impl Rollout {
         match second.slice.as_ref().filter(|_| !is_settling) {
             Some(slice) => {
                 let (canary, stable) = (slice.canary.requests, slice.baseline.requests);
-                self.judge.feed(slice, second.share);
+                self.judge.feed(slice, self.ratio.correct(second.share));
                 self.ratio.add(canary, canary + stable, second.share);
             }
             None if runs => self.judge.skip(),
@@ -137,7 +137,8 @@ impl Rollout {
         let passed = |time: Duration| self.in_stage >= time.as_secs();
         let is_careless = self.plan.strategy == RolloutStrategy::Rolling
             && self.plan.rolling.failure_action == FailureAction::Continue;
-        let share = if second.share > 0.0 { second.share } else { self.layout.share.as_f64() };
+        // What is asked for does not get less because stable is away and the canary gets everything for a while.
+        let share = self.layout.share.as_f64();
         let shared = self.layout.share > Share::NONE && !self.layout.held && !is_careless;
         let verdict = self.judge.verdict(asked, share);
         if shared && verdict.action == Action::Abort {
@@ -238,7 +239,10 @@ impl Rollout {
 
     /// Asks for what the goal needs, if it can be reached now.
     pub(super) fn advance(&mut self, second: &Second, effects: &mut Vec<Effect>) {
-        let Some(goal) = self.goal.as_ref().filter(|_| !self.phase.is_over()) else { return };
+        let retires = matches!(self.goal, Some(Goal::Retire));
+        let Some(goal) = self.goal.as_ref().filter(|_| retires || !self.phase.is_over()) else {
+            return;
+        };
         let waits = matches!(self.phase, Phase::Paused { .. }) && !self.is_returning();
         if waits {
             return;

@@ -5,7 +5,7 @@ use crossfade::{
     spec::{HookEvent, Service, Share},
 };
 
-pub struct Checks {
+pub(crate) struct Checks {
     /// The last step that was told, whatever was forgotten in a restart.
     step: usize,
     /// The stage that it was in when it moved last.
@@ -30,7 +30,7 @@ enum Expected {
 }
 
 impl Checks {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             step: 0,
             at: None,
@@ -43,12 +43,12 @@ impl Checks {
     }
 
     /// Somebody has paused it until then; or has done something else about it.
-    pub fn paused(&mut self, until: Option<u64>) {
+    pub(crate) fn paused(&mut self, until: Option<u64>) {
         self.pause = until;
     }
 
     /// Each step once, one after the other.
-    pub fn told(&mut self, notice: &Notice) {
+    pub(crate) fn told(&mut self, notice: &Notice) {
         match notice.event {
             HookEvent::Step => {
                 assert_eq!(notice.step, self.step + 1, "a step is left out or told again");
@@ -59,11 +59,11 @@ impl Checks {
         }
     }
 
-    pub fn superseded(&mut self) {
+    pub(crate) fn superseded(&mut self) {
         self.is_superseded = true;
     }
 
-    pub fn before(&mut self, rollout: &Rollout, second: &Second, full: bool) {
+    pub(crate) fn before(&mut self, rollout: &Rollout, second: &Second, full: bool) {
         let layout = *rollout.layout();
         self.expected = match rollout.is_returning() {
             false => Expected::Anything,
@@ -74,7 +74,13 @@ impl Checks {
     }
 
     /// It is about to ask for this.
-    pub fn moves(&self, rollout: &Rollout, layout: &Layout, second: Option<&Second>, passed: u64) {
+    pub(crate) fn moves(
+        &self,
+        rollout: &Rollout,
+        layout: &Layout,
+        second: Option<&Second>,
+        passed: u64,
+    ) {
         assert!(!self.is_superseded, "a superseded one moves nothing");
         let now = rollout.layout();
         let is_return = rollout.is_returning();
@@ -104,7 +110,7 @@ impl Checks {
         }
     }
 
-    pub fn moved(&mut self, rollout: &Rollout, passed: u64) {
+    pub(crate) fn moved(&mut self, rollout: &Rollout, passed: u64) {
         if rollout.phase().is_over() && self.end.is_none() {
             self.ended_at = passed;
         }
@@ -123,7 +129,7 @@ impl Checks {
     }
 
     /// After a second.
-    pub fn after(&mut self, rollout: &Rollout, service: &Service, passed: u64) {
+    pub(crate) fn after(&mut self, rollout: &Rollout, service: &Service, passed: u64) {
         if self.pause.is_some_and(|until| passed < until) {
             let by_itself = matches!(
                 rollout.phase(),
@@ -145,7 +151,7 @@ impl Checks {
     }
 
     /// At any time.
-    pub fn holds(&mut self, rollout: &Rollout, service: &Service) {
+    pub(crate) fn holds(&mut self, rollout: &Rollout, service: &Service) {
         assert!(service.total_weight() > 0);
         let failed = rollout.notices().iter().filter(|it| it.event == HookEvent::Failed).count();
         assert!(failed <= 1, "told once");

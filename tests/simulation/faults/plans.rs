@@ -8,11 +8,11 @@ use crossfade::spec::{
 };
 use std::{num::NonZeroU32, time::Duration};
 
-pub fn one_of<T: Clone>(dice: &mut Dice, all: &[T]) -> T {
+pub(crate) fn one_of<T: Clone>(dice: &mut Dice, all: &[T]) -> T {
     all[below(dice, all.len() as u64) as usize].clone()
 }
 
-pub fn below(dice: &mut Dice, most: u64) -> u64 {
+pub(crate) fn below(dice: &mut Dice, most: u64) -> u64 {
     (dice.part() * most as f64) as u64
 }
 
@@ -24,7 +24,7 @@ fn number(dice: &mut Dice, most: u64) -> NonZeroU32 {
     NonZeroU32::MIN.saturating_add(below(dice, most) as u32)
 }
 
-pub fn plan(dice: &mut Dice) -> RolloutPlan {
+pub(crate) fn plan(dice: &mut Dice) -> RolloutPlan {
     let strategy = one_of(dice, &RolloutStrategy::ALL);
     let touch =
         FirstTouch { time: seconds(dice, 8) + Duration::from_secs(1), rate: number(dice, 30) };

@@ -32,7 +32,7 @@ const STORED_EVERY: u64 = 10;
 
 const DAY: Millis = 24 * 3600 * 1000;
 
-pub struct World {
+pub(crate) struct World {
     seed: u64,
     dice: Dice,
     rollout: Rollout,
@@ -58,16 +58,16 @@ pub struct World {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct End {
-    pub phase: &'static str,
-    pub seconds: u64,
-    pub restarts: u64,
-    pub failed: u64,
-    pub largest: u64,
+pub(crate) struct End {
+    pub(crate) phase: &'static str,
+    pub(crate) seconds: u64,
+    pub(crate) restarts: u64,
+    pub(crate) failed: u64,
+    pub(crate) largest: u64,
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let plan = plan(&mut dice);
         let service = service(&mut dice, plan.strategy);
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// Until nothing is to be done any more. Prints what led to it when an invariant does not hold.
-    pub fn live(mut self) -> End {
+    pub(crate) fn live(mut self) -> End {
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run())) else { return self.end };
         let log: Vec<&str> = self.log.iter().map(String::as_str).collect();
         eprintln!(
@@ -155,7 +155,7 @@ impl World {
             assert!(left > 0, "it is never over");
             left -= 1;
         }
-        let was = self.rollout.layout().clone();
+        let was = *self.rollout.layout();
         (0..3).for_each(|_| self.second());
         assert_eq!(*self.rollout.layout(), was, "it was over");
         self.end.phase = self.rollout.phase().as_str();

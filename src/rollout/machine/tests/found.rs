@@ -195,7 +195,7 @@ fn an_abort_ends_a_pause_and_tells_nobody_that_it_goes_on() {
     let mut stage = Stage::with(plan());
     stage.ticks(5);
     stage.second.stable_healthy = false;
-    stage.verb(Verb::Pause(Some(3))).unwrap();
+    stage.verb(Verb::Pause(Some(1))).unwrap();
     stage.verb(Verb::Abort).unwrap();
     stage.ticks(5);
     assert_eq!(stage.events(), ["started", "step", "paused", "failed"]);
@@ -222,4 +222,72 @@ fn what_ends_after_the_share_has_fallen_does_not_count() {
     assert_eq!(stage.rollout.phase(), Phase::Running);
     (0..10).for_each(|_| show(&mut stage, 0.05, slice(80, 40)));
     assert_eq!(stage.rollout.phase(), Phase::Aborted, "that is of now");
+}
+
+/// While stable is away there is nothing to compare with: that is no reason to go on.
+#[test]
+fn nothing_is_promoted_because_stable_is_away() {
+    let mut stage = Stage::with(plan());
+    stage.ticks(5);
+    for _ in 0..100 {
+        stage.now += 1000;
+        let side = |requests| Side { requests, errors: 0, slow: 0, latency: [0; FINE_BUCKETS] };
+        let slice = Some(Slice { canary: side(2000), baseline: side(0) });
+        let second = Second { slice, share: 1.0, stable_healthy: false, ..stage.second.clone() };
+        stage.event(Event::Second(Box::new(second))).unwrap();
+    }
+    assert_eq!((stage.weights(), stage.rollout.phase()), (vec![95, 5], Phase::Waiting));
+}
+
+#[test]
+fn the_state_stays_small_however_much_is_said_about_it() {
+    let hook = crate::spec::Hook {
+        on: HookEvent::ALL.to_vec(),
+        url: "http://127.0.0.1:1/".into(),
+        key_file: None,
+    };
+    for length in [0, 1000] {
+        let mut stage = Stage::with(RolloutPlan { hooks: vec![hook.clone()], ..plan() });
+        for second in 0..300 {
+            stage.rate = second % 7;
+            stage.tick();
+            let who = || By { cause: Some("x".repeat(length)), ..ada() };
+            stage.event(Event::Verb(Verb::Pause(None), who())).unwrap();
+            stage.event(Event::Verb(Verb::Resume, who())).unwrap();
+        }
+        let size = serde_json::to_string(&stage.rollout).unwrap().len();
+        assert!(size < 200_000, "{size}");
+        let notices = stage.rollout.notices();
+        assert!(notices.len() >= 40, "{}", notices.len());
+        assert_eq!(stage.rollout.untold().count(), notices.len());
+    }
+}
+
+/// Between asking for a move and its turn something else may have happened.
+#[test]
+fn a_look_moves_what_may_be_moved_now() {
+    let mut stage = Stage::with(plan());
+    stage.until(100, |stage| stage.weights() == [75, 25]);
+    stage.stuck = true;
+    stage.ticks(70);
+    assert!(stage.rollout.wanted().is_some());
+    stage.stuck = false;
+    stage.verb(Verb::Pause(None)).unwrap();
+    let look = |stage: &mut Stage| stage.event(Event::Look(Box::new(stage.second.clone())));
+    look(&mut stage).unwrap();
+    assert_eq!(stage.weights(), [75, 25], "it is paused");
+    stage.verb(Verb::Resume).unwrap();
+    stage.canary_is(false);
+    look(&mut stage).unwrap();
+    assert_eq!(stage.weights(), [75, 25], "nobody is there");
+    stage.canary_is(true);
+    look(&mut stage).unwrap();
+    assert_eq!(stage.weights(), [50, 50]);
+
+    stage.until_phase(1000, "promoted");
+    stage.stuck = true;
+    stage.ticks(150);
+    stage.stuck = false;
+    look(&mut stage).unwrap();
+    assert!(stage.service.pools["blue"].drained);
 }
