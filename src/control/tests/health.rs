@@ -239,3 +239,21 @@ async fn ready_when_startup_wait_has_passed() {
     let rig = rig(first).await;
     eventually(|| rig.live.lifecycle.phase() == Phase::Ready).await;
 }
+
+#[tokio::test]
+async fn what_is_restored_must_prove_itself_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let blue = Probed::start(200).await;
+    let mut first = spec(&[("shop", checked(&[blue.port], &[]))]);
+    first.state.directory = Some(directory.path().to_owned());
+    first.startup_wait = Duration::from_secs(3600);
+    let before = rig(first.clone()).await;
+    eventually(|| before.live.lifecycle.phase() == Phase::Ready).await;
+    blue.set(503);
+    // The state is let go of.
+    before.handle.hand_over(true).await.unwrap();
+    let again = rig(first).await;
+    assert_eq!(again.handle.view().revision, 1, "it is restored");
+    assert_eq!(state(&again.backend(blue.port)), HealthState::Unproven);
+    assert_eq!(again.live.lifecycle.phase(), Phase::Starting);
+}
