@@ -23,8 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Shop {
     pub(crate) stage: Stage,
     pub(crate) served: Option<Served>,
-    pub(crate) old: Vec<Backend>,
-    pub(crate) new: Vec<Backend>,
+    _backends: [Vec<Backend>; 2],
     pub(crate) fails: Arc<AtomicBool>,
     pub(crate) dawdles: Arc<AtomicBool>,
     pub(crate) answered: Arc<AtomicU64>,
@@ -71,7 +70,8 @@ impl Shop {
         let stage = Stage::new(&config(&addresses(&old), &addresses(&new)));
         let served = Some(stage.start());
         let (answered, failed) = (Arc::default(), Arc::default());
-        Self { stage, served, old, new, fails, dawdles, answered, failed, visitors: Vec::new() }
+        let _backends = [old, new];
+        Self { stage, served, _backends, fails, dawdles, answered, failed, visitors: Vec::new() }
     }
 
     pub(crate) fn served(&self) -> &Served {

@@ -81,6 +81,7 @@ impl Lane {
             canary_backends: backends(self.rollout.before().canary.len()),
             stable_in_flight: 0,
             crowded,
+            hint: None,
         };
         let mut on = |event| self.rollout.on(event, self.now).expect("no person is refused");
         let effects = on(Event::Second(Box::new(second)));

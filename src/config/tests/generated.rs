@@ -628,7 +628,7 @@ fn state() -> impl Strategy<Value = State> {
         .prop_map(|(directory, revisions)| State { directory, revisions })
 }
 
-fn spec() -> impl Strategy<Value = Spec> {
+pub(super) fn spec() -> impl Strategy<Value = Spec> {
     let services = vec((name(), service().boxed()), 1..4)
         .prop_map(|all| all.into_iter().collect::<IndexMap<_, _>>());
     let listeners = vec(listener().boxed(), 1..3);
@@ -684,21 +684,4 @@ fn spec() -> impl Strategy<Value = Spec> {
             }
             unique(addresses.clone()).len() == addresses.len()
         })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
-
-    #[test]
-    fn a_spec_comes_back_from_its_document(spec in spec().boxed()) {
-        assert_comes_back(&spec);
-    }
-
-    #[test]
-    fn changes_are_there_if_and_only_if_specs_differ(old in spec().boxed(), new in spec().boxed()) {
-        prop_assert_eq!(changes(&old, &new).is_empty(), old == new);
-        for change in changes(&old, &new) {
-            prop_assert_ne!(change.from, change.to, "{}", change.path);
-        }
-    }
 }

@@ -5,6 +5,7 @@ mod generated;
 mod mutated;
 mod plans;
 mod rollout;
+mod round_trips;
 mod table;
 mod tls;
 mod values;

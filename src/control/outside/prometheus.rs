@@ -2,7 +2,7 @@
 
 use super::{
     Outside,
-    outside::{content, within, words},
+    way::{content, within, words},
 };
 use crate::{rollout::Answer, spec::PrometheusGate};
 use reqwest::{StatusCode, Url};

@@ -30,21 +30,19 @@ impl Control {
     /// What follows from a second or a turn, the rollout's state being what it is.
     pub(super) async fn carry_out_effects(&mut self, service: &Name, effects: Vec<Effect>) {
         let mut moves = false;
-        let mut told = false;
+        let tells = effects.iter().any(|effect| matches!(effect, Effect::Tell(_)));
+        if let Some(current) = self.rollouts.current.get_mut(service) {
+            current.shown = Arc::new(current.rollout.clone());
+            // Kept before anybody is told of it.
+            if tells || current.kept.elapsed() >= super::KEEP {
+                self.keep_rollout(service);
+            }
+        }
         for effect in effects {
             match effect {
                 Effect::Move(_) => moves = true,
                 Effect::Ask(gate) => self.ask_gate(service, gate),
-                Effect::Tell(notice) => {
-                    told = true;
-                    self.tell_of(service, notice);
-                }
-            }
-        }
-        if let Some(current) = self.rollouts.current.get_mut(service) {
-            current.shown = Arc::new(current.rollout.clone());
-            if told || current.kept.elapsed() >= super::KEEP {
-                self.keep_rollout(service);
+                Effect::Tell(notice) => self.tell_of(service, notice),
             }
         }
         if moves {

@@ -81,11 +81,9 @@ impl Control {
                 self.go_on_at_once(rollout, effects).map(Some)
             }
             Command::MoveRollout { service } => {
+                // It looks once more: something may have happened while this change waited for its turn.
                 let rollout = self.rollout_of(service)?.clone();
-                let Some(wanted) = rollout.wanted() else {
-                    return Err(ChangeError::Conflict("it is where it wants to be".into()));
-                };
-                self.go_on_at_once(rollout, vec![Effect::Move(wanted)]).map(Some)
+                self.go_on_at_once(rollout, Vec::new()).map(Some)
             }
             _ => Ok(None),
         }
@@ -189,10 +187,8 @@ impl Control {
         mut rollout: Rollout,
         mut effects: Vec<Effect>,
     ) -> Result<(Applied, Vec<Turn>), ChangeError> {
-        if !effects.iter().any(|effect| matches!(effect, Effect::Move(_))) {
-            let look = Event::Look(Box::new(self.look_at(&rollout)));
-            effects.extend(rollout.on(look, wall()).unwrap_or_default());
-        }
+        let look = Event::Look(Box::new(self.look_at(&rollout)));
+        effects.extend(rollout.on(look, wall()).unwrap_or_default());
         let mut spec = Spec::clone(&self.desired.spec);
         let (moves, mut told): (Vec<_>, Vec<_>) =
             effects.into_iter().partition(|effect| matches!(effect, Effect::Move(_)));

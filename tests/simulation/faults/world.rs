@@ -370,7 +370,6 @@ impl World {
             stable_backends: stable,
             canary_backends: canary,
             stable_in_flight: if held { below(&mut self.dice, 3) } else { 10 },
-            hint: None,
             crowded: self.crowded > 0,
             hint: None,
         }
