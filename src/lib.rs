@@ -63,8 +63,13 @@
 //! Names among the backends are looked up beside that (`control/discovery.rs`): what they stand for goes into the
 //! snapshot, never into the desired state, and takes the same way from there on.
 //!
-//! What rollouts ask others (queries to Prometheus, webhooks) and tell them (hooks) goes out in tasks of its own
-//! (`control/rollouts/`): no change waits for it.
+//! # The path of a rollout
+//!
+//! `rollout/machine/` is a rollout as a state, what happens to it and what follows; `rollout/sequential/` the
+//! statistics. `control/rollout/` shows each of them a second after the other: what the cores have counted of both
+//! versions (`live/trial.rs`, by `proxy/booking.rs`), shares, health. What it wants is a change like any other, kept in
+//! one step with the state that it leads to; a change by others that touches its traffic ends it in the same revision.
+//! Gates and hooks go out in tasks of their own (`control/outside/`): no change waits for them.
 //!
 //! # The rules
 //!
@@ -72,7 +77,8 @@
 //! they need and lets go. No lock and no await between borrowing it and taking the ticket. `routing` has no
 //! clock, no dice and no I/O: they are arguments. The data plane never waits for the control plane; cores
 //! write only their own cells, with relaxed loads and stores. A part that ends on its own ends the process,
-//! loudly. Internal types are never serialised: the file's keys and the API's views are the only doors.
+//! loudly. Internal types are never serialised: the file's keys and the API's views are the only doors,
+//! but for the state of a rollout, which has to be resumed to the bit.
 //! Nothing that a peer, a file or an API client sends makes it panic. Everything has a limit. Every failure
 //! knows whose fault it was.
 
