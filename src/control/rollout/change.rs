@@ -409,7 +409,7 @@ pub(super) fn own_change(rollout: &Rollout) -> Change {
         source: Source::Rollout,
         author: by.map_or_else(|| "rollout".into(), |by| by.author.clone()),
         role: crate::spec::Role::Operator,
-        cause: Some(format!("rollout {}: {}", rollout.id(), rollout.intent())),
+        cause: Some(rollout.intent()),
         force: true,
         if_match: None,
         dry_run: false,

@@ -37,7 +37,7 @@ const BROKEN: f64 = 0.05;
 pub fn forecast(plan: &RolloutPlan, traffic: &Traffic) -> Vec<StepForecast> {
     let setting = Setting {
         plan,
-        touch: touch(plan, traffic.rate),
+        touch: touch(plan, Some(traffic.rate)),
         stable_backends: traffic.stable_backends,
         canary_backends: traffic.canary_backends,
     };

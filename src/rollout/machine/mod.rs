@@ -36,7 +36,7 @@ use ratio::Ratio;
 use serde::{Deserialize, Serialize};
 use settling::Settling;
 use stages::{Setting, stages};
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 /// Milliseconds since 1970.
 pub type Millis = u64;
@@ -221,7 +221,7 @@ impl Rollout {
         }
         let setting = Setting {
             plan: &plan,
-            touch: rate.and_then(|rate| touch(&plan, rate)),
+            touch: touch(&plan, rate),
             stable_backends: before.stable.len(),
             canary_backends: before.canary.len(),
         };
@@ -628,10 +628,13 @@ impl Rollout {
     }
 }
 
+/// Of a first touch while the traffic is not known.
+const UNKNOWN: Share = Share::of_percent(1);
+
 /// The share at which so many requests a second come to the canary, to two digits, so that weights stay readable.
-fn touch(plan: &RolloutPlan, rate: f64) -> Option<Share> {
-    let most = f64::from(plan.first_touch.map_or(NonZeroU32::MIN, |touch| touch.rate).get());
-    plan.first_touch?;
+fn touch(plan: &RolloutPlan, rate: Option<f64>) -> Option<Share> {
+    let most = f64::from(plan.first_touch?.rate.get());
+    let Some(rate) = rate else { return Some(UNKNOWN) };
     let millionths = (most / rate.max(most) * 1e6) as u32;
     let digit =
         [1, 10, 100, 1_000, 10_000].into_iter().rev().find(|digit| millionths >= digit * 10);

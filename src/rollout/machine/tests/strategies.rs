@@ -1,6 +1,7 @@
 //! What is particular to a strategy.
 
 use super::*;
+use std::num::NonZeroU32;
 
 #[test]
 fn blue_green_shows_itself_and_switches_at_once() {
