@@ -325,7 +325,7 @@ def as_json(line: str) -> dict:
 
 async def check_history(storm: Storm) -> list[str]:
     """Every answered change is there, once and by its number."""
-    history, oldest = {}, 1 << 53
+    history, oldest = {}, (1 << 53) - 1
     while page := await once(storm.stage, "GET", f"/v1/revisions?limit=1000&before={oldest}", {}):
         history |= {revision["revision"]: revision for revision in page}
         oldest = page[-1]["revision"]
