@@ -22,7 +22,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 use support::*;
 use tokio::{
@@ -52,19 +51,8 @@ impl Shop {
 
     async fn with(change: impl FnOnce(&mut Spec), token: Option<&str>) -> Self {
         let broken = Arc::new(AtomicBool::new(false));
-        let fails = broken.clone();
         let blue = Backend::named("blue").await;
-        let green = Backend::start(move |_| {
-            let fails = fails.load(Ordering::Relaxed);
-            async move {
-                let mut reply = text("green");
-                if fails {
-                    *reply.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-                }
-                reply
-            }
-        })
-        .await;
+        let green = Backend::failing("green", &broken).await;
         let mut spec = spec(&[
             ("blue", pool("v1", 100, &[blue.spec_address()])),
             ("green", pool("v2", 0, &[green.spec_address()])),
@@ -74,19 +62,8 @@ impl Shop {
         Self { api, _backends: [blue, green], broken, visitors: Visitors::default() }
     }
 
-    async fn visit(&mut self) {
-        for _ in 0..4 {
-            let mut client = self.api.proxy.h1().await;
-            let mut pace = tokio::time::interval(Duration::from_millis(10));
-            self.visitors.0.push(tokio::spawn(async move {
-                loop {
-                    pace.tick().await;
-                    if client.try_send(get("/").body(full("")).unwrap()).await.is_err() {
-                        return;
-                    }
-                }
-            }));
-        }
+    fn visit(&mut self) {
+        self.visitors.come(self.api.proxy.address);
     }
 
     async fn until(&self, what: &str, phase: impl Fn(Phase) -> bool) {
@@ -116,16 +93,6 @@ impl Shop {
         let line = format!("--admin http://{} rollout {line}", self.api.address);
         command.args(line.split(' ')).env_remove("CROSSFADE_ADMIN");
         command
-    }
-}
-
-/// They leave with the shop.
-#[derive(Default)]
-struct Visitors(Vec<JoinHandle<()>>);
-
-impl Drop for Visitors {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -182,10 +149,16 @@ impl Events {
     }
 
     async fn until(&mut self, what: &str) {
+        // Over all of it: comments come for as long as the stream lasts.
+        if timeout(3 * PATIENCE, self.read_until(what)).await.is_err() {
+            panic!("never {what}: {}", self.seen);
+        }
+    }
+
+    async fn read_until(&mut self, what: &str) {
         let mut buffer = [0; 4096];
         while !self.seen.contains(what) {
-            let read = timeout(3 * PATIENCE, self.stream.read(&mut buffer)).await;
-            let read = read.unwrap_or_else(|_| panic!("never {what}: {}", self.seen)).unwrap();
+            let read = self.stream.read(&mut buffer).await.unwrap();
             assert_ne!(read, 0, "the end before {what}: {}", self.seen);
             self.seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
         }
@@ -222,7 +195,7 @@ async fn a_rollout_is_started_seen_and_promoted() {
     let mut shop = Shop::open().await;
     assert_eq!(shop.api.get(ROLLOUT).await.status, 404);
     assert_eq!(shop.api.service().await["rollout"], Value::Null);
-    shop.visit().await;
+    shop.visit();
     let mut body = quick();
     body["cause"] = "release 2".into();
     let dry = shop.api.post(&format!("{ROLLOUT}?dry_run=true"), body.clone()).await;
@@ -327,7 +300,7 @@ async fn what_cannot_be_started_says_why() {
 #[tokio::test]
 async fn a_person_steers_and_all_of_it_is_on_record() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     let verb =
         async |verb: &str, body: Value| shop.api.post(&format!("{ROLLOUT}/{verb}"), body).await;
     shop.api.post(ROLLOUT, lasting()).await;
@@ -437,7 +410,7 @@ async fn viewers_look_operators_steer_and_approvers_approve() {
 #[tokio::test]
 async fn events_tell_what_happens_and_what_was_missed() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     let mut events = Events::follow(&shop.api, "").await;
     assert!(events.seen.contains("content-type: text/event-stream"), "{}", events.seen);
     assert!(events.seen.contains("cache-control: no-store"), "{}", events.seen);
@@ -481,7 +454,7 @@ async fn events_tell_what_happens_and_what_was_missed() {
 #[tokio::test]
 async fn a_version_that_fails_is_cut_and_the_reason_names_the_route() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     shop.api.post(ROLLOUT, lasting()).await;
     let counted = || {
         let view = shop.api.proxy.handle.view();
@@ -527,7 +500,7 @@ async fn an_outlook_says_what_could_be_seen() {
 #[tokio::test]
 async fn the_binary_waits_until_it_is_promoted() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     let ran = shop.run(&format!("{START} --bake 1s --cause release --wait")).await;
     assert_eq!(ran.code, 0, "{} {}", ran.out, ran.err);
     let lines: Vec<&str> = ran.out.lines().filter(|line| !line.contains("shop: waiting")).collect();
@@ -556,7 +529,7 @@ async fn the_binary_waits_until_it_is_promoted() {
 #[tokio::test]
 async fn a_pipeline_gates_on_a_pause_and_a_person_promotes() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     let start = START.replace("25,100", "25,pause,100");
     let ran = shop.run(&format!("{start} --bake 1s --wait --until paused")).await;
     assert_eq!(ran.code, 0, "{} {}", ran.out, ran.err);
@@ -570,7 +543,7 @@ async fn a_pipeline_gates_on_a_pause_and_a_person_promotes() {
 #[tokio::test]
 async fn an_aborted_rollout_is_3_and_a_superseded_one_1() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     shop.broken.store(true, Ordering::Relaxed);
     let ran = shop.run(&format!("{START} --bake 10m --wait")).await;
     assert_eq!(ran.code, 3, "{} {}", ran.out, ran.err);

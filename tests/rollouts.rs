@@ -14,12 +14,11 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use support::*;
-use tokio::task::JoinHandle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -43,9 +42,7 @@ struct Shop {
     proxy: Arc<Proxy>,
     _backends: [Backend; 2],
     broken: Arc<AtomicBool>,
-    failed: Arc<AtomicU64>,
-    answered: Arc<AtomicU64>,
-    clients: Vec<JoinHandle<()>>,
+    visitors: Visitors,
 }
 
 impl Shop {
@@ -55,47 +52,20 @@ impl Shop {
 
     async fn with(change: impl FnOnce(&mut Spec)) -> Self {
         let broken = Arc::new(AtomicBool::new(false));
-        let fails = broken.clone();
         let blue = Backend::named("blue").await;
-        let green = Backend::start(move |_| {
-            let fails = fails.load(Ordering::Relaxed);
-            async move {
-                let mut reply = text("green");
-                if fails {
-                    *reply.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-                }
-                reply
-            }
-        })
-        .await;
+        let green = Backend::failing("green", &broken).await;
         let mut spec = spec(&[
             ("blue", pool("v1", 100, &[blue.spec_address()])),
             ("green", pool("v2", 0, &[green.spec_address()])),
         ]);
         change(&mut spec);
         let proxy = Arc::new(Proxy::start(spec).await);
-        let (failed, answered) = (Arc::default(), Arc::default());
         let _backends = [blue, green];
-        Self { proxy, _backends, broken, failed, answered, clients: Vec::new() }
+        Self { proxy, _backends, broken, visitors: Visitors::default() }
     }
 
-    /// Some requests after the other, and none faster than the other end of a wire would.
-    async fn visit(&mut self) {
-        for _ in 0..4 {
-            let mut client = self.proxy.h1().await;
-            let (failed, answered) = (self.failed.clone(), self.answered.clone());
-            let mut pace = tokio::time::interval(Duration::from_millis(10));
-            self.clients.push(tokio::spawn(async move {
-                loop {
-                    pace.tick().await;
-                    let Ok(reply) = client.try_send(get("/").body(full("")).unwrap()).await else {
-                        return;
-                    };
-                    let counter = if reply.status == 200 { &answered } else { &failed };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            }));
-        }
+    fn visit(&mut self) {
+        self.visitors.come(self.proxy.address);
     }
 
     async fn start(&self, plan: RolloutPlan) -> Result<(), ChangeError> {
@@ -131,16 +101,10 @@ impl Shop {
     }
 }
 
-impl Drop for Shop {
-    fn drop(&mut self) {
-        self.clients.iter().for_each(JoinHandle::abort);
-    }
-}
-
 #[tokio::test]
 async fn a_good_version_is_promoted_step_by_step_and_undone_as_one_change() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     let mut news = shop.proxy.handle.rollout_news();
     shop.start(quick()).await.unwrap();
     assert_eq!(shop.weights(), [75, 25], "in force when it is answered");
@@ -155,7 +119,7 @@ async fn a_good_version_is_promoted_step_by_step_and_undone_as_one_change() {
     let wanted =
         [("started", "0"), ("step", "25"), ("step", "50"), ("step", "95"), ("promoted", "100")];
     assert_eq!(told, wanted);
-    assert_eq!(shop.failed.load(Ordering::Relaxed), 0);
+    assert_eq!(shop.visitors.failed(), 0);
     let totals = shop.rollout().totals().clone();
     assert!(totals.canary.requests > 60 && totals.stable.requests > 60, "{totals:?}");
 
@@ -178,14 +142,14 @@ async fn a_good_version_is_promoted_step_by_step_and_undone_as_one_change() {
 #[tokio::test]
 async fn a_version_that_begins_to_fail_is_back_at_nothing_and_nobody_sees_it() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     shop.start(quick()).await.unwrap();
     shop.until("it has got requests", |it| it.totals().canary.requests > 10).await;
     shop.broken.store(true, Ordering::Relaxed);
     shop.until("aborted", |rollout| rollout.phase() == Phase::Aborted).await;
     assert_eq!(shop.weights(), [100, 0]);
     assert_eq!(&*shop.rollout().why().unwrap().code, "guard");
-    assert_eq!(shop.failed.load(Ordering::Relaxed), 0, "what failed was answered by stable");
+    assert_eq!(shop.visitors.failed(), 0, "what failed was answered by stable");
     assert!(shop.rollout().totals().canary.errors > 0, "and counted all the same");
 }
 
@@ -193,7 +157,7 @@ async fn a_version_that_begins_to_fail_is_back_at_nothing_and_nobody_sees_it() {
 async fn a_person_steers() {
     let mut shop = Shop::open().await;
     assert!(matches!(shop.verb(Verb::Pause(None)).await, Err(ChangeError::NotFound(_))));
-    shop.visit().await;
+    shop.visit();
     shop.start(RolloutPlan { bake: 600 * SECOND, ..quick() }).await.unwrap();
     shop.verb(Verb::Pause(None)).await.unwrap();
     shop.until("paused", |it| matches!(it.phase(), Phase::Paused { .. })).await;
@@ -296,19 +260,19 @@ async fn what_cannot_begin_says_why() {
 #[tokio::test]
 async fn recreate_loses_no_request() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
+    shop.visit();
     let strategy = RolloutStrategy::Recreate;
     shop.start(RolloutPlan { strategy, steps: None, ..quick() }).await.unwrap();
     shop.until("promoted", |rollout| rollout.phase() == Phase::Promoted).await;
     assert_eq!(shop.weights(), [0, 100]);
-    assert_eq!(shop.failed.load(Ordering::Relaxed), 0);
+    assert_eq!(shop.visitors.failed(), 0);
 }
 
 #[tokio::test]
 async fn a_first_touch_is_few_requests_whatever_the_traffic() {
     let mut shop = Shop::open().await;
-    shop.visit().await;
-    until("the traffic is known", || shop.answered.load(Ordering::Relaxed) > 3000).await;
+    shop.visit();
+    until("the traffic is known", || shop.visitors.answered() > 3000).await;
     let rate = NonZeroU32::new(2).unwrap();
     let first_touch = Some(FirstTouch { time: 600 * SECOND, rate });
     shop.start(RolloutPlan { first_touch, ..quick() }).await.unwrap();
@@ -332,7 +296,7 @@ async fn a_version_that_gets_slower_is_caught() {
         spec.services["shop"].timeouts.response = 20 * SECOND;
     })
     .await;
-    shop.visit().await;
+    shop.visit();
     // Everybody is slower than the limit, so the guard rests while both versions serve, and cuts when one does.
     shop.start(RolloutPlan {
         gates,

@@ -177,7 +177,7 @@ impl Follower {
         let news = admin.handle.rollout_news();
         let mut views = admin.handle.views();
         let view = views.borrow_and_update().clone();
-        let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+        let now = super::millis(Timestamp::now());
         let at = since.unwrap_or(Place { at: now, revision: view.revision });
         // One of a state that was lost since.
         let at = Place { revision: at.revision.min(view.revision), ..at };

@@ -103,11 +103,8 @@ pub(super) async fn service(
     State(admin): State<Arc<Admin>>,
     Segments(name): Segments<String>,
 ) -> Result<Json<ServiceView>, Problem> {
-    views::service(&admin, &name).map(Json).ok_or_else(|| {
-        let view = admin.handle.view();
-        let known: Vec<&str> = view.spec.services.keys().map(|name| &**name).collect();
-        Problem::not_found(format!("no service `{name}`; there is: {}", known.join(", ")))
-    })
+    let service = views::service(&admin, &name).map(Json);
+    service.ok_or_else(|| Problem::no_service(&name, &admin.handle.view().spec))
 }
 
 /// What is on its way out.

@@ -63,6 +63,11 @@ struct Admin {
     listeners: Arc<Semaphore>,
 }
 
+/// Since 1970; 0 before.
+fn millis(time: Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or(0)
+}
+
 /// Milliseconds since 1970 as RFC 3339 has them.
 fn time(millis: u64) -> String {
     let millis = i64::try_from(millis).unwrap_or(i64::MAX);

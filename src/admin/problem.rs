@@ -1,5 +1,8 @@
 use super::receipt::Receipt;
-use crate::control::{ChangeError, StoreError};
+use crate::{
+    control::{ChangeError, StoreError},
+    spec::Spec,
+};
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -91,6 +94,11 @@ impl Problem {
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "/problems/not-found", "Not found", detail)
+    }
+
+    pub(super) fn no_service(name: &str, spec: &Spec) -> Self {
+        let known: Vec<&str> = spec.services.keys().map(|name| &**name).collect();
+        Self::not_found(format!("no service `{name}`; there is: {}", known.join(", ")))
     }
 
     pub(super) fn method_not_allowed(detail: impl Into<String>) -> Self {

@@ -14,7 +14,12 @@ use super::{
     task::Control,
     traffic::{gaining, warnings, why_not},
 };
-use crate::{live::LiveListener, net::Inherited, routing, spec::Spec};
+use crate::{
+    live::LiveListener,
+    net::Inherited,
+    routing,
+    spec::{Name, Spec},
+};
 use jiff::Timestamp;
 use std::{sync::Arc, time::Instant};
 use tokio::sync::oneshot;
@@ -301,7 +306,7 @@ impl Control {
         } else if !unchanged {
             let prepared = self.prepare(after)?;
             let rollout = own.map(|turn| turn.rollout().id().clone());
-            step.entry = Some(Entry { rollout, ..self.entry(change, &receipt, &applied) });
+            step.entry = Some(self.entry(change, &receipt, &applied, rollout));
             Work::Publish(prepared)
         } else if after.is_renewed(&self.desired.spec) {
             Work::Renew(self.prepare(after)?)
@@ -320,7 +325,13 @@ impl Control {
         Ok((Ready { applied, receipt, work, turns }, step))
     }
 
-    fn entry(&self, change: &Change, receipt: &Receipt, applied: &Applied) -> Entry {
+    fn entry(
+        &self,
+        change: &Change,
+        receipt: &Receipt,
+        applied: &Applied,
+        rollout: Option<Name>,
+    ) -> Entry {
         Entry {
             number: self.revision + 1,
             at: receipt.at,
@@ -330,7 +341,7 @@ impl Control {
             before: Some(receipt.before.clone()),
             after: receipt.after.clone(),
             salts: applied.desired.salts.clone(),
-            rollout: None,
+            rollout,
             most: receipt.after.state.revisions,
         }
     }

@@ -1,6 +1,6 @@
 //! Backends, clients and a whole proxy for integration tests, on real sockets with ports chosen by the
 //! system. Nothing here waits for a time to pass, only for conditions.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 use bytes::Bytes;
 use crossfade::{
@@ -24,11 +24,12 @@ use socket2::{Domain, Socket, Type};
 use std::{
     convert::Infallible,
     future::Future,
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -39,6 +40,10 @@ use tokio::{
     sync::{Notify, oneshot, watch},
     time::timeout,
 };
+
+mod visitors;
+
+pub use visitors::Visitors;
 
 /// Longer than anything here takes; what is not there by then never comes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,6 +165,19 @@ impl Backend {
     /// Answers every request with its name.
     pub async fn named(name: &'static str) -> Self {
         Self::start(move |_| async move { text(name) }).await
+    }
+
+    /// Answers with its name too, and 500 as long as it `fails`.
+    pub async fn failing(name: &'static str, fails: &Arc<AtomicBool>) -> Self {
+        let fails = fails.clone();
+        Self::start(move |_| {
+            let mut reply = text(name);
+            if fails.load(Ordering::Relaxed) {
+                *reply.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            }
+            async { reply }
+        })
+        .await
     }
 
     /// Answers with its name too, but each request waits for a word before.
@@ -337,16 +355,11 @@ impl Proxy {
     }
 
     pub async fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream
+        connect(self.address).await.unwrap()
     }
 
     pub async fn h1(&self) -> Client {
-        let io = TokioIo::new(self.connect().await);
-        let (sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        tokio::spawn(connection.with_upgrades());
-        Client::H1(sender)
+        Client::of_h1(self.address).await.unwrap()
     }
 
     pub async fn h2(&self) -> Client {
@@ -397,6 +410,12 @@ pub fn change(command: Command) -> Change {
     }
 }
 
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// A client connection.
 pub enum Client {
     H1(hyper::client::conn::http1::SendRequest<Body>),
@@ -427,6 +446,14 @@ pub fn post(path: &str) -> http::request::Builder {
 }
 
 impl Client {
+    async fn of_h1(address: SocketAddr) -> io::Result<Self> {
+        let io = TokioIo::new(connect(address).await?);
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(io).await.map_err(io::Error::other)?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(Self::H1(sender))
+    }
+
     /// Sends a request; returns when the head of the response is there.
     pub async fn head(&mut self, mut request: Request<Body>) -> hyper::Result<Response<Incoming>> {
         match self {

@@ -1,6 +1,6 @@
 use super::{RolloutSummary, RolloutView};
 use crate::{
-    admin::{Admin, conditions::Errors, problem::Problem, segments::Segments},
+    admin::{Admin, conditions::Errors, millis, problem::Problem, segments::Segments},
     control::{RolloutPage, View},
     rollout::Rollout,
     spec::Name,
@@ -46,7 +46,7 @@ pub(in crate::admin) async fn rollouts(
     let Query(asked) = asked.map_err(|error| Problem::malformed(error.body_text()))?;
     let mut errors = Errors::default();
     let limit = errors.number("limit", asked.limit, 1..=u64::from(MOST));
-    let before = asked.before.and_then(|before| millis(&before, &mut errors));
+    let before = asked.before.and_then(|before| time(&before, &mut errors));
     errors.check()?;
     let page = RolloutPage {
         before,
@@ -88,10 +88,10 @@ fn fresh<'a>(view: &'a View, kept: &'a Rollout) -> &'a Rollout {
     current.map_or(kept, |current| if current.id() == kept.id() { current } else { kept })
 }
 
-/// Since 1970.
-fn millis(text: &str, errors: &mut Errors) -> Option<u64> {
+/// In milliseconds since 1970.
+fn time(text: &str, errors: &mut Errors) -> Option<u64> {
     match text.parse::<Timestamp>() {
-        Ok(time) => Some(u64::try_from(time.as_millisecond()).unwrap_or(0)),
+        Ok(time) => Some(millis(time)),
         Err(_) => {
             errors.add("before", "must be a time such as 2026-01-02T03:04:05.678Z");
             None

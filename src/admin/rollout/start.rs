@@ -160,9 +160,7 @@ fn read(
     let view = admin.handle.view();
     let Some(found) = view.spec.services.get(service) else {
         errors.check()?;
-        let known: Vec<&str> = view.spec.services.keys().map(|name| &**name).collect();
-        let known = known.join(", ");
-        return Err(Problem::not_found(format!("no service `{service}`; there is: {known}")));
+        return Err(Problem::no_service(service, &view.spec));
     };
     let plan = errors.keep(config::rollout_plan(found, &overrides))?;
     Ok(Start { to, from, supersede, plan })

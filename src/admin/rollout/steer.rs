@@ -54,9 +54,7 @@ pub(in crate::admin) async fn rollout(
 ) -> Result<Json<RolloutView>, Problem> {
     let view = admin.handle.view();
     if !view.spec.services.contains_key(&*service) {
-        let known: Vec<&str> = view.spec.services.keys().map(|name| &**name).collect();
-        let known = known.join(", ");
-        return Err(Problem::not_found(format!("no service `{service}`; there is: {known}")));
+        return Err(Problem::no_service(&service, &view.spec));
     }
     let rollout = view.rollouts.get(&*service).ok_or_else(|| {
         Problem::not_found(format!("service `{service}` has no rollout; start one"))

@@ -3,7 +3,7 @@
 use super::{
     Answered, Current, News,
     change::{Turn, has_ended, own_change},
-    outcome, wall,
+    wall,
 };
 use crate::{
     control::{
@@ -33,8 +33,9 @@ impl Control {
         let tells = effects.iter().any(|effect| matches!(effect, Effect::Tell(_)));
         if let Some(current) = self.rollouts.current.get_mut(service) {
             current.shown = Arc::new(current.rollout.clone());
+            let learns = !current.rollout.phase().is_over();
             // Kept before anybody is told of it.
-            if tells || current.kept.elapsed() >= super::KEEP {
+            if tells || (learns && current.kept.elapsed() >= super::KEEP) {
                 self.keep_rollout(service);
             }
         }
@@ -164,10 +165,10 @@ impl Control {
                 before.is_some_and(|it| it.rollout.layout().held && !it.rollout.phase().is_over());
             let same = before.filter(|it| it.rollout.id() == rollout.id());
             let phase = same.map(|it| it.rollout.phase());
-            if has_ended(phase, rollout.phase())
-                && let Some(outcome) = outcome(rollout.phase())
-            {
-                *self.rollouts.outcomes.entry((service.clone(), outcome)).or_default() += 1;
+            let has_ended = has_ended(phase, rollout.phase());
+            if has_ended {
+                let outcome = (service.clone(), rollout.phase().as_str());
+                *self.rollouts.outcomes.entry(outcome).or_default() += 1;
             }
             if holds && !held {
                 let time = rollout.plan().hold.saturating_add(LONGER);
@@ -176,14 +177,12 @@ impl Control {
             } else if held && !holds {
                 self.holds.release(&service);
             }
-            match phase.is_none() || has_ended(phase, rollout.phase()) {
-                true => self.rollouts.put(rollout, now),
-                false => {
-                    if let Some(current) = self.rollouts.current.get_mut(&service) {
-                        current.rollout = rollout;
-                        current.due = now + super::SECOND;
-                    }
+            match self.rollouts.current.get_mut(&service) {
+                Some(current) if phase.is_some() && !has_ended => {
+                    current.rollout = rollout;
+                    current.due = now + super::SECOND;
                 }
+                _ => self.rollouts.put(rollout, now),
             }
             if let Some(Current { kept, from, .. }) = self.rollouts.current.get_mut(&service) {
                 (*kept, *from) = (now, None);

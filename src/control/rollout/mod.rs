@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     live::TrialTotals,
-    rollout::{Answer, Notice, Phase, Rollout, StepForecast, Traffic},
+    rollout::{Answer, Notice, Rollout, StepForecast, Traffic},
     spec::{Name, Rescue, Spec},
 };
 use indexmap::IndexMap;
@@ -229,8 +229,4 @@ impl Rollouts {
 /// Milliseconds since 1970.
 fn wall() -> u64 {
     u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
-}
-
-fn outcome(phase: Phase) -> Option<&'static str> {
-    phase.is_over().then(|| phase.as_str())
 }

@@ -32,10 +32,12 @@ impl Control {
             .collect();
         for service in &due {
             let Some(rollout) = self.rollouts.of(service) else { continue };
-            let reading = self.reading(rollout);
+            // One that only waits to drain stable learns nothing more.
+            let learns = !rollout.phase().is_over();
+            let reading = learns.then(|| self.reading(rollout)).flatten();
             let from = self.rollouts.current[service].from.as_ref();
             let mut second = self.second(rollout, from, reading.as_ref());
-            let by_route = self.by_route(rollout);
+            let by_route = learns.then(|| self.by_route(rollout)).flatten();
             let current = &mut self.rollouts.current[service];
             current.from = reading;
             if let Some((stable, canary)) = by_route {

@@ -159,12 +159,12 @@ impl Rollout {
             Task::Exchange => Outcome::Over,
             Task::Pause(_) | Task::Experiment | Task::Idle => Outcome::On,
             Task::Step { bake: time, .. } | Task::Watch(time) => {
-                let is_ready = is_careless
-                    || (self.judge.missing(asked, share).is_nothing() && self.is_free());
-                match (is_ready && passed(time), passed(time)) {
-                    (true, _) => Outcome::Over,
-                    (false, true) => Outcome::Missing,
-                    (false, false) => Outcome::On,
+                let is_ready =
+                    || is_careless || (verdict.action == Action::Promote && self.is_free());
+                match passed(time) {
+                    true if is_ready() => Outcome::Over,
+                    true => Outcome::Missing,
+                    false => Outcome::On,
                 }
             }
         }
@@ -172,9 +172,9 @@ impl Rollout {
 
     /// Nothing but the evidence stands in the way.
     fn is_free(&self) -> bool {
-        let gates = self.gates_during();
-        let passed = |gate: usize| matches!(self.gates[gate].answer, Some(Answer::Pass(_)));
-        gates.into_iter().all(passed) && self.ratio.mismatch().is_none() && !self.crowded
+        self.gates_during().into_iter().all(|gate| self.passes(gate))
+            && self.ratio.mismatch().is_none()
+            && !self.crowded
     }
 
     fn failure(&mut self, why: Why, effects: &mut Vec<Effect>) {
@@ -290,8 +290,10 @@ impl Rollout {
                 if rises && !second.canary_backends.iter().take(next.admitted).any(|it| *it) {
                     return Some(nobody(&self.canary));
                 }
-                (next.retired > now.retired)
-                    .then(|| self.too_few(second, next.admitted, next.retired))?
+                if next.retired > now.retired {
+                    return self.too_few(second, next.admitted, next.retired);
+                }
+                None
             }
             (None, _) => {
                 let ends = matches!(goal, Goal::Finish { .. });
@@ -335,8 +337,7 @@ impl Rollout {
     fn ask(&mut self, effects: &mut Vec<Effect>) {
         for gate in self.gates_wanted() {
             let once = self.webhook(gate).is_some_and(|it| it.when != GateTime::During);
-            let passed = matches!(self.gates[gate].answer, Some(Answer::Pass(_)));
-            if self.last < self.gates[gate].due || (once && passed) {
+            if self.last < self.gates[gate].due || (once && self.passes(gate)) {
                 continue;
             }
             // It is not asked twice at a time.
@@ -353,6 +354,11 @@ impl Rollout {
             let due = self.last.saturating_add(millis(interval).max(LEAST_INTERVAL));
             self.gates[gate] = GateState { answer: Some(answer), due };
         }
+    }
+
+    /// It has said yes, in this stage.
+    fn passes(&self, gate: usize) -> bool {
+        matches!(self.gates[gate].answer, Some(Answer::Pass(_)))
     }
 
     /// How often a gate is asked, and how long it may take to answer.
@@ -392,8 +398,7 @@ impl Rollout {
 
     /// The first of those that must pass once, and has not.
     fn closed(&self, gates: Vec<usize>) -> Option<(String, String)> {
-        let passed = |gate: usize| matches!(self.gates[gate].answer, Some(Answer::Pass(_)));
-        let gate = gates.into_iter().find(|gate| !passed(*gate))?;
+        let gate = gates.into_iter().find(|gate| !self.passes(*gate))?;
         let said = match &self.gates[gate].answer {
             Some(Answer::Fail(said) | Answer::Inconclusive(said) | Answer::Pass(said)) => {
                 said.clone()

@@ -66,17 +66,7 @@ fn a_first_touch_after_a_pause_is_no_step_of_its_own() {
     let first_touch = RolloutPlan::default().first_touch;
     let plan = RolloutPlan { steps, first_touch, ..plan() };
     let service = shop();
-    let beginning = Beginning {
-        id: "r1".into(),
-        service_name: "shop".into(),
-        service: &service,
-        stable: "blue".into(),
-        canary: "green".into(),
-        plan,
-        by: ada(),
-        rate: Some(1000.0),
-        known: None,
-    };
+    let beginning = Beginning { rate: Some(1000.0), ..beginning(&service, plan) };
     let (rollout, _) = Rollout::begin(beginning, 0).unwrap();
     let steps: Vec<usize> = rollout.stages().iter().map(|stage| stage.step).collect();
     assert_eq!(steps, [1, 1, 2]);
@@ -175,18 +165,8 @@ fn a_rolling_rollout_needs_backends_on_both_sides() {
     for pool in ["blue", "green"] {
         let mut service = shop();
         service.pools[pool].backends.values_mut().for_each(|backend| backend.drained = true);
-        let beginning = Beginning {
-            id: "r1".into(),
-            service_name: "shop".into(),
-            service: &service,
-            stable: "blue".into(),
-            canary: "green".into(),
-            plan: RolloutPlan { strategy: RolloutStrategy::Rolling, ..plan() },
-            by: ada(),
-            rate: None,
-            known: None,
-        };
-        assert!(Rollout::begin(beginning, 0).is_err(), "{pool}");
+        let plan = RolloutPlan { strategy: RolloutStrategy::Rolling, ..plan() };
+        assert!(Rollout::begin(beginning(&service, plan), 0).is_err(), "{pool}");
     }
 }
 

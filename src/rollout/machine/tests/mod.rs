@@ -46,6 +46,21 @@ fn ada() -> By {
     by(Role::Operator)
 }
 
+/// From blue to green, before anything is known of the traffic.
+fn beginning(service: &Service, plan: RolloutPlan) -> Beginning<'_> {
+    Beginning {
+        id: "r1".into(),
+        service_name: "shop".into(),
+        service,
+        stable: "blue".into(),
+        canary: "green".into(),
+        plan,
+        by: ada(),
+        rate: None,
+        known: None,
+    }
+}
+
 /// A service with a rollout, a second at a time.
 struct Stage {
     rollout: Rollout,
@@ -68,18 +83,7 @@ impl Stage {
     }
 
     fn of(service: Service, plan: RolloutPlan) -> Self {
-        let beginning = Beginning {
-            id: "r1".into(),
-            service_name: "shop".into(),
-            service: &service,
-            stable: "blue".into(),
-            canary: "green".into(),
-            plan,
-            by: ada(),
-            rate: None,
-            known: None,
-        };
-        let (rollout, effects) = Rollout::begin(beginning, 0).unwrap();
+        let (rollout, effects) = Rollout::begin(beginning(&service, plan), 0).unwrap();
         let second = Second {
             stable_healthy: true,
             canary_healthy: true,

@@ -151,18 +151,9 @@ fn an_experiment_never_ends_by_itself() {
     let strategy = RolloutStrategy::AbTest;
     let mut service = shop();
     let plan = RolloutPlan { strategy, ..plan() };
-    let beginning = |service| Beginning {
-        id: "r1".into(),
-        service_name: "shop".into(),
-        service,
-        stable: "blue".into(),
-        canary: "green".into(),
-        plan: plan.clone(),
-        by: ada(),
-        rate: None,
-        known: None,
-    };
-    assert!(Rollout::begin(beginning(&service), 0).unwrap_err().contains("sticky"));
+
+    let refused = Rollout::begin(beginning(&service, plan.clone()), 0);
+    assert!(refused.unwrap_err().contains("sticky"));
     let key = StickyKey::Cookie("user".into());
     service.sticky = Some(Sticky { key, issue: false, max_age: None, salt: None });
     let mut stage = Stage::of(service, plan.clone());

@@ -64,17 +64,8 @@ fn a_share_below_a_percent_is_exact_and_other_pools_keep_theirs() {
 #[test]
 fn the_first_touch_is_a_handful_of_requests() {
     let service = shop();
-    let beginning = Beginning {
-        id: "r1".into(),
-        service_name: "shop".into(),
-        service: &service,
-        stable: "blue".into(),
-        canary: "green".into(),
-        plan: RolloutPlan::default(),
-        by: ada(),
-        rate: Some(3_000.0),
-        known: None,
-    };
+    let beginning = beginning(&service, RolloutPlan::default());
+    let beginning = Beginning { rate: Some(3_000.0), ..beginning };
     let (rollout, _) = Rollout::begin(beginning.clone(), 0).unwrap();
     assert_eq!(rollout.stages()[0].layout.share.millionths(), 6_600);
     assert_eq!(rollout.stages()[1].layout.share, Share::of_percent(5));
