@@ -1,6 +1,7 @@
 //! The only state that cores share: atomics behind small types. The hot path writes nothing but its own
 //! core's cells (relaxed load and store, no read-modify-write); readers add the cells up.
 
+mod account;
 mod backend;
 mod cells;
 mod census;
@@ -10,6 +11,7 @@ mod connections;
 mod gate;
 mod health;
 mod hold;
+mod journal;
 mod lifecycle;
 mod listener;
 mod mirrors;
@@ -21,6 +23,7 @@ mod snapshot;
 mod stats;
 mod trial;
 
+pub use account::{Account, Answered, Attempt, ChosenBy, Labels, Protocol, Text, Trace};
 pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome, Tally};
 pub use cells::{Counter, PerCore};
 pub use census::{Census, Tickets, add as add_tickets};
@@ -30,6 +33,7 @@ pub use connections::Held;
 pub use gate::{Entry, Full, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
 pub use hold::{HeldPlace, Hold};
+pub use journal::{Handed, Journal, Sink, Sinks, Wanted};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use mirrors::{MirrorPlace, Mirrored, Mirrors};
@@ -67,6 +71,8 @@ pub struct Live {
     pub ejected: Notify,
     /// Where replies are counted that no pool stands for (`no_route`, bad requests).
     pub unrouted: Arc<LivePool>,
+    /// Of requests that are over.
+    pub journal: Journal,
     /// Every pool with series to show: those in the snapshot and those that linger.
     pools: Mutex<Vec<Arc<LivePool>>>,
 }
@@ -83,6 +89,7 @@ impl Live {
             census: Census::new(cores),
             ejected: Notify::new(),
             unrouted: LivePool::new(cores, empty(), empty(), empty()),
+            journal: Journal::new(cores),
             pools: Mutex::new(Vec::new()),
         })
     }

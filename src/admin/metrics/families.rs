@@ -12,7 +12,10 @@ use crate::{
         Mirrored, PoolTotals, Reason, Tally, Tickets,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 /// A pool with its counters, read once for the whole page.
 struct Counted {
@@ -46,6 +49,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin, tickets: Option<&Tickets>) {
     control(page, &view);
     rollouts::write(page, &view);
     access(page, admin);
+    accounts(page, admin);
 }
 
 fn count(admin: &Admin) -> Vec<Counted> {
@@ -323,6 +327,20 @@ fn certificates(page: &mut Page, listeners: &[LiveListener], view: &View) {
             family.sample(&[("listener", &address), ("name", name)], expiry);
         }
     }
+}
+
+fn accounts(page: &mut Page, admin: &Admin) {
+    let journal = &admin.live.journal;
+    let (lines, spans) = journal.dropped();
+    let mut counter = |name, help, count| page.family(name, Type::Counter, help).sample(&[], count);
+    let help = "Lines written to the access log.";
+    counter("crossfade_access_log_written_total", help, journal.sinks.log.written.load(Relaxed));
+    let help = "Lines of the access log for which there was no room, or that could not be written.";
+    counter("crossfade_access_log_dropped_total", help, lines);
+    let help = "Spans that the collector has taken.";
+    counter("crossfade_spans_sent_total", help, journal.sinks.spans.written.load(Relaxed));
+    let help = "Requests whose spans had no room, or could not be sent.";
+    counter("crossfade_spans_dropped_total", help, spans);
 }
 
 fn access(page: &mut Page, admin: &Admin) {
