@@ -22,7 +22,7 @@
 //! | [`proxy`] | the data plane, one thread a core | spec, routing, live, net |
 //! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, rollout, live, net |
 //! | [`acme`] | certificates that are ordered and renewed, by telling the control task | spec, live, net, control |
-//! | [`accounts`] | what is written down of requests: the access log, spans | spec, routing, live |
+//! | [`accounts`] | what is written down of requests: the access log, spans | spec, routing, live, net |
 //! | [`upgrade`] | another process takes over sockets and desired state | spec, rollout, config, live, net, control |
 //! | [`admin`] | people and programs look in and steer, over HTTP | all but proxy and acme |
 //! | [`process`] | control task and workers, put together | all but upgrade, admin and cli |

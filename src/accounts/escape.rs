@@ -41,7 +41,8 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) {
 /// Control characters, other ends of lines, and what turns the direction of text. All of them fit into four digits.
 fn steers(c: char) -> bool {
     let is_end = matches!(c, '\u{2028}' | '\u{2029}');
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || is_end || turns
 }
 

@@ -316,7 +316,10 @@ mod tests {
         assert_eq!(text.matches('\n').count(), 1);
         let mut json: Json = serde_json::from_str(&text).unwrap();
         let time = json.as_object_mut().unwrap().shift_remove("time").unwrap();
-        assert!(time.as_str().unwrap().parse::<Timestamp>().is_ok() && text.contains(".0"), "{time}");
+        assert!(
+            time.as_str().unwrap().parse::<Timestamp>().is_ok() && text.contains(".0"),
+            "{time}"
+        );
         let expected = serde_json::json!({
             "service": "shop", "route": "all", "pool": "green", "version": "v1",
             "backend": "127.0.0.1:9001", "chosen_by": "sticky", "attempts": 2,

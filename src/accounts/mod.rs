@@ -2,16 +2,21 @@
 //! over ([`Journal`](crate::live::Journal)), formats it and writes it; no core ever waits for it.
 
 mod escape;
+mod exporter;
 mod line;
+mod otlp;
+mod spans;
 mod target;
 mod wall;
 
 use crate::{
     live::{Handed, Journal, Live},
     routing::Observed,
-    spec::AccessLog,
+    spec::{AccessLog, Tracing},
 };
+use exporter::{Batch, Exporter};
 use line::Lines;
+use otlp::Span;
 use std::{
     io,
     sync::{Arc, atomic::Ordering},
@@ -24,8 +29,12 @@ use wall::Wall;
 /// How long what comes is gathered before it is written.
 const GATHERING: Duration = Duration::from_millis(50);
 
-/// Bytes that are written at once.
+/// Bytes that are written at once, and spans that are handed on.
 const BATCH: usize = 64 << 10;
+const SPANS: usize = 512;
+
+/// How long what is left of the spans may take at the end.
+const LAST_SPANS: Duration = Duration::from_millis(1500);
 
 /// Starts the thread. It ends when the journal does.
 ///
@@ -34,7 +43,7 @@ const BATCH: usize = 64 << 10;
 pub fn start(live: Arc<Live>) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name("accounts".to_owned()).spawn(move || {
         live.journal.attach();
-        Writer { live, observed: None, log: None, text: Vec::new() }.run();
+        Writer { live, observed: None, log: None, text: Vec::new(), exporter: None }.run();
     })
 }
 
@@ -44,6 +53,7 @@ struct Writer {
     observed: Option<Arc<Observed>>,
     log: Option<Log>,
     text: Vec<u8>,
+    exporter: Option<Exporter>,
 }
 
 /// The access log as it is written.
@@ -70,10 +80,13 @@ impl Writer {
             self.write(&mut handed);
             self.journal().end_round(round);
             match (ends, is_quiet) {
-                (true, _) => return,
+                (true, _) => break,
                 (false, true) => self.journal().sleep(),
                 (false, false) => self.journal().pause(GATHERING),
             }
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.end(LAST_SPANS);
         }
     }
 
@@ -94,12 +107,35 @@ impl Writer {
             let (lines, target) = (Lines::new(&settings), Target::new(&settings.to));
             self.log = Some(Log { settings, lines, target });
         }
+        if let Some(settings) = observed.as_ref().and_then(|observed| observed.tracing.clone()) {
+            self.export_to(settings);
+        }
         self.observed = observed;
+    }
+
+    fn export_to(&mut self, settings: Arc<Tracing>) {
+        let is_same = |known: &Exporter| known.settings.otlp == settings.otlp;
+        if self.exporter.as_ref().is_some_and(is_same) {
+            return;
+        }
+        // What the one before still has to send it sends beside this.
+        self.exporter = Exporter::start(settings, self.live.clone())
+            .inspect_err(|error| tracing::error!(%error, "spans cannot be sent"))
+            .ok();
     }
 
     fn write(&mut self, handed: &mut Vec<Handed>) {
         let wall = Wall::now(self.live.clock);
-        for Handed { account, to_log, .. } in handed.drain(..) {
+        let (mut spans, mut requests) = (Vec::new(), 0);
+        for Handed { account, to_log, to_spans } in handed.drain(..) {
+            if to_spans {
+                spans.extend(spans::spans(&account, &wall));
+                self.journal().exemplars.note(&account, wall.at(account.ended));
+                requests += 1;
+                if spans.len() >= SPANS {
+                    self.export(&mut spans, &mut requests);
+                }
+            }
             if let Some(log) = self.log.as_mut().filter(|_| to_log) {
                 log.lines.add(&account, &wall, &mut self.text);
                 if self.text.len() >= BATCH {
@@ -109,6 +145,18 @@ impl Writer {
         }
         if let Some(log) = &mut self.log {
             flush(log, &mut self.text, &self.live.journal);
+        }
+        self.export(&mut spans, &mut requests);
+    }
+
+    fn export(&self, spans: &mut Vec<Span>, requests: &mut u64) {
+        let batch = Batch { spans: std::mem::take(spans), requests: std::mem::take(requests) };
+        if batch.spans.is_empty() {
+            return;
+        }
+        match &self.exporter {
+            Some(exporter) => exporter.send(batch, self.journal()),
+            None => drop(self.journal().sinks.spans.failed.fetch_add(batch.requests, Ordering::Relaxed)),
         }
     }
 }

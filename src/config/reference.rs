@@ -27,9 +27,6 @@ The file is YAML, so JSON will do. `crossfade check FILE` reports every error at
   be unset or empty. `$$` is a dollar sign. Within `{...}` and `[...]`, put such a text in quotes.
 - **Relative paths** are relative to the file.
 - Anchors and aliases work; merge keys (`<<`), tags and more than one document do not.
-
-Keys marked *no effect* are accepted with a warning. Keys marked *not supported* are errors, because leaving
-them out silently would be unsafe.
 ";
 
 /// The reference of the configuration file, in Markdown.

@@ -131,6 +131,15 @@ impl Account {
         }
     }
 
+    pub fn set_request_id(&mut self, id: &[u8]) {
+        let route = self.text(Text::Route).to_vec();
+        self.texts.truncate(self.ends[Text::Query as usize] as usize);
+        for (text, part) in [(Text::RequestId, id), (Text::Route, &route)] {
+            self.texts.extend_from_slice(&part[..part.len().min(LONGEST)]);
+            self.ends[text as usize] = self.texts.len() as u32;
+        }
+    }
+
     /// Empty where there is none.
     pub fn text(&self, text: Text) -> &[u8] {
         let at = text as usize;
@@ -175,8 +184,7 @@ impl Account {
 
     /// It failed, and not because of its client.
     pub fn has_failed(&self) -> bool {
-        self.status >= 500
-            || self.failure.is_some_and(|(fault, _)| fault != Fault::Downstream)
+        self.status >= 500 || self.failure.is_some_and(|(fault, _)| fault != Fault::Downstream)
     }
 }
 
@@ -215,5 +223,8 @@ mod tests {
         let all = [Text::Method, Text::Host, Text::Path, Text::Query, Text::RequestId, Text::Route];
         let found = all.map(|text| account.text(text));
         assert_eq!(found, [&b"GET"[..], b"", &long[..LONGEST], b"a=b", b"id", b"all"]);
+        account.set_request_id(b"another");
+        let found = [Text::Query, Text::RequestId, Text::Route].map(|text| account.text(text));
+        assert_eq!(found, [&b"a=b"[..], b"another", b"all"]);
     }
 }

@@ -1,6 +1,6 @@
 //! What cores hand over of requests that are over, to a thread that writes it down.
 
-use super::{Counter, Account, PerCore};
+use super::{Account, Counter, Exemplars, PerCore};
 use std::{
     sync::{
         Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -26,6 +26,7 @@ pub struct Journal {
     ended: Mutex<u64>,
     round: Condvar,
     pub sinks: Sinks,
+    pub exemplars: Exemplars,
 }
 
 /// What has become of what was handed over.
@@ -79,11 +80,15 @@ impl Journal {
             ended: Mutex::new(0),
             round: Condvar::new(),
             sinks: Sinks::default(),
+            exemplars: Exemplars::default(),
         }
     }
 
     /// A core hands over a request that is over. Never waits for who writes.
     pub fn hand_over(&self, core: usize, account: Account, wanted: Wanted) {
+        if wanted.log.is_none() && wanted.spans.is_none() {
+            return;
+        }
         let queue = self.queues.of(core);
         let mut waiting = queue.locked();
         let has_room = |most: Option<u32>| most.is_some_and(|most| waiting.len() < most as usize);

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     live::{
-        Assigned, ChosenBy, Full, LiveBackend, LivePool, LiveService, Moment, Permit, PoolEntry, Reason,
-        Snapshot,
+        Assigned, ChosenBy, Full, LiveBackend, LivePool, LiveService, Moment, Permit, PoolEntry,
+        Reason, Snapshot,
     },
     routing::{
         Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,

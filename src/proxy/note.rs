@@ -69,11 +69,13 @@ impl<L: Lines> Decided<'_, L> {
     #[inline(never)]
     pub(super) fn note(&self, facts: &mut Facts, recorder: &mut Recorder) {
         let Some(observed) = &self.assignment.policy.observed else { return };
+        let id = if facts.has_request_id { None } else { Some(self.request_id) };
         let note = match recorder.note() {
-            // It has waited.
-            Some(known) => known.clone(),
+            Some(known) => {
+                known.has_waited(id, self.at);
+                known.clone()
+            }
             None => {
-                let id = if facts.has_request_id { None } else { Some(self.request_id) };
                 let note = Note::new(self.connection, Some(self.head), observed, id, recorder);
                 if note.is_idle() {
                     return;
@@ -82,11 +84,7 @@ impl<L: Lines> Decided<'_, L> {
                 note
             }
         };
-        {
-            let mut account = note.account.borrow_mut();
-            account.decided = self.at;
-            account.chosen_by = Some(self.assignment.chosen_by);
-        }
+        note.account.borrow_mut().chosen_by = Some(self.assignment.chosen_by);
         note.attempt(self.assignment, false, self.at);
         // What was judged is not sent byte for byte.
         facts.passes &= note.tells == Tells::AsItCame;
@@ -113,7 +111,9 @@ pub(super) fn note_refused<L: Lines>(
             snapshot.table.find(&RequestView::new(method, host, path, query, lines, client))
         });
         Some(match route {
-            Some(route) => Arc::new(Observed { route: Some(route.name.clone()), ..(*observed).clone() }),
+            Some(route) => {
+                Arc::new(Observed { route: Some(route.name.clone()), ..(*observed).clone() })
+            }
             None => observed,
         })
     });
@@ -150,8 +150,7 @@ impl Note {
         account.is_secure = connection.client.proto == "https";
         let mut tells = Tells::AsItCame;
         if let Some(head) = head {
-            account.client =
-                Some(connection.client.address(head.lines, &connection.listener.spec));
+            account.client = Some(connection.client.address(head.lines, &connection.listener.spec));
             account.protocol = match head.version {
                 Version::Http10 => Protocol::Http10,
                 Version::Http11 => Protocol::Http11,
@@ -181,6 +180,16 @@ impl Note {
             spans: tracing.map(|tracing| tracing.queue),
             tells,
         })
+    }
+
+    /// It was decided later than it began; `id` is what its backend is told as its request id, if the client has sent
+    /// none.
+    fn has_waited(&self, id: Option<&[u8]>, decided: Moment) {
+        let mut account = self.account.borrow_mut();
+        account.decided = decided;
+        if let Some(id) = id {
+            account.set_request_id(id);
+        }
     }
 
     /// Nobody wants to know of it: it belongs to a trace that is not recorded.
@@ -222,8 +231,11 @@ impl Note {
         self.account.borrow_mut().failure = Some((fault, reason));
     }
 
-    /// No backend of this pool stands for it.
+    /// It is counted under the name of this pool, though none of its backends was asked.
     pub(super) fn of_pool(&self, pool: &LivePool) {
+        if self.account.borrow().last().is_some() {
+            return;
+        }
         let labels = Labels {
             service: pool.service.clone(),
             pool: pool.name.clone(),

@@ -189,8 +189,10 @@ impl Recorder {
         if let Some((fault, reason)) = remarks.failure {
             note.failed(fault, reason);
         }
-        if let Answerer::Pool(pool) = &self.answerer {
-            note.of_pool(pool);
+        match &self.answerer {
+            Answerer::Nobody => {}
+            Answerer::Pool(pool) => note.of_pool(pool),
+            Answerer::Backend(upstream) => note.of_pool(&upstream.backend.pool),
         }
         note.ended(now, code);
     }

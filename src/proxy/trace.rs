@@ -69,9 +69,8 @@ pub(super) fn has_good_state(lines: &impl Lines) -> bool {
 
 fn is_key(key: &[u8]) -> bool {
     let begins = key.first().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    let may_be = |byte: &u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(byte)
-    };
+    let may_be =
+        |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(byte);
     let tenants = key.iter().filter(|byte| **byte == b'@').count();
     begins && key.len() <= LONGEST_PART && key.iter().all(may_be) && tenants <= 1
 }
@@ -199,7 +198,10 @@ mod tests {
         assert_eq!((found.span, found.is_sampled), (0xb7ad_6b71_6920_3331, true));
         let again = line(found.trace, found.span, true);
         assert_eq!(again, *GOOD.as_bytes());
-        lines.insert(TRACEPARENT, HeaderValue::from_static("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-02-x"));
+        lines.insert(
+            TRACEPARENT,
+            HeaderValue::from_static("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-02-x"),
+        );
         assert!(!parent(&lines).unwrap().is_sampled, "of the flags only one bit is known");
         assert_eq!(id_of(b"0af7651916cd43dd8448eb211c80319c"), Some(found.trace));
         assert_eq!(id_of(&[b'0'; 32]), None);

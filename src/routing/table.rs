@@ -1,10 +1,11 @@
 use super::{
-    FieldEdits, Fields, Observed, PathRewrite, PoolSet, Reads, RequestView, Salts, Split, StickyTable,
-    derive_salt, hash::KeyedHash, index::Index, matcher::holds,
+    FieldEdits, Fields, Observed, PathRewrite, PoolSet, Reads, RequestView, Salts, Split,
+    StickyTable, derive_salt, hash::KeyedHash, index::Index, matcher::holds,
 };
 use crate::spec::{
     Action, BackendAddress, Balance, Ejection, Forward, Match, Name, Pool, Redirect, RescueOn,
-    Retries, Route, Service, ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
+    Retries, Route, Service, ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool,
+    Weight,
 };
 use ipnet::IpNet;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};

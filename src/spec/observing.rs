@@ -170,7 +170,9 @@ mod tests {
         for name in ["Authorization", "proxy-authorization", "Cookie", "set-cookie", "X-Api-Key"] {
             assert!(may_be_secret(name), "{name}");
         }
-        for name in ["access_token", "X-Amz-Signature", "sig", "code", "sessionid", "password", "x-auth"] {
+        for name in
+            ["access_token", "X-Amz-Signature", "sig", "code", "sessionid", "password", "x-auth"]
+        {
             assert!(may_be_secret(name), "{name}");
         }
         for name in ["user-agent", "x-tenant", "author", "page", "zip_code", "keyword"] {

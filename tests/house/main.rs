@@ -30,7 +30,7 @@ const ROOMS: &[Room] = &[
         may_name: &["spec", "routing", "rollout", "live", "net"],
         forbidden: &[],
     },
-    Room { name: "accounts", may_name: &["spec", "routing", "live"], forbidden: &[] },
+    Room { name: "accounts", may_name: &["spec", "routing", "live", "net"], forbidden: &[] },
     Room { name: "acme", may_name: &["spec", "live", "net", "control"], forbidden: &[] },
     Room {
         name: "upgrade",

@@ -28,7 +28,7 @@ struct Counted {
 pub(super) fn write(page: &mut Page, admin: &Admin, tickets: Option<&Tickets>) {
     let view = admin.handle.view();
     let pools = count(admin);
-    requests(page, &pools);
+    requests(page, admin, &pools);
     upstream(page, &pools);
     failures(page, &pools);
     in_flight(page, &pools);
@@ -81,7 +81,7 @@ fn and_two<'a>(
     [service, name, version, first, second]
 }
 
-fn requests(page: &mut Page, pools: &[Counted]) {
+fn requests(page: &mut Page, admin: &Admin, pools: &[Counted]) {
     let name = "crossfade_requests_total";
     let mut family =
         page.family(name, Type::Counter, "Replies sent, under the pool that answered.");
@@ -97,10 +97,12 @@ fn requests(page: &mut Page, pools: &[Counted]) {
         Type::Histogram,
         "From the request head read to the last byte of the reply written.",
     );
+    let exemplars = &admin.live.journal.exemplars;
     for Counted { pool, totals, .. } in pools {
-        for (class, histogram) in CLASSES.iter().zip(&totals.duration) {
+        for (number, (class, histogram)) in CLASSES.iter().zip(&totals.duration).enumerate() {
             if histogram.count() > 0 {
-                family.histogram(&and(pool, "code_class", class), histogram);
+                let known = exemplars.of([&pool.service, &pool.name, &pool.version], number);
+                family.histogram_with(&and(pool, "code_class", class), histogram, &known);
             }
         }
     }

@@ -11,11 +11,14 @@ use serde_json::{Number, Value};
 pub(super) fn access_log(log: &AccessLog, detail: Detail) -> Value {
     let mut keys = Keys::new(detail);
     // One of its keys at least: a mapping without any is as good as none to some readers.
-    keys.set("to", match &log.to {
-        LogTarget::Stdout => "stdout".into(),
-        LogTarget::Stderr => "stderr".into(),
-        LogTarget::File(file) => path(file),
-    });
+    keys.set(
+        "to",
+        match &log.to {
+            LogTarget::Stdout => "stdout".into(),
+            LogTarget::Stderr => "stderr".into(),
+            LogTarget::File(file) => path(file),
+        },
+    );
     keys.other("format", &log.format, &LogFormat::default(), |it| LogFormatKind::word(it).into());
     keys.other("fields", &log.fields, &LogField::by_default(), |fields| {
         fields.iter().map(|field| text(&LogFieldKind::word(field))).collect::<Vec<_>>().into()
@@ -35,6 +38,7 @@ pub(super) fn tracing(tracing: &Tracing, detail: Detail) -> Value {
 
 fn sample(keys: &mut Keys, share: Share) {
     keys.other("sample", &share, &Share::ALL, |share| {
-        Number::from_f64(share.as_f64()).map_or_else(|| SampleKind::word(*share).into(), Value::Number)
+        Number::from_f64(share.as_f64())
+            .map_or_else(|| SampleKind::word(*share).into(), Value::Number)
     });
 }

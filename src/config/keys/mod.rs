@@ -30,8 +30,8 @@ pub(super) use service::{
     ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
 pub(super) use top::{
-    AccessLogSection, Acme, Admin, ChallengeKind, FamiliesKind, File, LogFormatKind, Resolver, State,
-    TracingSection,
+    AccessLogSection, Acme, Admin, ChallengeKind, FamiliesKind, File, LogFormatKind, Resolver,
+    State, TracingSection,
 };
 
 /// A raw identifier without its `r#`.

@@ -3,9 +3,9 @@ use super::{
     TokenSection, UnixRoleSection, section,
 };
 use crate::config::kinds::{
-    AdminAddressKind, AdminHost, Contact, Count, DirectoryUrl, FilePath, Flag,
-    HostsOfOne, HttpUrl, ListOf, LogFieldKind, LogTargetKind, MapOf, NameKind, Nameserver, Percent,
-    SampleKind, SetOf, Span, choice,
+    AdminAddressKind, AdminHost, Contact, Count, DirectoryUrl, FilePath, Flag, HostsOfOne, HttpUrl,
+    ListOf, LogFieldKind, LogTargetKind, MapOf, NameKind, Nameserver, Percent, SampleKind, SetOf,
+    Span, choice,
 };
 use crate::spec::{AcmeChallenge, Engine, Families, LogFormat};
 

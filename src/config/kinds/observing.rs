@@ -29,7 +29,9 @@ impl ScalarKind for LogTargetKind {
         match &*scalar.text {
             "stdout" => Ok(Target::Stdout),
             "stderr" => Ok(Target::Stderr),
-            text if text.is_empty() || text.contains('\0') || text.ends_with('/') => Err(Wrong::Kind),
+            text if text.is_empty() || text.contains('\0') || text.ends_with('/') => {
+                Err(Wrong::Kind)
+            }
             text => Ok(Target::File(text.into())),
         }
     }
@@ -100,10 +102,7 @@ impl SampleKind {
 impl ScalarKind for SampleKind {
     type Value = Share;
     const FORM: Shape = Shape::Either(&[
-        Shape::Number {
-            what: "a fraction",
-            hint: "use a fraction from 0 to 1, such as `0.01`",
-        },
+        Shape::Number { what: "a fraction", hint: "use a fraction from 0 to 1, such as `0.01`" },
         Shape::Part { min: 0, max: 1_000_000, signed: true },
     ]);
 

@@ -1,6 +1,10 @@
 //! What is written down of requests.
 
-use super::super::{kinds::LogTargetPath, keys, reader::{Field, Reader}};
+use super::super::{
+    keys,
+    kinds::LogTargetPath,
+    reader::{Field, Reader},
+};
 use crate::spec::{AccessLog, LogField, LogTarget, Share, Tracing};
 use std::sync::Arc;
 

@@ -651,9 +651,8 @@ fn access_log() -> impl Strategy<Value = Arc<AccessLog>> {
 
 fn tracing() -> impl Strategy<Value = Arc<Tracing>> {
     let otlp = prop::sample::select(vec!["http://127.0.0.1:4318", "https://otel.internal/${a}"]);
-    (otlp, share(), 16u32..=1_000_000).prop_map(|(otlp, sample, queue)| {
-        Arc::new(Tracing { otlp: otlp.into(), sample, queue })
-    })
+    (otlp, share(), 16u32..=1_000_000)
+        .prop_map(|(otlp, sample, queue)| Arc::new(Tracing { otlp: otlp.into(), sample, queue }))
 }
 
 fn state() -> impl Strategy<Value = State> {
