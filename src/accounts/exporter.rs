@@ -185,8 +185,7 @@ impl Sending {
     async fn post(&self, body: bytes::Bytes) -> Result<u64, (String, Option<Duration>)> {
         let request = self.http.post(&self.url).headers(self.headers.clone());
         let request = request.header(CONTENT_TYPE, "application/x-protobuf").body(body);
-        let mut answer =
-            request.send().await.map_err(|error| (words(&error), Some(BETWEEN)))?;
+        let mut answer = request.send().await.map_err(|error| (words(&error), Some(BETWEEN)))?;
         let status = answer.status();
         let wait = answer.headers().get(RETRY_AFTER).and_then(|it| it.to_str().ok()?.parse().ok());
         let mut said = Vec::new();
@@ -278,7 +277,10 @@ mod tests {
         let region = KeyValue::text("region", "eu west");
         let told = said("region=eu%20west, service.name=a,odd", "");
         assert_eq!(told, [region.clone(), name("a"), version.clone()]);
-        assert_eq!(said("region=eu%20west,service.name=a", "edge"), [region, name("edge"), version]);
+        assert_eq!(
+            said("region=eu%20west,service.name=a", "edge"),
+            [region, name("edge"), version]
+        );
         let told = headers("authorization=Bearer%20x, bad name=1");
         assert_eq!(told.len(), 1);
         assert_eq!(told["authorization"], "Bearer x");

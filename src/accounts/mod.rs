@@ -156,7 +156,10 @@ impl Writer {
         }
         match &self.exporter {
             Some(exporter) => exporter.send(batch, self.journal()),
-            None => drop(self.journal().sinks.spans.failed.fetch_add(batch.requests, Ordering::Relaxed)),
+            None => {
+                let failed = &self.journal().sinks.spans.failed;
+                failed.fetch_add(batch.requests, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -73,8 +73,7 @@ fn of_request(account: &Account, trace: &Trace, method: &Method, wall: &Wall) ->
     tell(KeyValue::whole("http.response.status_code", account.status.into()));
     tell(KeyValue::whole("http.request.body.size", account.bytes_in));
     tell(KeyValue::whole("http.response.body.size", account.bytes_out));
-    for (key, text) in
-        [("crossfade.route", Text::Route), ("crossfade.request_id", Text::RequestId)]
+    for (key, text) in [("crossfade.route", Text::Route), ("crossfade.request_id", Text::RequestId)]
     {
         let text = account.text(text);
         if !text.is_empty() {
@@ -121,9 +120,7 @@ fn of_request(account: &Account, trace: &Trace, method: &Method, wall: &Wall) ->
         end_time_unix_nano: wall.at(account.ended),
         status: status(error, &mut attributes),
         attributes,
-        flags: SAMPLED
-            | KNOWS_PARENT
-            | if trace.parent.is_some() { PARENT_IS_REMOTE } else { 0 },
+        flags: SAMPLED | KNOWS_PARENT | if trace.parent.is_some() { PARENT_IS_REMOTE } else { 0 },
     }
 }
 

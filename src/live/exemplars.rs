@@ -45,7 +45,8 @@ impl Exemplars {
         if pools.len() >= MOST_POOLS && !pools.contains_key(&pool) {
             pools.clear();
         }
-        let of_pool = pools.entry(pool).or_insert_with(|| Box::new([[None; BUCKETS]; CLASSES.len()]));
+        let of_pool =
+            pools.entry(pool).or_insert_with(|| Box::new([[None; BUCKETS]; CLASSES.len()]));
         of_pool[class_of(account.status)][export_bucket(ns)] =
             Some(Exemplar { trace: trace.id, seconds: ns as f64 / 1e9, at });
     }

@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn a_share_of_all_traces_is_drawn() {
         let share = |millionths| Share::of_millionths(millionths).unwrap();
-        let ids = || (0..10_000u128).map(|n| n * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let ids =
+            || (0..10_000u128).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
         assert!(ids().all(|id| is_drawn(id, Share::ALL) && !is_drawn(id, Share::NONE)));
         assert!(is_drawn(u128::MAX, Share::ALL));
         let drawn = ids().filter(|id| is_drawn(*id, share(250_000))).count();

@@ -1,7 +1,14 @@
-//! What is written down of requests: the access log, on both engines and by both protocols.
+//! What is written down of requests: the access log, spans and exemplars, on both engines and by both protocols.
 
-#[path = "../support/mod.rs"]
-mod support;
+#![allow(unreachable_pub)]
 
+#[path = "../support/admin.rs"]
+mod api;
+mod exemplars;
 mod log;
 mod stage;
+#[path = "../support/mod.rs"]
+mod support;
+mod traces;
+
+use support::{PATIENCE, Proxy};

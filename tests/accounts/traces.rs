@@ -87,9 +87,9 @@ fn attributes(all: &[KeyValue]) -> HashMap<&str, String> {
         Value::DoubleValue(number) => number.to_string(),
         other => panic!("{other:?}"),
     };
-    let pairs = all.iter().map(|pair| {
-        (&*pair.key, text(pair.value.as_ref().unwrap().value.as_ref().unwrap()))
-    });
+    let pairs = all
+        .iter()
+        .map(|pair| (&*pair.key, text(pair.value.as_ref().unwrap().value.as_ref().unwrap())));
     let known: HashMap<_, _> = pairs.collect();
     assert_eq!(known.len(), all.len(), "an attribute is there twice: {all:?}");
     known
@@ -144,8 +144,14 @@ async fn a_trace_goes_on_through_the_proxy() {
             client.send(request.body(full("")).unwrap()).await;
             let spans = collector.spans(2 * (nth + 1)).await;
             let [server, attempt] = &spans[2 * nth..] else { panic!() };
-            assert_eq!((hex(&server.trace_id), hex(&server.parent_span_id)), (TRACE.into(), PARENT.into()));
-            assert_eq!((hex(&attempt.trace_id), &attempt.parent_span_id), (TRACE.into(), &server.span_id));
+            assert_eq!(
+                (hex(&server.trace_id), hex(&server.parent_span_id)),
+                (TRACE.into(), PARENT.into())
+            );
+            assert_eq!(
+                (hex(&attempt.trace_id), &attempt.parent_span_id),
+                (TRACE.into(), &server.span_id)
+            );
             assert_eq!(server.kind, SpanKind::Server as i32);
             assert_eq!(attempt.kind, SpanKind::Client as i32);
             assert_eq!((&*server.name, &*attempt.name), ("GET", "GET"));
@@ -257,8 +263,7 @@ async fn each_attempt_has_a_span_and_failures_are_errors() {
     let dead = dead_address();
     for engine in ENGINES {
         let collector = Collector::start().await;
-        let mut desired =
-            spec(&[("blue", pool("v1", 100, &[dead.clone(), good.spec_address()]))]);
+        let mut desired = spec(&[("blue", pool("v1", 100, &[dead.clone(), good.spec_address()]))]);
         desired.engine = engine;
         desired.tracing = collector.tracing(Share::ALL);
         let shop = &mut desired.services["shop"];

@@ -169,11 +169,14 @@ mod tests {
         let mut totals = HistogramTotals::default();
         totals.buckets[12] = 1;
         let mut exemplars = vec![None; 13];
-        exemplars[12] = Some(Exemplar { trace: 0xabc, seconds: 0.8, at: 1_700_000_000_012_345_678 });
+        exemplars[12] =
+            Some(Exemplar { trace: 0xabc, seconds: 0.8, at: 1_700_000_000_012_345_678 });
         let mut family = page.family("x_seconds", Type::Histogram, "Time.");
         family.histogram_with(&[], &totals, &exemplars);
         let text = page.into_string();
-        assert!(text.starts_with("# HELP x What it counts.\n# TYPE x counter\nx_total{a=\"b\"} 3\n"));
+        assert!(
+            text.starts_with("# HELP x What it counts.\n# TYPE x counter\nx_total{a=\"b\"} 3\n")
+        );
         let line = "x_seconds_bucket{le=\"1.0\"} 1 # {trace_id=\"00000000000000000000000000000abc\"} 0.8 \
                     1700000000.012\n";
         assert!(text.contains(line), "{text}");
