@@ -18,6 +18,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 struct Asset {
@@ -38,8 +40,22 @@ static PAGE: LazyLock<Asset> =
 
 static ASSETS: LazyLock<HashMap<&str, Asset>> = LazyLock::new(|| {
     HashMap::from(assets! {
+        "acts.js": SCRIPT,
+        "api.js": SCRIPT,
         "app.css": CSS,
         "app.js": SCRIPT,
+        "aside.js": SCRIPT,
+        "chart.js": SCRIPT,
+        "dialog.js": SCRIPT,
+        "format.js": SCRIPT,
+        "icon.svg": SVG,
+        "licences.txt": TEXT,
+        "parts.js": SCRIPT,
+        "preact.js": SCRIPT,
+        "rollout.js": SCRIPT,
+        "series.js": SCRIPT,
+        "service.js": SCRIPT,
+        "store.js": SCRIPT,
     })
 });
 
@@ -108,6 +124,8 @@ pub(in crate::admin) async fn asset(
 mod tests {
     use super::*;
 
+    const LICENCES: &str = "licences.txt";
+
     #[test]
     fn who_has_it_is_told_so() {
         let asset = Asset::new(CSS, b"body {}");
@@ -130,7 +148,8 @@ mod tests {
     fn every_part_that_the_page_names_is_there_and_nothing_comes_from_elsewhere() {
         let text = |asset: &Asset| std::str::from_utf8(asset.bytes).unwrap().to_owned();
         let mut named = 0;
-        for page in ASSETS.values().chain([&*PAGE]).map(text) {
+        let parts = ASSETS.iter().filter(|(name, _)| **name != LICENCES).map(|(_, asset)| asset);
+        for page in parts.chain([&*PAGE]).map(text) {
             for rest in page.split("\"/assets/").skip(1).chain(page.split("from \"./").skip(1)) {
                 let name = rest.split('"').next().unwrap();
                 assert!(ASSETS.contains_key(name), "{name}");
@@ -143,5 +162,13 @@ mod tests {
         }
         assert!(named > ASSETS.len(), "this test would be blind");
         assert!(!text(&PAGE).contains("<style") && !text(&PAGE).contains("style="));
+    }
+
+    #[test]
+    fn what_others_have_written_is_what_its_licences_say() {
+        let sum = digest(&SHA256, ASSETS["preact.js"].bytes);
+        let hex: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let told = std::str::from_utf8(ASSETS[LICENCES].bytes).unwrap();
+        assert!(told.contains(&format!("SHA-256 {hex}")), "{hex}");
     }
 }

@@ -3,10 +3,14 @@
 import { get, ofService, segment } from "./api.js";
 import { open } from "./dialog.js";
 import { percent, whole } from "./format.js";
-import { html } from "./preact.js";
 import { Changes } from "./parts.js";
+import { html } from "./preact.js";
+import { store } from "./store.js";
 
 const MOST = 1000000;
+
+// What else becomes of it.
+const ends = service => store.live?.rollouts[service.name] ? html` <b>The rollout that runs ends: it is superseded.</b>` : "";
 
 function total(form) {
     return Object.values(form).reduce((sum, weight) => sum + weight, 0);
@@ -25,7 +29,7 @@ export function weights(service) {
     };
     open({
         title: `Weights of ${service.name}`,
-        intro: html`New requests are shared by these weights from the moment that it is confirmed. A rollout that moves them ends.`,
+        intro: html`New requests are shared by these weights from the moment that it is confirmed.${ends(service)}`,
         confirm: "Set the weights",
         form: before,
         fields: (form, set) => html`
@@ -70,7 +74,7 @@ export function cutover(service, to = other(service)) {
     open({
         title: `Cut over ${service.name}`,
         intro: html`All weight goes to one pool at once. Once it has answered, no new request is drawn for another one; what is in flight there
-            finishes. A rollout that runs ends.`,
+            finishes.${ends(service)}`,
         confirm: "Cut over",
         form: { to },
         fields: (form, set) => pick("cutover-to", "To", service.pools, form, set),

@@ -14,6 +14,8 @@ export class Refused extends Error {
         super(problem.detail || problem.title || `answered ${status}`);
         this.status = status;
         this.problem = problem;
+        // The one that is in force, where it said so.
+        this.revision = null;
     }
 }
 
@@ -26,7 +28,9 @@ async function refusal(answer) {
     const text = await answer.text();
     let problem = {};
     try { problem = JSON.parse(text); } catch { problem = { detail: text.slice(0, 300) }; }
-    return new Refused(answer.status, problem);
+    const refused = new Refused(answer.status, problem);
+    if (answer.status === 412) refused.revision = Number(answer.headers.get("etag")?.replaceAll('"', "")) || null;
+    return refused;
 }
 
 export async function get(path, signal) {

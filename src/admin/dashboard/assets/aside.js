@@ -2,7 +2,7 @@
 
 import { diff, undo } from "./acts.js";
 import { clock, inFlight, kinds, moment, percent, span, value, whole } from "./format.js";
-import { Changes, Chip, Steer, touches } from "./parts.js";
+import { Changes, Chip, Steer, Words, touches } from "./parts.js";
 import { html, useState } from "./preact.js";
 
 export function Drains({ store, now }) {
@@ -60,7 +60,7 @@ export function History({ store, service, now }) {
                         ${it.source !== "api" && html`<${Chip} kind="off">${it.source}<//>`}
                         <time class="quiet">${moment(it.at, now)}</time>
                         <span class="tools">
-                            ${it.revision !== store.live.status.revision && html`<button type="button" class="small"
+                            ${it.revision !== store.revisions[0].revision && html`<button type="button" class="small"
                                 aria-label=${`What differs between revision ${it.revision} and now`} onClick=${() => diff(it)}>Diff…</button>`}
                             <${Steer} store=${store}>
                                 ${it.revision === newest
@@ -71,7 +71,7 @@ export function History({ store, service, now }) {
                             <//>
                         </span>
                     </div>
-                    ${it.cause && html`<p class="cause">${it.cause}</p>`}
+                    ${it.cause && html`<p class="cause"><${Words} text=${it.cause} /></p>`}
                     <${Changes} changed=${it.changed.slice(0, FEW)} service=${all ? null : service.name} />
                     ${it.changed.length > FEW && html`<details><summary>${it.changed.length - FEW} more</summary>
                         <${Changes} changed=${it.changed.slice(FEW)} service=${all ? null : service.name} /></details>`}
@@ -86,10 +86,10 @@ function told({ kind, news }) {
     if (kind === "rollout") {
         const steer = GOOD.includes(news.event) ? "good" : BAD.includes(news.event) ? "bad" : "warn";
         return [steer, news.event, html`<b>${news.service}</b> ${news.from} → ${news.to}${news.step ? `, step ${news.step} of ${news.steps}` : ""}, ${percent(news.share)}
-            ${news.author ? ` · ${news.author}` : ""}${news.reason ? ` · ${news.reason}` : ""}`];
+            ${news.author ? ` · ${news.author}` : ""}${news.reason ? html` · <${Words} text=${news.reason} />` : ""}`];
     }
     if (kind === "revision") {
-        return ["off", `#${news.revision}`, html`<b>${news.author}</b> ${news.cause ?? ""} ${news.changed.slice(0, 2)
+        return ["off", `#${news.revision}`, html`<b>${news.author}</b> ${news.cause ? html`<${Words} text=${news.cause} /> · ` : ""}${news.changed.slice(0, 2)
             .map(({ path, from, to }) => `${path.replace(/^services\./, "")} ${value(from)} → ${value(to)}`).join(", ")}${news.changed.length > 2 ? ` and ${news.changed.length - 2} more` : ""}`];
     }
     if (kind === "restarted") return ["warn", "restart", `another process of crossfade answers now, ${news.version}`];
@@ -100,7 +100,7 @@ export function Events({ store }) {
     return html`
         <section class="card" aria-labelledby="events-title">
             <h2 id="events-title">Events</h2>
-            ${store.events.length === 0 && html`<p class="quiet">Nothing has happened since this page is open.</p>`}
+            ${store.events.length === 0 && html`<p class="quiet">Nothing has happened lately.</p>`}
             <ol class="events">${store.events.slice(0, 30).map(event => {
                 const [kind, word, text] = told(event);
                 return html`<li key=${event.number}><time class="quiet">${clock(event.at)}</time> <${Chip} kind=${kind}>${word}<//> <span>${text}</span></li>`;

@@ -28,9 +28,10 @@ function Dialog({ act, close }) {
     const [preview, setPreview] = useState({ state: "none" });
     const [outcome, setOutcome] = useState({ state: "asked" });
     // One key for one change, however often it is tried.
-    const key = useRef(null);
+    const key = useRef({});
+    const pending = useRef(null);
     const request = act.request?.(form);
-    const body = request && { ...request.body, ...(cause.trim() ? { cause: cause.trim() } : {}), ...(force ? { force: true } : {}) };
+    const body = request && { ...request.body, ...(force ? { force: true } : {}) };
     const asked = request && JSON.stringify([request.path, body]);
 
     useEffect(() => {
@@ -45,9 +46,10 @@ function Dialog({ act, close }) {
     const look = () => {
         if (!request) return setPreview({ state: "none" });
         let isOld = false;
-        key.current = newKey();
+        setPreview(before => ({ ...before, isOld: true }));
         const revision = store.revision;
-        const timer = setTimeout(async () => {
+        clearTimeout(pending.current);
+        pending.current = setTimeout(async () => {
             try {
                 const receipt = await change({ ...request, body }, { dry: true });
                 if (!isOld) setPreview({ state: "told", receipt, revision });
@@ -55,25 +57,32 @@ function Dialog({ act, close }) {
                 if (!isOld) setPreview({ state: "refused", error, revision });
             }
         }, preview.state === "none" ? 0 : 250);
-        return () => { isOld = true; clearTimeout(timer); };
+        return () => { isOld = true; clearTimeout(pending.current); };
     };
     useEffect(look, [asked]);
 
+    // What is confirmed is what was previewed.
+    const isStale = outcome.state === "failed" && outcome.error.status === 412;
+    const isReady = request && !preview.isOld && preview.state !== "none" && outcome.state !== "busy" && !isStale;
     const confirm = async event => {
         event.preventDefault();
-        if (!request || outcome.state === "busy") return;
+        if (!isReady) return;
+        clearTimeout(pending.current);
         setOutcome({ state: "busy" });
+        const whole = cause.trim() ? { ...body, cause: cause.trim() } : body;
+        const text = JSON.stringify([request.path, whole]);
+        if (key.current.text !== text) key.current = { text, key: newKey() };
         try {
-            const receipt = await change({ ...request, body }, { revision: preview.revision ?? store.revision, key: key.current });
+            const receipt = await change({ ...request, body: whole }, { revision: preview.revision ?? store.revision, key: key.current.key });
             made(receipt);
             announce(`${act.title}: done${receipt.revision ? `, revision ${receipt.revision}` : ""}.`);
             setOutcome({ state: "done", receipt });
         } catch (error) {
+            if (error.revision) made(error);
             setOutcome({ state: "failed", error });
         }
     };
     const again = () => { setOutcome({ state: "asked" }); look(); };
-    const isStale = outcome.state === "failed" && outcome.error.status === 412;
     const canForce = [preview.error, outcome.error].some(error => error?.status === 409 && /force/.test(error.message));
 
     return html`
@@ -93,7 +102,7 @@ function Dialog({ act, close }) {
                         ${isStale && html`<p>Something was changed since this was previewed. <button type="button" class="small" onClick=${again}>Look again</button></p>`}</div>`}`}
                 <div class="buttons">
                     ${act.request && outcome.state !== "done" && html`
-                        <button type="submit" class=${act.danger ? "danger main" : "main"} disabled=${!request || outcome.state === "busy" || isStale}>
+                        <button type="submit" class=${act.danger ? "danger main" : "main"} disabled=${!isReady}>
                             ${outcome.state === "busy" ? "Working…" : act.confirm}</button>`}
                     <button type="button" autofocus=${outcome.state === "done"} onClick=${() => frame.current.close()}>${act.request && outcome.state !== "done" ? "Cancel" : "Close"}</button>
                 </div>
@@ -116,7 +125,7 @@ function Preview({ preview }) {
 function Forecast({ preview }) {
     if (!preview.samples) return html`<p class="quiet">No request of the last hour is known, so where they would go is not.</p>`;
     return html`
-        <p>Of about <b>${whole(preview.requests)}</b> requests of the last hour <b>${percent(preview.elsewhere)}</b> would go elsewhere,
+        <p>Of about <b>${whole(preview.requests)}</b> requests of the last hour <b>${percent(preview.elsewhere)}</b> would go elsewhere and${" "}
             <b class=${preview.nowhere > 0 ? "bad" : ""}>${percent(preview.nowhere)}</b> nowhere <span class="quiet">(by ${whole(preview.samples)} of them)</span>.</p>
         ${preview.examples.length > 0 && html`<ul class="changes">${preview.examples.map(example => html`<li key=${example}><code>${example}</code></li>`)}</ul>`}`;
 }

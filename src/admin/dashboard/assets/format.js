@@ -19,21 +19,21 @@ export const whole = value => known(value) ? Math.round(value).toLocaleString("e
 export function percent(share) {
     if (!known(share)) return DASH;
     const value = share * 100;
-    if (value === 0) return "0 %";
-    if (value < 0.01) return "< 0.01 %";
-    return `${value >= 99.95 && value < 100 ? "99.9" : +value.toPrecision(3)} %`;
+    if (value === 0) return "0\u00a0%";
+    if (value < 0.01) return "<\u00a00.01\u00a0%";
+    return `${value >= 99.95 && value < 100 ? "99.9" : +value.toPrecision(3)}\u00a0%`;
 }
 
 export function latency(seconds) {
     if (!known(seconds)) return DASH;
-    if (seconds < 1) return `${digits(seconds * 1e3)} ms`;
-    return `${digits(seconds)} s`;
+    if (seconds < 1) return `${digits(seconds * 1e3)}\u00a0ms`;
+    return `${digits(seconds)}\u00a0s`;
 }
 
 export function span(seconds) {
     if (!known(seconds)) return DASH;
     const left = Math.max(0, Math.round(seconds));
-    if (left < 60) return `${left} s`;
+    if (left < 60) return `${left}\u00a0s`;
     if (left < 3600) return `${Math.floor(left / 60)} min ${String(left % 60).padStart(2, "0")} s`;
     if (left < 86400) return `${Math.floor(left / 3600)} h ${String(Math.floor(left % 3600 / 60)).padStart(2, "0")} min`;
     return `${Math.floor(left / 86400)} d ${Math.floor(left % 86400 / 3600)} h`;

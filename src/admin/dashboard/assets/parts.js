@@ -7,6 +7,9 @@ export const HUES = 6;
 export const hue = place => `--pool-${place % HUES + 1}`;
 export const Swatch = ({ place }) => html`<span class=${`swatch pool-${place % HUES + 1}`} aria-hidden="true"></span>`;
 
+// What crossfade says in words has names in backticks.
+export const Words = ({ text }) => text.split("`").map((part, at) => at % 2 ? html`<code key=${at}>${part}</code>` : part);
+
 export function Chip({ kind, children }) {
     return html`<span class=${`chip ${kind}`}>${children}</span>`;
 }

@@ -2,8 +2,8 @@
 
 import { retry, steerRollout } from "./acts.js";
 import { clock, count, latency, moment, percent, span, whole } from "./format.js";
-import { html } from "./preact.js";
-import { Chip, Steer, Swatch } from "./parts.js";
+import { html, useState } from "./preact.js";
+import { Chip, Steer, Swatch, Words } from "./parts.js";
 
 const STATES = {
     running: "good", waiting: "warn", paused: "warn", promoted: "good", aborted: "bad", superseded: "off", failed: "bad",
@@ -11,15 +11,19 @@ const STATES = {
 const KINDS = {
     touch: "first touch", pause: "pause", exchange: "exchange", watch: "watch", delay: "delay", idle: "until idle", experiment: "experiment",
 };
+const LONG_AGO = 600e3;
 const PAUSES = {
     person: "Paused by a person", step: "Paused, as the plan says", failure: "Paused: the new version is worse",
     drift: "Paused: the file says something else", deadline: "Paused: a deadline is over",
 };
 
 export function RolloutPanel({ store, service, now }) {
+    const [shown, setShown] = useState(null);
     const view = store.live.rollouts[service.name] ?? store.past.get(service.name)?.view;
     if (!view) return null;
     const isOver = view.ended !== null;
+    // One that was over long ago takes no more room than it is worth.
+    const isShort = isOver && shown !== view.id && now - Date.parse(view.ended) > LONG_AGO;
     const place = name => service.pools.findIndex(pool => pool.name === name);
     return html`
         <section class=${`card rollout ${view.state}`} aria-labelledby="rollout-title">
@@ -39,29 +43,29 @@ export function RolloutPanel({ store, service, now }) {
                         <button type="button" class="danger" onClick=${() => steerRollout(service, view, "abort")}>Abort…</button>`}
                     ${isOver && html`<button type="button" onClick=${() => retry(service, view)}>Retry…</button>`}
                 <//>
+                ${isShort && html`<button type="button" onClick=${() => setShown(view.id)}>Show it</button>`}
             </div>
-            <${Progress} view=${view} />
-            <p class="summary">${view.summary}</p>
-            ${view.paused && html`<p class="notice warn"><b>${PAUSES[view.paused.by] ?? "Paused"}.</b> ${view.why?.text ?? ""}
-                ${view.paused.until ? ` Goes on at ${clock(view.paused.until)}, in ${span((Date.parse(view.paused.until) - now) / 1e3)}.` : " Until somebody resumes or promotes it."}</p>`}
-            ${!view.paused && view.why && html`<p class=${`notice ${STATES[view.state]}`}>${view.why.text}</p>`}
-            <div class="columns">
-                <${Comparison} view=${view} />
-                <div>
-                    ${!isOver && html`<${Waits} view=${view} />`}
-                    <${Evidence} view=${view} />
-                    <${Gates} view=${view} />
-                </div>
-            </div>
-            <${Routes} view=${view} />
-            <details><summary>What happened (${view.notices.length})</summary>
-                <ol class="notices" reversed>${[...view.notices].reverse().map(notice => html`<li key=${notice.number}>
-                    <time>${moment(notice.at, now)}</time> <b>${notice.event}</b>
-                    ${notice.step ? ` step ${notice.step}` : ""} · ${percent(notice.share)}
-                    ${notice.by ? ` · ${notice.by.author}${notice.by.cause ? `: ${notice.by.cause}` : ""}` : ""}
-                    ${notice.why ? html` · <span class="quiet">${notice.why.text}</span>` : ""}</li>`)}</ol>
-            </details>
+            ${!isShort && html`<${Progress} view=${view} />`}
+            <p class="summary"><${Words} text=${view.summary} /></p>
+            ${!isShort && html`<${Details} view=${view} now=${now} isOver=${isOver} />`}
         </section>`;
+}
+
+function Details({ view, now, isOver }) {
+    return html`
+        ${view.paused && html`<p class="notice warn"><b>${PAUSES[view.paused.by] ?? "Paused"}.</b> <${Words} text=${view.why?.text ?? ""} />
+            ${view.paused.until ? ` Goes on at ${clock(view.paused.until)}, in ${span((Date.parse(view.paused.until) - now) / 1e3)}.` : " Until somebody resumes or promotes it."}</p>`}
+        ${!view.paused && view.why && !view.summary.includes(view.why.text) && html`<p class=${`notice ${STATES[view.state]}`}><${Words} text=${view.why.text} /></p>`}
+        <div class="columns">
+            <${Comparison} view=${view} />
+            <div>
+                ${!isOver && html`<${Waits} view=${view} />`}
+                <${Evidence} view=${view} />
+                <${Gates} view=${view} />
+                <${Notices} view=${view} now=${now} />
+            </div>
+        </div>
+        <${Routes} view=${view} />`;
 }
 
 const label = ({ kind, share }) => kind === "step" ? percent(share) : KINDS[kind] ?? kind;
@@ -99,7 +103,7 @@ function Waits({ view }) {
     return html`
         <div class="waits">
             <h3>Waits for ${view.eta_seconds !== null ? html`<small>about ${span(view.eta_seconds)}</small>` : ""}</h3>
-            <ul>${view.lacks.map((lack, at) => html`<li key=${at}>${lack.text}${lack.eta_seconds !== null ? html` <small>${span(lack.eta_seconds)}</small>` : ""}</li>`)}</ul>
+            <ul>${view.lacks.map((lack, at) => html`<li key=${at}><${Words} text=${lack.text} />${lack.eta_seconds !== null ? html` <small>${span(lack.eta_seconds)}</small>` : ""}</li>`)}</ul>
         </div>`;
 }
 
@@ -126,6 +130,22 @@ function Gates({ view }) {
         <div class="gates"><h3>Gates</h3>
             <ul>${view.gates.map(gate => html`<li key=${gate.name}><${Chip} kind=${kinds[gate.answer] ?? "off"}>${gate.answer ?? "not asked"}<//>
                 <b>${gate.name}</b> ${gate.said ?? ""}</li>`)}</ul></div>`;
+}
+
+const RECENT = 4;
+
+function Notices({ view, now }) {
+    const notices = [...view.notices].reverse();
+    const line = notice => html`<li key=${notice.number}>
+        <time class="quiet">${moment(notice.at, now)}</time> <b>${notice.event}</b>
+        ${notice.step ? ` step ${notice.step}` : ""} · ${percent(notice.share)}
+        ${notice.by ? ` · ${notice.by.author}${notice.by.cause ? `: ${notice.by.cause}` : ""}` : ""}
+        ${notice.why ? html` · <span class="quiet"><${Words} text=${notice.why.text} /></span>` : ""}</li>`;
+    return html`
+        <div><h3>What happened</h3>
+            <ol class="notices">${notices.slice(0, RECENT).map(line)}</ol>
+            ${notices.length > RECENT && html`<details><summary>${notices.length - RECENT} before</summary><ol class="notices">${notices.slice(RECENT).map(line)}</ol></details>`}
+        </div>`;
 }
 
 function Routes({ view }) {

@@ -169,6 +169,7 @@ export function Charts({ store, service }) {
             <div class="legend">
                 ${lines.map(line => html`<span key=${line.name + line.version}><${Swatch} place=${place(line)} />${line.name} <span class="version">${line.version}</span></span>`)}
                 <span><span class="mark" aria-hidden="true"></span>revision</span>
+                <span><span class="mark stepped" aria-hidden="true"></span>of a rollout</span>
                 <span class="at">${hover === null ? "" : `${clock(hover)} ${near.length ? `revision ${near.join(", ")}` : ""}`}</span>
             </div>
             <div class="charts">

@@ -4,6 +4,8 @@ import { Refused, follow, get, ofService, token } from "./api.js";
 import { Series } from "./series.js";
 
 const MOST_EVENTS = 200, MOST_REVISIONS = 200;
+// Told of before the page was open: this many revisions, and of rollouts what came since so long before the last of them.
+const FEW = 15, RECENT = 3600e3;
 // Pauses before the next try, in seconds.
 const PAUSES = [1, 2, 4, 8, 16, 30];
 // The proxy says something each second; after so many milliseconds of silence it is asked anew.
@@ -73,8 +75,8 @@ export function lock() {
 }
 
 // A change was made here: what is known may not say it yet.
-export function made(receipt) {
-    if (receipt.revision) store.revision = Math.max(store.revision, receipt.revision);
+export function made({ revision }) {
+    if (revision) store.revision = Math.max(store.revision, revision);
     listener();
 }
 
@@ -148,6 +150,9 @@ function change(link) {
 async function enter(signal) {
     store.me = await get("/v1/me", signal);
     store.revisions = await get(`/v1/revisions?limit=${MOST_REVISIONS}`, signal);
+    // The last of what happened before is told as well.
+    const [newest] = store.revisions;
+    if (lastId === null && newest) lastId = `${Date.parse(newest.at) - RECENT}-${Math.max(0, newest.revision - FEW)}`;
     if (store.service) await recall();
 }
 
@@ -173,11 +178,12 @@ function hear({ kind, id, data }) {
     if (kind === "revision") {
         store.revisions = [news, ...store.revisions.filter(it => it.revision !== news.revision)]
             .sort((one, other) => other.revision - one.revision).slice(0, MOST_REVISIONS);
-        tell("revision", news.at, news);
+        // A step of a rollout is told as such.
+        if (news.source !== "rollout") tell("revision", news.at, news);
     } else if (kind === "rollout") {
         tell("rollout", news.at, news);
-        announce(`Rollout of ${news.service}: ${news.event}${news.reason ? `, ${news.reason}` : ""}`);
-    } else if (kind === "missed") tell("missed", now(), news);
+        if (Math.abs(now() - Date.parse(news.at)) < 10e3) announce(`Rollout of ${news.service}: ${news.event}${news.reason ? `, ${news.reason}` : ""}`);
+    } else if (kind === "missed") tell("missed", new Date(now()).toISOString(), news);
     listener();
 }
 
@@ -187,7 +193,8 @@ function tell(kind, at, news) {
         : kind === "revision" && it.news.revision === news.revision && it.news.at === news.at));
     if (same) return;
     number += 1;
-    store.events = [{ number, kind, at, news }, ...store.events].slice(0, MOST_EVENTS);
+    store.events = [{ number, kind, at, news }, ...store.events]
+        .sort((one, other) => Date.parse(other.at) - Date.parse(one.at)).slice(0, MOST_EVENTS);
 }
 
 function picture(live) {
