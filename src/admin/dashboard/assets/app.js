@@ -67,7 +67,7 @@ function Top() {
 function Link() {
     const { state, until, problem } = store.link;
     if (state === "waiting") {
-        return html`<p class="notice bad"><b>No connection.</b> ${problem}. The next try is in ${span((until - Date.now()) / 1e3)}; what is shown is of before.
+        return html`<p class="notice bad"><b>No connection.</b> ${problem}. The next try is in ${span((until - Date.now()) / 1e3)}; what is shown is of before.${" "}
             <button type="button" class="small" onClick=${hurry}>Try now</button></p>`;
     }
     if (state === "asleep") return html`<p class="notice warn">Asleep, because nobody looked.</p>`;

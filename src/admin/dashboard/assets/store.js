@@ -68,8 +68,6 @@ export function unlock(text) {
 
 export function lock() {
     token.forget();
-    store.me = null;
-    store.live = null;
     stream?.abort();
     hurry();
 }
@@ -116,7 +114,7 @@ async function run() {
             continue;
         }
         stream = new AbortController();
-        let problem = "the connection has ended";
+        let problem = "The connection has ended";
         try {
             await enter(stream.signal);
             await follow(lastId, hear, stream.signal);
@@ -126,6 +124,9 @@ async function run() {
             if (error instanceof Refused && (error.status === 401 || error.status === 403)) {
                 const shown = token.get() !== null;
                 if (error.status === 401) token.forget();
+                // What was seen was for who may see it.
+                Object.assign(store, { me: null, live: null, series: null, revisions: [], events: [] });
+                lastId = null;
                 change({ state: "locked", problem: shown || error.status === 403 ? problem : null });
                 await pause(3600e3 * 24);
                 continue;
