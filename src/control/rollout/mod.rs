@@ -1,6 +1,6 @@
 //! Rollouts that run: what they are shown, and what becomes of what they want.
 //!
-//! - `known`: what is known of services before a rollout begins: how much traffic, how fast
+//! - `known`, `spread`: what is known of services before a rollout begins: how much traffic, how fast, how even
 //! - `second`: what each of them is shown once a second
 //! - `routes`: which routes the versions differ in
 //! - `change`: what a change, anybody's, means for them
@@ -11,6 +11,7 @@ mod change;
 mod known;
 mod routes;
 mod second;
+mod spread;
 
 pub(super) use carry::mover;
 pub(super) use change::{Turn, keep_traffic};
@@ -67,6 +68,7 @@ pub type Outcomes = BTreeMap<(Name, &'static str), u64>;
 /// What a gate has said.
 pub(super) struct Answered {
     id: Name,
+    round: u64,
     gate: usize,
     answer: Answer,
 }

@@ -57,9 +57,11 @@ impl Control {
     }
 
     pub(in crate::control) fn hear(&mut self, answered: Answered) {
-        let Answered { id, gate, answer } = answered;
+        let Answered { id, round, gate, answer } = answered;
         let mut all = self.rollouts.current.values_mut();
-        if let Some(current) = all.find(|current| *current.rollout.id() == id) {
+        // What was asked in the step before is not an answer for this one.
+        let is_of = |it: &Rollout| *it.id() == id && it.round() == round;
+        if let Some(current) = all.find(|current| is_of(&current.rollout)) {
             // An answer has no effects of its own: the next second sees it.
             let _ = current.rollout.on(Event::Answered(gate, answer), wall());
         }

@@ -62,6 +62,8 @@ pub struct Beginning<'a> {
     pub rate: Option<f64>,
     /// Latencies of stable so far.
     pub known: Option<Box<sequential::Histogram>>,
+    /// How much errors came together on single backends of stable, as [`sequential::dispersion`] has it; 1: not.
+    pub dispersion: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +92,9 @@ pub struct Rollout {
     /// Seconds since its requests wait.
     held: u64,
     gates: Vec<GateState>,
+    /// How often what gates have said was forgotten.
+    #[serde(default)]
+    round: u64,
     /// Asked before a batch of backends is admitted; the last of the gates.
     admit: Option<WebhookGate>,
     totals: Totals,
@@ -205,8 +210,18 @@ impl Rollout {
     /// # Errors
     /// Why it cannot begin: the plan does not fit the service.
     pub fn begin(beginning: Beginning<'_>, now: Millis) -> Result<(Self, Vec<Effect>), String> {
-        let Beginning { id, service_name, service, stable, canary, plan, by, rate, known } =
-            beginning;
+        let Beginning {
+            id,
+            service_name,
+            service,
+            stable,
+            canary,
+            plan,
+            by,
+            rate,
+            known,
+            dispersion,
+        } = beginning;
         let before = Before::of(service, &stable, &canary)?;
         if before.both == 0 {
             return Err(format!(
@@ -233,7 +248,7 @@ impl Rollout {
         if stages.is_empty() {
             return Err("the plan has no step in which the canary gets requests".into());
         }
-        let mut judge = Judge::new(judge_config(&plan));
+        let mut judge = Judge::new(judge_config(&plan, dispersion));
         if let Some(known) = known {
             judge.learn(&known);
         }
@@ -259,6 +274,7 @@ impl Rollout {
             without_canary: 0,
             held: 0,
             gates,
+            round: 0,
             admit,
             totals: Totals::default(),
             started: now,
@@ -367,6 +383,7 @@ impl Rollout {
 
     /// What gates have said does not count any more.
     fn ask_anew(&mut self) {
+        self.round += 1;
         self.gates.fill(GateState { answer: None, due: self.last });
     }
 
