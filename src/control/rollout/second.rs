@@ -51,8 +51,22 @@ impl Control {
             let effects = current.rollout.on(event, wall()).unwrap_or_default();
             self.carry_out_effects(service, effects).await;
         }
+        self.lay_out_unkept().await;
         if !due.is_empty() {
             self.show();
+        }
+    }
+
+    /// Traffic does not stay on a version that is worse because a disk is full.
+    async fn lay_out_unkept(&mut self) {
+        let mut has_changed = false;
+        for current in self.rollouts.current.values_mut() {
+            let is_unkept = current.rollout.unkept().is_some();
+            has_changed |= is_unkept != std::mem::replace(&mut current.is_unkept, is_unkept);
+        }
+        if has_changed {
+            self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
+            self.tell_predecessor().await;
         }
     }
 

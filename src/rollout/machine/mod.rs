@@ -45,6 +45,9 @@ pub type Millis = u64;
 const MOST_NOTICES: usize = 500;
 const MOST_TEXT: usize = 64 << 10;
 
+/// What is to be in force is not.
+const NOT_MOVED: &str = "not_moved";
+
 /// So much time may pass between two events: with more, the clock was set or the proxy was down.
 const LONGEST_GAP: Millis = 60_000;
 
@@ -389,12 +392,19 @@ impl Rollout {
 
     /// What was asked for is not in force; it is asked for again.
     fn stuck(&mut self, why: String, effects: &mut Vec<Effect>) {
-        let why = Why::new("not_moved", why);
-        if matches!(self.goal, Some(Goal::Return { .. })) {
-            self.fail_to_return(why, effects);
+        if self.is_returning() {
+            let text = format!("back on `{}`, which cannot be kept yet: {why}", self.stable);
+            self.fail_to_return(Why::new(NOT_MOVED, text), effects);
         } else {
-            self.why = Some(why);
+            self.why = Some(Why::new(NOT_MOVED, why));
         }
+    }
+
+    /// Only that it cannot be kept keeps this abort from being carried out: where traffic is to go until it can.
+    pub fn unkept(&self) -> Option<Layout> {
+        let is_unkept = self.why.as_ref().is_some_and(|why| *why.code == *NOT_MOVED);
+        let goal = self.goal.as_ref().filter(|_| self.phase == Phase::Failed && is_unkept)?;
+        Some(self.layout_of(goal))
     }
 
     /// The abort cannot be carried out yet.
