@@ -37,5 +37,8 @@ pub struct Open {
     pub service: String,
     pub pool: String,
     pub backend: String,
+    /// The name that the address was found by.
+    #[serde(default)]
+    pub source: Option<String>,
     pub requests: u64,
 }

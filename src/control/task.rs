@@ -246,8 +246,8 @@ impl Control {
         revision: u64,
     ) -> Swapped {
         let now = Instant::now();
-        let mut effective = self.discovery.expand(&desired.spec);
-        self.rollouts.overlay(&mut effective);
+        // Before names become addresses: what rollouts lay out has the names that are configured.
+        let effective = self.discovery.expand(&self.rollouts.overlay(&desired.spec));
         let mut plan = self.parts.plan(
             &effective,
             self.drains.backends(),

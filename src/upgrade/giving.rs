@@ -307,6 +307,7 @@ impl Succession {
                 service: pool.service.to_string(),
                 pool: pool.name.to_string(),
                 backend: backend.address.to_string(),
+                source: backend.address.source().map(ToString::to_string),
                 requests: backend.open(),
             });
             all.extend(open.filter(|open| open.requests > 0));

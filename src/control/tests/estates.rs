@@ -132,6 +132,7 @@ async fn lead(new: &Rig, old: &Rig) -> JoinHandle<()> {
                             service: "shop".into(),
                             pool: "blue".into(),
                             backend: backend.address.to_string(),
+                            source: None,
                             requests: backend.open(),
                         });
                         open
@@ -169,6 +170,27 @@ async fn changes_reach_all_that_were_there_before_and_what_is_open_there_is_know
     first_is_led.abort();
     assert!(second_is_led.await.is_err());
     assert_eq!(third.handle.open_before().await, Some(vec![]), "it has ended");
+}
+
+#[tokio::test]
+async fn what_was_drained_before_the_upgrade_is_waited_for_after_it() {
+    let first = rig(shop_spec()).await;
+    let old = first.backend(1);
+    old.begin(0);
+    first.apply(drain("blue", Some(1))).await.unwrap();
+    let second = heir(first.handle.hand_over(true).await.unwrap(), shop_spec()).await;
+    let _led = lead(&second, &first).await;
+    let elsewhere = async |receipt: &Receipt| {
+        second.handle.open_before().await.map(|open| receipt.open_elsewhere(&open))
+    };
+    let again = second.apply(drain("blue", Some(1))).await.unwrap();
+    assert_eq!(elsewhere(&again).await, Some(1));
+    let other = second.apply(drain("blue", Some(2))).await.unwrap();
+    assert_eq!(elsewhere(&other).await, Some(0), "that is another one");
+    let gone = second.apply(delete_backend("blue", 1)).await.unwrap();
+    assert_eq!((gone.open(), elsewhere(&gone).await), (0, Some(1)));
+    old.end(0, Kind::Request, Outcome::Finished);
+    assert_eq!([elsewhere(&again).await, elsewhere(&gone).await], [Some(0); 2]);
 }
 
 #[tokio::test]
