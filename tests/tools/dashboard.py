@@ -31,7 +31,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
 from floods import fixed_ports
-from stage import end, origin_command, run, verdict, wait_for
+from stage import origin_command, run, verdict, wait_for
 
 TOKENS = {"ci": ("operator", "the-token-of-an-operator"), "eye": ("viewer", "the-token-of-a-viewer")}
 CONFIG = """\
@@ -127,8 +127,8 @@ class Proxy:
             (folder / f"{name}.token").write_text(token)
             (folder / f"{name}.token").chmod(0o600)
         self.write(tokens=False)
-        self.process = None
-        stack.callback(lambda: self.process and end(self.process, folder / "crossfade.log"))
+        self.running = contextlib.ExitStack()
+        stack.callback(self.running.close)
         self.start()
         self.over = threading.Event()
         visitors = [threading.Thread(target=self.visit, args=(path,), daemon=True) for path in ("/", "/", "/search")]
@@ -144,15 +144,12 @@ class Proxy:
         fresh.rename(self.folder / "crossfade.yaml")
 
     def start(self) -> None:
-        nothing = contextlib.ExitStack()
         log = self.folder / "crossfade.log"
-        self.process = run([self.binary, "serve", self.folder / "crossfade.yaml"], log, nothing)
-        nothing.pop_all()
+        run([self.binary, "serve", self.folder / "crossfade.yaml"], log, self.running)
         wait_for(f"{self.url}/readyz", log)
 
     def stop(self) -> None:
-        end(self.process, self.folder / "crossfade.log")
-        self.process = None
+        self.running.close()
 
     def visit(self, path: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["proxy"], timeout=10)
@@ -358,7 +355,8 @@ class Play:
         expect(dialog.get_by_text("Done.")).to_be_visible()
         page.keyboard.press("Escape")
         assert sorted(self.proxy.weights().values()) == [0, 100], self.proxy.weights()
-        self.act(page, "Cut over to blue…", "Cut over") if self.proxy.weights()["blue"] == 0 else None
+        if self.proxy.weights()["blue"] == 0:
+            self.act(page, "Cut over to blue…", "Cut over")
 
     def drained(self, page: Page) -> None:
         # Some of them are at the backend that is drained.

@@ -112,6 +112,15 @@ export function undrain(service, pool, backend) {
     });
 }
 
+// As on the command line: `25`, `25:10m`, `pause`, `pause:1h`.
+function step(text) {
+    const [what, time] = text.split(":");
+    if (what === "pause") return { pause: time ?? {} };
+    const share = Number(what);
+    if (Number.isNaN(share)) return null;
+    return time ? { share, bake: time } : share;
+}
+
 export function startRollout(service) {
     const to = other(service);
     open({
@@ -121,11 +130,11 @@ export function startRollout(service) {
         form: { to, steps: "" },
         fields: (form, set) => html`${pick("rollout-to", "To", service.pools, form, set)}
             <p class="field"><label for="rollout-steps">Steps in percent <small>as the plan says when empty</small></label>
-                <input id="rollout-steps" type="text" inputmode="decimal" placeholder="5, 25, 50, 100" value=${form.steps}
+                <input id="rollout-steps" type="text" autocomplete="off" placeholder="5, 25:10m, pause, 100" value=${form.steps}
                     onInput=${event => set({ ...form, steps: event.target.value })} /></p>`,
         request: form => {
-            const steps = form.steps.split(/[\s,]+/).filter(Boolean).map(Number);
-            if (steps.some(Number.isNaN)) return null;
+            const steps = form.steps.split(/[\s,]+/).filter(Boolean).map(step);
+            if (steps.includes(null)) return null;
             return { method: "POST", path: ofService(service.name, "/rollout"), body: { to: form.to, ...(steps.length ? { steps } : {}) } };
         },
     });
@@ -171,8 +180,8 @@ export function undo(service, to) {
     open({
         title: to ? `Back to revision ${to} for ${whose}` : `Undo the newest change of ${whose}`,
         intro: to
-            ? html`What was in force after revision ${to} is put in force anew, as a new revision.`
-            : html`What was before the newest change is put in force anew, as a new revision. All revisions of one rollout count as one change; a second undo undoes the first.`,
+            ? html`What was in force after revision ${to} is put in force anew, as a new revision.${service ? ends(service) : ""}`
+            : html`What was before the newest change is put in force anew, as a new revision. All revisions of one rollout count as one change; a second undo undoes the first.${service ? ends(service) : ""}`,
         confirm: to ? `Back to ${whole(to)}` : "Undo",
         form: {},
         request: () => ({

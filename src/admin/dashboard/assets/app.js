@@ -22,6 +22,7 @@ function App() {
                     ${link.state !== "live" && html`<${Link} />`}
                     ${store.upgraded && html`<p class="notice warn">crossfade is another version now. <button type="button" class="small" onClick=${() => location.reload()}>Load its page</button></p>`}
                     ${live.status.state.error && html`<p class="notice bad">Changes cannot be kept: ${live.status.state.error}</p>`}
+                    ${live.status.names.filter(({ error }) => error).map(({ name, error }) => html`<p key=${name} class="notice warn">${name} cannot be looked up: ${error}</p>`)}
                     ${service ? html`
                         <${Service} store=${store} service=${service} />
                         <${RolloutPanel} store=${store} service=${service} now=${now()} />
@@ -114,6 +115,15 @@ function Services() {
         </nav>`;
 }
 
+// Of a tab that nobody looks at, it must not say what was long ago.
+function title() {
+    const { live, link, service } = store;
+    if (!live || link.state === "asleep") return "crossfade";
+    if (link.state !== "live") return "no connection – crossfade";
+    const rollout = live.rollouts[service];
+    return `${service}${rollout ? ` ${rollout.state}` : ""} – crossfade`;
+}
+
 const root = document.getElementById("page");
 let planned = false;
 function paint() {
@@ -122,6 +132,7 @@ function paint() {
     // Not by animation frames, which a hidden page does not get.
     setTimeout(() => {
         planned = false;
+        document.title = title();
         render(html`<${App} />`, root);
     });
 }

@@ -37,8 +37,12 @@ function Dialog({ act, close }) {
     useEffect(() => {
         const before = document.activeElement;
         frame.current.showModal();
-        return () => before?.isConnected && before.focus();
+        // What opened it may be gone by what was done.
+        return () => (before?.isConnected ? before : document.getElementById("main"))?.focus();
     }, []);
+    useEffect(() => {
+        if (outcome.state === "done") frame.current.querySelector(".buttons button").focus();
+    }, [outcome.state]);
     useEffect(() => {
         if (!act.look) return;
         act.look().then(text => setPreview({ state: "looked", text }), error => setPreview({ state: "refused", error }));
@@ -104,7 +108,7 @@ function Dialog({ act, close }) {
                     ${act.request && outcome.state !== "done" && html`
                         <button type="submit" class=${act.danger ? "danger main" : "main"} disabled=${!isReady}>
                             ${outcome.state === "busy" ? "Working…" : act.confirm}</button>`}
-                    <button type="button" autofocus=${outcome.state === "done"} onClick=${() => frame.current.close()}>${act.request && outcome.state !== "done" ? "Cancel" : "Close"}</button>
+                    <button type="button" onClick=${() => frame.current.close()}>${act.request && outcome.state !== "done" ? "Cancel" : "Close"}</button>
                 </div>
             </form>
         </dialog>`;
