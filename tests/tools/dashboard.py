@@ -28,7 +28,7 @@ import urllib.error
 import urllib.request
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Error, Page, expect, sync_playwright
 
 from floods import fixed_ports
 from stage import origin_command, run, verdict, wait_for
@@ -200,7 +200,7 @@ class Play:
             began = time.monotonic()
             try:
                 act(page)
-            except AssertionError as error:
+            except (AssertionError, Error) as error:
                 self.problems.append(f"{act.__name__}: {error}")
                 if self.shots:
                     page.screenshot(path=self.shots / f"failed-{act.__name__}.png")

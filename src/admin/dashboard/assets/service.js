@@ -90,10 +90,10 @@ function Pool({ store, service, pool, place, lately }) {
             </ul>
             <${Steer} store=${store}>
                 ${!(configured === 1) && html`
-                    <button type="button" onClick=${() => cutover(service, pool.name)}>Cut over<span class="sr"> to ${pool.name}</span>…</button>`}
+                    <button type="button" aria-label=${`Cut over to ${pool.name}…`} onClick=${() => cutover(service, pool.name)}>Cut over…</button>`}
                 ${pool.state === "active"
-                    ? html`<button type="button" onClick=${() => drain(service, pool)}>Drain<span class="sr"> ${pool.name}</span>…</button>`
-                    : html`<button type="button" onClick=${() => undrain(service, pool)}>Undrain<span class="sr"> ${pool.name}</span>…</button>`}
+                    ? html`<button type="button" aria-label=${`Drain ${pool.name}…`} onClick=${() => drain(service, pool)}>Drain…</button>`
+                    : html`<button type="button" aria-label=${`Undrain ${pool.name}…`} onClick=${() => undrain(service, pool)}>Undrain…</button>`}
             <//>
         </article>`;
 }
