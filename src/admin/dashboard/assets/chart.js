@@ -3,7 +3,7 @@
 import { html, useEffect, useRef } from "./preact.js";
 import { clock } from "./format.js";
 
-const LEFT = 46, RIGHT = 10, TOP = 8, BOTTOM = 20;
+const LEFT = 52, RIGHT = 10, TOP = 8, BOTTOM = 20;
 // Where nothing is known for longer than this, there is no line.
 const GAP = 25e3;
 const TICKS = [60e3, 300e3, 600e3, 900e3];
