@@ -13,7 +13,7 @@ const SIZE: (u16, u16) = (120, 24);
 
 async fn open() -> Shop {
     let plan = "{ steps: [50, 100], bake: 10m, first_touch: null, min_requests: 20, warm_up: 0s }";
-    let shop = Shop::open(|old, new| config(old, new, plan)).await;
+    let mut shop = Shop::open(|old, new| config(old, new, plan)).await;
     shop.visit(4, Duration::from_millis(10));
     shop
 }

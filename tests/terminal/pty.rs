@@ -56,7 +56,7 @@ impl Terminal {
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         prepare(&mut command);
         let program = command.spawn().unwrap();
-        let written = Arc::default();
+        let written: Arc<Mutex<Vec<u8>>> = Arc::default();
         let (mut screen, all) = (keyboard.try_clone().unwrap(), Arc::clone(&written));
         thread::spawn(move || {
             let mut some = [0; 4096];
@@ -145,7 +145,7 @@ fn resize(line: &File, (columns, rows): (u16, u16)) {
 fn shown(bytes: &str, (columns, rows): (u16, u16)) -> String {
     let (columns, rows) = (usize::from(columns), usize::from(rows));
     let mut cells = vec![vec![' '; columns]; rows];
-    let (mut x, mut y) = (0, 0);
+    let (mut x, mut y) = (0_usize, 0_usize);
     let mut letters = bytes.chars().peekable();
     while let Some(letter) = letters.next() {
         match letter {
