@@ -130,6 +130,9 @@ struct EvidenceView {
     errors: f64,
     latency: f64,
     guards: f64,
+    /// How much errors came together on single backends of stable before the rollout; 1: not. Errors are evidence of so
+    /// much less.
+    dispersion: f64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -243,6 +246,7 @@ impl RolloutView {
                 errors: number(parts.errors),
                 latency: number(parts.latency),
                 guards: number(parts.guards),
+                dispersion: number(rollout.judge().config().errors.phi),
             },
             gates: rollout.gates().map(GateView::of).collect(),
             routes: by_difference(routes),

@@ -421,6 +421,11 @@ impl Rollout {
     }
 
     /// By name, what each gate has answered in this stage.
+    /// Goes up whenever gates are to be asked anew: what they were asked before is not answered for this round.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
     pub fn gates(&self) -> impl Iterator<Item = (&str, Option<&Answer>)> {
         self.gates.iter().enumerate().map(|(at, gate)| (self.gate_name(at), gate.answer.as_ref()))
     }

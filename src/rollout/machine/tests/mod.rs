@@ -58,6 +58,7 @@ fn beginning(service: &Service, plan: RolloutPlan) -> Beginning<'_> {
         by: ada(),
         rate: None,
         known: None,
+        dispersion: 1.0,
     }
 }
 
