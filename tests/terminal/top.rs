@@ -28,7 +28,7 @@ fn it_shows_what_happens_and_gives_the_terminal_back() {
     let stage = Stage::new(SHOP);
     let served = stage.start();
     let mut terminal = Terminal::run(&stage, &["top"], LARGE);
-    for words in ["crossfade ", " ready ", " shop ", " blue v1 ", " green v2 ", "100 (100%)"] {
+    for words in ["crossfade ", " ready ", "\n shop\n", " blue v1 ", " green v2 ", "100 (100%)"] {
         terminal.until_says(words);
     }
     assert!(!terminal.is_usual(), "keys are read one by one");
@@ -93,7 +93,7 @@ fn no_colour_for_who_wants_none() {
     let stage = Stage::new(SHOP);
     let _served = stage.start();
     // Without health checks backends count as healthy, which is said in green.
-    let green = "\x1b[38;5;2m";
+    let green = "\x1b[38;5;2";
     for (wanted, value) in [(true, ""), (false, "1")] {
         let mut terminal = Terminal::with(&stage, &["top"], LARGE, |command| {
             command.env("NO_COLOR", value);
