@@ -62,6 +62,17 @@ fn beginning(service: &Service, plan: RolloutPlan) -> Beginning<'_> {
     }
 }
 
+fn webhook(when: GateTime) -> WebhookGate {
+    WebhookGate {
+        name: "tests".into(),
+        url: "http://127.0.0.1:1/".into(),
+        when,
+        interval: 5 * SECOND,
+        timeout: SECOND,
+        key_file: None,
+    }
+}
+
 /// A service with a rollout, a second at a time.
 struct Stage {
     rollout: Rollout,

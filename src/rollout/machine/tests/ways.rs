@@ -295,17 +295,6 @@ fn a_superseded_end_leaves_stable_alone() {
     assert!(!stage.service.pools["blue"].drained);
 }
 
-fn webhook(when: GateTime) -> WebhookGate {
-    WebhookGate {
-        name: "tests".into(),
-        url: "http://127.0.0.1:1/".into(),
-        when,
-        interval: 5 * SECOND,
-        timeout: SECOND,
-        key_file: None,
-    }
-}
-
 #[test]
 fn gates_from_elsewhere_are_asked_before_during_and_after() {
     let prometheus = PrometheusGate {
