@@ -425,10 +425,8 @@ async fn the_audit_log_and_events_tell_the_same_by_the_same_names() {
         audit["entries"].as_array().unwrap().clone()
     };
     let has = |entries: &[Value], name: &str| entries.iter().any(|it| it["event"] == name);
-    eventually("the last of them is in the log", async || {
-        has(&entries().await, "rollout.promoted")
-    })
-    .await;
+    eventually("the last of them is in the log", async || has(&kept().await, "rollout.promoted"))
+        .await;
     let entries = kept().await;
     assert!(entries.iter().all(|it| it["schema"] == 1), "{entries:#?}");
     let mut away = Events::follow(&shop.api, &format!("last-event-id: {before}\r\n")).await;

@@ -3,7 +3,12 @@
 use super::{
     Admin,
     access::{self, Peer},
+<<<<<<< HEAD
     audit,
+=======
+    conditions::Errors,
+    dashboard::Pictures,
+>>>>>>> main
     history::RevisionView,
     problem::Problem,
 };
@@ -13,7 +18,7 @@ use crate::{
     spec::{Name, Spec},
 };
 use axum::{
-    extract::{Extension, State},
+    extract::{Extension, Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, Method, header},
     response::{
         IntoResponse, Response,
@@ -22,7 +27,8 @@ use axum::{
 };
 use futures_util::stream;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
@@ -34,7 +40,7 @@ use tokio::sync::{
     broadcast::{self, error::RecvError},
     watch,
 };
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// Who may follow at a time.
 pub(super) const LISTENERS: usize = 64;
@@ -104,6 +110,7 @@ impl RolloutEvent {
     }
 }
 
+<<<<<<< HEAD
 /// A change is in force.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevisionEvent {
@@ -125,6 +132,14 @@ pub(super) struct AuditEvent {
     #[serde(flatten)]
     #[schema(value_type = audit::Entry)]
     entry: Arc<audit::Entry>,
+=======
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsAsked {
+    /// About once a second, `live` with what is in force and what it does (`LiveView`) as well.
+    #[param(value_type = Option<bool>)]
+    live: Option<String>,
+>>>>>>> main
 }
 
 /// Events as they happen, as `text/event-stream`: `rollout` with what happened to a rollout (`RolloutEvent`), `revision` with a
@@ -133,9 +148,13 @@ pub(super) struct AuditEvent {
 /// With `Last-Event-ID` it begins with what was missed since then; what happened at that very moment may come twice. The
 /// stream ends with the process, and when who follows may not look any more.
 #[utoipa::path(get, path = "/v1/events", tag = "look",
-    params(("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen")),
+    params(EventsAsked, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen")),
     responses(
         (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 400, body = Problem, content_type = "application/problem+json",
+            description = "The query cannot be read"),
+        (status = 422, body = Problem, content_type = "application/problem+json",
+            description = "`live` is neither true nor false"),
         (status = 503, body = Problem, content_type = "application/problem+json",
             description = "As many follow as may, or too many requests at once"),
     ))]
@@ -143,13 +162,21 @@ pub(super) async fn events(
     State(admin): State<Arc<Admin>>,
     Extension(peer): Extension<Peer>,
     Extension(Ending(ended)): Extension<Ending>,
+    asked: Result<Query<EventsAsked>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Query(asked) = asked.map_err(|error| Problem::malformed(error.body_text()))?;
+    let mut errors = Errors::default();
+    let wants_pictures = errors.flag("live", asked.live.map(Value::String));
+    errors.check()?;
     let place = Arc::clone(&admin.listeners).try_acquire_owned().map_err(|_| {
         Problem::unavailable(format!("{LISTENERS} follow events already, as many as may"))
     })?;
     let since = headers.get("last-event-id").and_then(|id| Place::parse(id.to_str().ok()?));
-    let follower = Follower::new(admin, ended, (peer, headers), place, since);
+    let mut follower = Follower::new(admin, ended, (peer, headers), place, since);
+    if wants_pictures {
+        follower.pictures = Some(follower.admin.feed.follow());
+    }
     let events = stream::unfold(follower, async |mut follower| {
         let event = follower.next().await?;
         Some((Ok::<_, Infallible>(event), follower))
@@ -198,6 +225,8 @@ struct Follower {
     /// The last notice of each service's rollout that they were told.
     told: HashMap<Name, (Name, u64)>,
     ready: VecDeque<Event>,
+    /// `None`: they did not ask for them.
+    pictures: Option<Pictures>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -231,6 +260,7 @@ impl Follower {
             told: HashMap::new(),
             // An id alone, to come back with if nothing happens.
             ready: VecDeque::from([Event::default().id(at.id())]),
+            pictures: None,
             _place: place,
         };
         if since.is_some() {
@@ -275,6 +305,7 @@ impl Follower {
                     }
                     Err(RecvError::Closed) => return None,
                 },
+<<<<<<< HEAD
                 entry = self.entries.recv() => match entry {
                     Ok(entry) => self.tell_entry(entry),
                     Err(RecvError::Lagged(missed)) => {
@@ -283,6 +314,11 @@ impl Follower {
                     }
                     Err(RecvError::Closed) => return None,
                 },
+=======
+                picture = next(&mut self.pictures) => {
+                    self.ready.push_back(Event::default().event("live").data(&*picture));
+                }
+>>>>>>> main
                 changed = self.views.changed() => {
                     changed.ok()?;
                     self.look().await?;
@@ -345,6 +381,16 @@ impl Follower {
             self.ready.push_back(event);
         }
     }
+}
+
+/// The next picture; who reads too slowly misses those in between.
+async fn next(pictures: &mut Option<Pictures>) -> Arc<str> {
+    if let Some(pictures) = pictures
+        && pictures.changed().await.is_ok()
+    {
+        return pictures.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 #[cfg(test)]

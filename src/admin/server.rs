@@ -4,6 +4,7 @@ use super::{
     Admin, Audit,
     access::{Failures, Peer, Source, UnixPeer, WRONG_BURST, WRONG_EACH},
     api,
+    dashboard::{Feed, Painter},
     events::{Ending, LISTENERS},
     metrics,
     socket::{Accepted, Listener, Socket},
@@ -87,6 +88,7 @@ pub async fn serve(
         process,
         places: Arc::default(),
         listeners: Arc::new(Semaphore::new(LISTENERS)),
+        feed: Feed::default(),
     });
     let router = api::router(&admin);
     let listener = socket.listen()?;
@@ -231,6 +233,7 @@ async fn last_request(asked: &Notify, silence: Duration) {
     let _ = tokio::time::timeout(silence, asked.notified()).await;
 }
 
+<<<<<<< HEAD
 /// What happens to rollouts, in the audit log too.
 async fn record_rollouts(admin: &Admin) {
     let mut news = admin.handle.rollout_news();
@@ -247,8 +250,13 @@ async fn record_rollouts(admin: &Admin) {
 }
 
 /// Looks at the counters of every pool once a second, and at once at those of pools that are new.
+=======
+/// Looks at the counters of every pool once a second, and at once at those of pools that are new; shows what there is to
+/// see to those who follow.
+>>>>>>> main
 async fn watch_traffic(admin: &Admin) {
     let mut views = admin.handle.views();
+    let mut painter = Painter::new();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -256,7 +264,9 @@ async fn watch_traffic(admin: &Admin) {
             _ = seconds.tick() => {
                 admin.traffic.sample(&admin.live.pools(), Instant::now());
                 admin.process.upkeep();
+                admin.feed.show(|| painter.paint(admin));
             }
+            () = admin.feed.joined() => admin.feed.show(|| painter.paint(admin)),
             changed = views.changed() => match changed {
                 Ok(()) => admin.traffic.meet(&admin.live.pools(), Instant::now()),
                 // The control plane has ended; what is there can still be looked at until the end.

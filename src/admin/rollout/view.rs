@@ -224,6 +224,13 @@ impl RolloutView {
         Self::of(rollout, Some(&view.spec), routes.map_or(&[], |routes| routes))
     }
 
+    /// With no more than so many of the notices, the last, and of the routes, the first.
+    pub(in crate::admin) fn short_of(mut self, most: usize) -> Self {
+        self.notices.drain(..self.notices.len().saturating_sub(most));
+        self.routes.truncate(most);
+        self
+    }
+
     /// `spec`: what the service is now, if it is of interest.
     pub(in crate::admin) fn of(
         rollout: &Rollout,
