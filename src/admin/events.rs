@@ -3,12 +3,9 @@
 use super::{
     Admin,
     access::{self, Peer},
-<<<<<<< HEAD
     audit,
-=======
     conditions::Errors,
     dashboard::Pictures,
->>>>>>> main
     history::RevisionView,
     problem::Problem,
 };
@@ -110,7 +107,6 @@ impl RolloutEvent {
     }
 }
 
-<<<<<<< HEAD
 /// A change is in force.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RevisionEvent {
@@ -132,14 +128,14 @@ pub(super) struct AuditEvent {
     #[serde(flatten)]
     #[schema(value_type = audit::Entry)]
     entry: Arc<audit::Entry>,
-=======
+}
+
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsAsked {
     /// About once a second, `live` with what is in force and what it does (`LiveView`) as well.
     #[param(value_type = Option<bool>)]
     live: Option<String>,
->>>>>>> main
 }
 
 /// Events as they happen, as `text/event-stream`: `rollout` with what happened to a rollout (`RolloutEvent`), `revision` with a
@@ -201,7 +197,12 @@ struct Place {
 impl Place {
     fn parse(id: &str) -> Option<Self> {
         let mut parts = id.split('-').map(|part| part.parse().ok());
-        let (at, revision, entry) = (parts.next()??, parts.next()??, parts.next()??);
+        let (at, revision) = (parts.next()??, parts.next()??);
+        let entry = match parts.next() {
+            Some(entry) => entry?,
+            // Nothing of the audit log was missed.
+            None => u64::MAX,
+        };
         parts.next().is_none().then_some(Self { at, revision, entry })
     }
 
@@ -305,7 +306,6 @@ impl Follower {
                     }
                     Err(RecvError::Closed) => return None,
                 },
-<<<<<<< HEAD
                 entry = self.entries.recv() => match entry {
                     Ok(entry) => self.tell_entry(entry),
                     Err(RecvError::Lagged(missed)) => {
@@ -314,11 +314,9 @@ impl Follower {
                     }
                     Err(RecvError::Closed) => return None,
                 },
-=======
                 picture = next(&mut self.pictures) => {
                     self.ready.push_back(Event::default().event("live").data(&*picture));
                 }
->>>>>>> main
                 changed = self.views.changed() => {
                     changed.ok()?;
                     self.look().await?;
@@ -401,7 +399,8 @@ mod tests {
     fn ids_come_back() {
         let place = Place { at: 1_700_000_000_500, revision: 7, entry: 9 };
         assert_eq!(Place::parse(&place.id()), Some(place));
-        for bad in ["", "7", "a-b-c", "1-2", "1-2-", "-1-2", "1-2-3-4"] {
+        assert_eq!(Place::parse("1-2"), Some(Place { at: 1, revision: 2, entry: u64::MAX }));
+        for bad in ["", "7", "a-b-c", "1-", "1-2-", "-1-2", "1-2-3-4"] {
             assert_eq!(Place::parse(bad), None, "{bad}");
         }
     }

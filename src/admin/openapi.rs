@@ -1,15 +1,12 @@
 //! The OpenAPI document: made from the handlers, with the configuration's own schema for what speaks the
 //! file's keys.
 
-<<<<<<< HEAD
 use super::{
+    dashboard::LiveView,
     events::{AuditEvent, RevisionEvent, RolloutEvent},
     problem::Problem,
     rollout::RolloutAsked,
 };
-=======
-use super::{dashboard::LiveView, events::RolloutEvent, problem::Problem, rollout::RolloutAsked};
->>>>>>> main
 use crate::config;
 use serde_json::{Map, Value};
 use utoipa::{
@@ -28,11 +25,7 @@ use utoipa::{
         title = "crossfade admin API",
         description = "Looks into a running crossfade and steers it."
     ),
-<<<<<<< HEAD
-    components(schemas(Problem, RolloutAsked, RolloutEvent, RevisionEvent, AuditEvent)),
-=======
-    components(schemas(LiveView, Problem, RolloutAsked, RolloutEvent)),
->>>>>>> main
+    components(schemas(LiveView, Problem, RolloutAsked, RolloutEvent, RevisionEvent, AuditEvent)),
     tags(
         (name = "health", description = "For probes"),
         (name = "look", description = "What is in force and what it does"),

@@ -233,7 +233,6 @@ async fn last_request(asked: &Notify, silence: Duration) {
     let _ = tokio::time::timeout(silence, asked.notified()).await;
 }
 
-<<<<<<< HEAD
 /// What happens to rollouts, in the audit log too.
 async fn record_rollouts(admin: &Admin) {
     let mut news = admin.handle.rollout_news();
@@ -249,11 +248,8 @@ async fn record_rollouts(admin: &Admin) {
     }
 }
 
-/// Looks at the counters of every pool once a second, and at once at those of pools that are new.
-=======
 /// Looks at the counters of every pool once a second, and at once at those of pools that are new; shows what there is to
 /// see to those who follow.
->>>>>>> main
 async fn watch_traffic(admin: &Admin) {
     let mut views = admin.handle.views();
     let mut painter = Painter::new();
