@@ -193,6 +193,8 @@ def parse() -> argparse.Namespace:
     add("--engine", choices=["native", "hyper", "both"], help="of crossfade (default: what it takes by itself)")
     add("--peers", type=names_of(PEERS), default=PEERS, help=f"default: {','.join(PEERS)}")
     add("--parts", type=names_of(PARTS), default=PARTS, help=f"default: {','.join(PARTS)}")
+    add("--with", dest="extras", action="append", choices=list(proxies.EXTRAS), default=[],
+        help="a crossfade that does this beside its work, as another peer")  # fmt: skip
     add("--workloads", type=workloads_of, default=list(WORKLOADS.values()), help=f"default: {','.join(WORKLOADS)}")
     add("--rounds", type=int, default=10, help="of each workload (default: 10)")
     add("--seconds", type=int, default=1, help="of load for each proxy in a round (default: 1)")
@@ -227,6 +229,7 @@ def recipes_of(arguments: argparse.Namespace, folder: pathlib.Path) -> list[prox
         found += [proxies.crossfade(f"crossfade-{engine}", arguments.crossfade, engine) for engine in ("native", "hyper")]
     elif arguments.crossfade:
         found.append(proxies.crossfade("crossfade", arguments.crossfade, arguments.engine))
+    found += [proxies.with_extra(recipe, extra) for extra in arguments.extras for recipe in found[:1] if recipe]
     if arguments.before:
         engine = None if arguments.engine == "both" else arguments.engine
         found.append(proxies.crossfade("before", arguments.before, engine))

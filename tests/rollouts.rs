@@ -4,21 +4,23 @@ mod support;
 
 use crossfade::{
     control::{ChangeError, Command, Source},
-    rollout::{Phase, Rollout, Verb},
+    rollout::{Answer, Phase, Rollout, Verb},
     spec::{
-        FirstTouch, Gates, LatencyGate, RolloutPlan, RolloutStep, RolloutStrategy, Share, Spec,
-        Weight,
+        FirstTouch, GateTime, Gates, LatencyGate, RolloutPlan, RolloutStep, RolloutStrategy, Share,
+        Spec, WebhookGate, Weight,
     },
 };
+use http::Response;
 use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 use support::*;
+use tokio::sync::Notify;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -170,6 +172,43 @@ async fn a_person_steers() {
     shop.proxy.apply(Command::RetryRollout { service: "shop".into() }).await.unwrap();
     assert_eq!(shop.weights(), [75, 25]);
     assert_ne!(*shop.rollout().id(), first);
+}
+
+#[tokio::test]
+async fn an_answer_counts_for_the_step_in_which_it_was_asked_for() {
+    let (asked, release) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (asks, released) = (asked.clone(), release.clone());
+    let gate = Backend::start(move |_| {
+        let (nth, released) = (asks.fetch_add(1, Ordering::Relaxed), released.clone());
+        async move {
+            // Yes to the first step comes late; the second one gets none.
+            match nth {
+                0 => released.notified().await,
+                _ => return Response::builder().status(500).body(full("no")).unwrap(),
+            }
+            text("yes")
+        }
+    })
+    .await;
+    let webhook = WebhookGate {
+        name: "acceptance".into(),
+        url: format!("http://{}/", gate.address).into(),
+        when: GateTime::During,
+        interval: SECOND,
+        timeout: 600 * SECOND,
+        key_file: None,
+    };
+    let mut shop = Shop::open().await;
+    shop.visit();
+    let gates = Gates { webhooks: vec![webhook], ..quick().gates };
+    shop.start(RolloutPlan { gates, ..quick() }).await.unwrap();
+    until("it was asked", || asked.load(Ordering::Relaxed) == 1).await;
+    shop.verb(Verb::Promote).await.unwrap();
+    release.notify_one();
+    let answer = |it: &Rollout| it.gates().next().and_then(|(_, answer)| answer.cloned());
+    shop.until("answered", |it| answer(it).is_some()).await;
+    let answer = answer(&shop.rollout());
+    assert!(matches!(answer, Some(Answer::Fail(_))), "{answer:?}");
 }
 
 #[tokio::test]

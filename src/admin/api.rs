@@ -1,8 +1,8 @@
 //! Which path leads to which handler; the OpenAPI document comes from the same calls.
 
 use super::{
-    Admin, audit, conditions::LONGEST_WAIT, door::door, drains, events, history, hold, ledger,
-    look, once::once, openapi, plan, problem::Problem, rollout, steer, upgrade,
+    Admin, audit, conditions::LONGEST_WAIT, dashboard, door::door, drains, events, history, hold,
+    ledger, look, me, once::once, openapi, plan, problem::Problem, rollout, steer, upgrade,
 };
 use axum::{
     BoxError, Router,
@@ -10,6 +10,7 @@ use axum::{
     http::{Method, Uri, header},
     middleware::{from_fn, from_fn_with_state},
     response::IntoResponse,
+    routing::get,
 };
 use serde_json::Value;
 use std::{
@@ -62,7 +63,8 @@ fn probed() -> OpenApiRouter<Arc<Admin>> {
 
 fn limited() -> OpenApiRouter<Arc<Admin>> {
     OpenApiRouter::default()
-        .routes(routes!(index))
+        .routes(routes!(dashboard::page))
+        .route(dashboard::ASSET, get(dashboard::asset))
         .routes(routes!(document))
         .routes(routes!(look::status))
         .routes(routes!(look::config, steer::put_config))
@@ -70,6 +72,8 @@ fn limited() -> OpenApiRouter<Arc<Admin>> {
         .routes(routes!(look::service))
         .routes(routes!(look::drains))
         .routes(routes!(events::events))
+        .routes(routes!(dashboard::trail))
+        .routes(routes!(me::me))
         .routes(routes!(audit::audit))
         .routes(routes!(ledger::ledger))
         .routes(routes!(steer::put_weights))
@@ -111,19 +115,6 @@ pub(super) fn operation(method: &Method, template: &str) -> Option<String> {
         LazyLock::new(|| serde_json::from_str(&OPENAPI).unwrap_or_default());
     let method = method.as_str().to_ascii_lowercase();
     OPERATIONS["paths"][template][method]["operationId"].as_str().map(str::to_owned)
-}
-
-/// Where to look.
-#[utoipa::path(get, path = "/", tag = "look",
-    responses((status = 200, body = String, content_type = "text/plain; charset=utf-8")))]
-async fn index() -> &'static str {
-    concat!(
-        "crossfade ",
-        env!("CARGO_PKG_VERSION"),
-        "\n\n/v1/status        what is in force and what it does\n",
-        "/v1/openapi.json  everything that can be asked\n",
-        "/metrics          for Prometheus\n",
-    )
 }
 
 /// This document.

@@ -7,6 +7,7 @@ mod audit;
 mod body;
 mod change;
 mod conditions;
+mod dashboard;
 mod door;
 mod drains;
 mod events;
@@ -15,6 +16,7 @@ mod history;
 mod hold;
 mod ledger;
 mod look;
+mod me;
 mod metrics;
 mod once;
 mod openapi;
@@ -61,6 +63,7 @@ struct Admin {
     places: Arc<places::Places>,
     /// Places for those who follow events.
     listeners: Arc<Semaphore>,
+    feed: dashboard::Feed,
 }
 
 /// Since 1970; 0 before.

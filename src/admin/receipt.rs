@@ -40,7 +40,7 @@ pub(super) struct Receipt {
 }
 
 /// One value of the desired state.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub(super) struct Changed {
     /// The keys that lead to it in the configuration.
     path: String,

@@ -4,13 +4,19 @@ use super::{
     Admin, Audit,
     access::{Failures, Peer, Source, UnixPeer, WRONG_BURST, WRONG_EACH},
     api,
+    dashboard::{Feed, Painter},
     events::{Ending, LISTENERS},
     metrics,
     socket::{Accepted, Listener, Socket},
     tls::Tls,
     traffic::Traffic,
 };
-use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
+use crate::{
+    config::Reloader,
+    control::{Handle, News},
+    live::Live,
+    upgrade::Upgrader,
+};
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -23,7 +29,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore, broadcast::error::RecvError, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
@@ -82,6 +88,7 @@ pub async fn serve(
         process,
         places: Arc::default(),
         listeners: Arc::new(Semaphore::new(LISTENERS)),
+        feed: Feed::default(),
     });
     let router = api::router(&admin);
     let listener = socket.listen()?;
@@ -90,6 +97,7 @@ pub async fn serve(
         .map_err(|error| io::Error::other(format!("the admin API cannot speak TLS: {error}")))?;
     tokio::select! {
         () = watch_traffic(&admin) => {}
+        () = record_rollouts(&admin) => {}
         () = run(&admin, listener, tls, router, end) => {}
     }
     Ok(())
@@ -225,9 +233,26 @@ async fn last_request(asked: &Notify, silence: Duration) {
     let _ = tokio::time::timeout(silence, asked.notified()).await;
 }
 
-/// Looks at the counters of every pool once a second, and at once at those of pools that are new.
+/// What happens to rollouts, in the audit log too.
+async fn record_rollouts(admin: &Admin) {
+    let mut news = admin.handle.rollout_news();
+    loop {
+        match news.recv().await {
+            Ok(News { rollout, notice }) => admin.audit.happened(&rollout, &notice),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "the audit log lacks what happened to rollouts");
+            }
+            // The control plane has ended; the audit log can still be read until the end.
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+/// Looks at the counters of every pool once a second, and at once at those of pools that are new; shows what there is to
+/// see to those who follow.
 async fn watch_traffic(admin: &Admin) {
     let mut views = admin.handle.views();
+    let mut painter = Painter::new();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -235,7 +260,9 @@ async fn watch_traffic(admin: &Admin) {
             _ = seconds.tick() => {
                 admin.traffic.sample(&admin.live.pools(), Instant::now());
                 admin.process.upkeep();
+                admin.feed.show(|| painter.paint(admin));
             }
+            () = admin.feed.joined() => admin.feed.show(|| painter.paint(admin)),
             changed = views.changed() => match changed {
                 Ok(()) => admin.traffic.meet(&admin.live.pools(), Instant::now()),
                 // The control plane has ended; what is there can still be looked at until the end.

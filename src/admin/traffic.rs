@@ -12,6 +12,13 @@ use std::{
 /// What the figures of a pool are taken over.
 const WINDOW: Duration = Duration::from_secs(30);
 
+/// What those are taken over that show what happens now: long enough for a 99th percentile to mean something, short enough
+/// to see at once that something is wrong.
+pub(super) const SHORT: Duration = Duration::from_secs(10);
+
+/// So many figures of [`SHORT`], one after the other, are kept of each pool: an hour.
+const TRAIL: usize = 360;
+
 /// A younger window says too little about a second to divide by its length.
 const SHORTEST: Duration = Duration::from_secs(1);
 
@@ -25,6 +32,16 @@ struct Window {
     pool: Arc<LivePool>,
     /// Oldest first; never empty.
     samples: VecDeque<Sample>,
+    /// Oldest first.
+    trail: VecDeque<Point>,
+}
+
+/// What a pool did in the [`SHORT`] before `at`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    pub(super) at: Instant,
+    /// Those of [`Recent`] in their order, in half the space; not a number where there is none.
+    pub(super) figures: [f32; 5],
 }
 
 struct Sample {
@@ -51,7 +68,7 @@ impl Traffic {
     /// Notes where the counters of `pools` stand; forgets all other pools.
     pub(super) fn sample(&self, pools: &[Arc<LivePool>], now: Instant) {
         self.visit(pools, now, |window| {
-            window.samples.push_back(Sample::new(&window.pool.stats.totals(), now));
+            window.note(Sample::new(&window.pool.stats.totals(), now));
             // One sample at the window's age is kept: it is what the figures are counted from.
             while window.samples.get(1).is_some_and(|s| now.duration_since(s.at) >= WINDOW) {
                 window.samples.pop_front();
@@ -73,20 +90,66 @@ impl Traffic {
                 None => windows.push(Window {
                     pool: Arc::clone(pool),
                     samples: VecDeque::from([Sample::new(&pool.stats.totals(), now)]),
+                    trail: VecDeque::new(),
                 }),
             }
         }
     }
 
     pub(super) fn recent(&self, pool: &Arc<LivePool>, now: Instant) -> Recent {
+        self.over(pool, WINDOW, now)
+    }
+
+    /// The same over [`SHORT`].
+    pub(super) fn lately(&self, pool: &Arc<LivePool>, now: Instant) -> Recent {
+        self.over(pool, SHORT, now)
+    }
+
+    fn over(&self, pool: &Arc<LivePool>, length: Duration, now: Instant) -> Recent {
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = windows
-            .iter()
-            .find(|window| Arc::ptr_eq(pool, &window.pool))
-            .and_then(|window| window.samples.front());
+        let window = windows.iter().find(|window| Arc::ptr_eq(pool, &window.pool));
+        let first = window.and_then(|window| window.first(length, now));
         first.map_or_else(Recent::default, |first| {
             Sample::new(&pool.stats.totals(), now).since(first)
         })
+    }
+
+    /// What a pool did in the last hour, the oldest first.
+    pub(super) fn trail(&self, pool: &Arc<LivePool>) -> Vec<Point> {
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.iter().find(|window| Arc::ptr_eq(pool, &window.pool));
+        window.map_or_else(Vec::new, |window| window.trail.iter().copied().collect())
+    }
+}
+
+impl Window {
+    fn note(&mut self, sample: Sample) {
+        let now = sample.at;
+        let last =
+            self.trail.back().map_or_else(|| self.samples.front().map(|s| s.at), |p| Some(p.at));
+        if last.is_some_and(|last| now.duration_since(last) >= SHORT)
+            && let Some(first) = self.first(SHORT, now)
+        {
+            let point = Point { at: now, figures: sample.since(first).figures() };
+            self.trail.push_back(point);
+            if self.trail.len() > TRAIL {
+                self.trail.pop_front();
+            }
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// The sample from which to count what happened in `length`: the youngest of that age, else the oldest.
+    fn first(&self, length: Duration, now: Instant) -> Option<&Sample> {
+        let old = self.samples.partition_point(|sample| now.duration_since(sample.at) >= length);
+        self.samples.get(old.saturating_sub(1))
+    }
+}
+
+impl Recent {
+    fn figures(self) -> [f32; 5] {
+        let of = |figure: Option<f64>| figure.map_or(f32::NAN, |figure| figure as f32);
+        [self.rate as f32, of(self.error_rate), of(self.p50), of(self.p95), of(self.p99)]
     }
 }
 
@@ -155,6 +218,32 @@ mod tests {
         close(recent.p50, 0.01);
         close(recent.p95, 0.1);
         assert!(traffic.windows.lock().unwrap()[0].samples.len() <= 32);
+    }
+
+    #[test]
+    fn an_hour_is_kept_in_steps_of_ten_seconds() {
+        let (traffic, pool, begin) = (Traffic::default(), pool(), Instant::now());
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let pools = [Arc::clone(&pool)];
+        traffic.meet(&pools, begin);
+        for second in 1..=25 {
+            replies(&pool, if second <= 10 { 10 } else { 30 }, 200, 10);
+            traffic.sample(&pools, at(second));
+        }
+        let trail = traffic.trail(&pool);
+        let told: Vec<_> = trail.iter().map(|p| (p.at - begin, p.figures[0])).collect();
+        let step = |number: u32| number * SHORT;
+        assert_eq!(told, [(step(1), 10.0), (step(2), 30.0)]);
+        assert_eq!(traffic.lately(&pool, at(25)).rate, 30.0);
+        assert!(traffic.recent(&pool, at(25)).rate < 30.0, "a longer window");
+        for second in 26..=4_000 {
+            traffic.sample(&pools, at(second));
+        }
+        let trail = traffic.trail(&pool);
+        assert_eq!(trail.len(), TRAIL);
+        let last = trail.last().unwrap();
+        assert_eq!((last.at, last.figures[0]), (at(4_000), 0.0));
+        assert!(last.figures[1].is_nan(), "nothing is no share of nothing");
     }
 
     #[test]

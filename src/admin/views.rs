@@ -3,9 +3,9 @@
 use super::{Admin, history, rollout::RolloutSummary};
 use crate::{
     control::{Drain, NameStatus, OrderStatus, View},
-    live::{InFlight, LiveBackend, LiveListener, LiveService, Phase, PoolEntry},
+    live::{InFlight, LiveBackend, LiveListener, LivePool, LiveService, Phase, PoolEntry},
     routing::{PoolTable, ServiceTable},
-    spec::Certificate,
+    spec::{Certificate, Name},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -235,14 +235,20 @@ struct Current {
 
 pub(super) fn status(admin: &Admin) -> StatusView {
     let view = admin.handle.view();
+    let drift = history::drift_of(&view).len();
+    status_of(admin, &view, drift)
+}
+
+/// With what differs from the file counted already.
+pub(super) fn status_of(admin: &Admin, view: &View, drift: usize) -> StatusView {
     let listeners = admin.live.published.read(|snapshot| snapshot.listeners.clone());
     StatusView {
         version: env!("CARGO_PKG_VERSION"),
         phase: admin.live.lifecycle.phase().into(),
         revision: view.revision,
-        config: ConfigView::of(&view),
-        state: StateView::of(&view),
-        drift: history::drift_of(&view).len(),
+        config: ConfigView::of(view),
+        state: StateView::of(view),
+        drift,
         needs_restart: view.needs_restart.clone(),
         listeners: listeners.iter().map(ListenerView::of).collect(),
         acme: view.orders.iter().map(OrderView::of).collect(),
@@ -269,6 +275,15 @@ pub(super) fn service(admin: &Admin, name: &str) -> Option<ServiceView> {
         (snapshot.revision, found.map(Current::of))
     });
     service.map(|service| service.view(admin, &admin.handle.view(), revision))
+}
+
+/// The pools of every service, by the names of both.
+pub(super) fn pools(admin: &Admin) -> Vec<(Name, Vec<Arc<LivePool>>)> {
+    admin.live.published.read(|snapshot| {
+        let pairs = snapshot.table.services.iter().zip(&snapshot.services);
+        let pools = |live: &LiveService| live.pools.iter().map(|it| it.pool.clone()).collect();
+        pairs.map(|(table, live)| (table.name.clone(), pools(live))).collect()
+    })
 }
 
 /// The pools with weight that have no backend which may get requests, as `service/pool`.

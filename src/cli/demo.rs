@@ -137,6 +137,7 @@ fn what_to_try(proxy: SocketAddr, admin: &AdminAddress, green: SocketAddr) -> St
     text += &verb("cutover shop green");
     if let AdminAddress::Tcp(address) = admin {
         let _ = writeln!(text, "  curl http://{address}/metrics");
+        let _ = writeln!(text, "\nand in a browser, the dashboard: http://{address}/");
     }
     text
 }

@@ -1,6 +1,8 @@
 //! What can be asked of the control plane, and what it answers.
 
-use super::{HoldStatus, Open, OrderStatus, Outcomes, Preview, RouteSides, StoreError};
+use super::{
+    HoldStatus, Open, OrderStatus, Outcomes, Preview, RouteSides, StoreError, leaving::Elsewhere,
+};
 use crate::{
     live::{InFlight, LiveBackend, Tally},
     rollout::{Rollout, Verb},
@@ -208,6 +210,8 @@ pub struct Receipt {
     pub leaving: Vec<Arc<LiveBackend>>,
     /// What was removed but gets requests until another backend of its pool is proven.
     pub lingering: Vec<Arc<LiveBackend>>,
+    /// `None`: nothing beside these.
+    pub(super) elsewhere: Option<Elsewhere>,
 }
 
 impl Receipt {
@@ -230,6 +234,10 @@ impl Receipt {
                     && *backend.pool.name == *open.pool
                     && backend.address.to_string() == open.backend
             })
+        };
+        let leaves = |open: &&Open| {
+            leaves(open)
+                || self.elsewhere.as_ref().is_some_and(|it| it.waits_for(open, &self.after))
         };
         open.iter().filter(leaves).map(|open| open.requests).sum()
     }

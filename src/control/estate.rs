@@ -8,7 +8,6 @@ use crate::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
 
 /// Everything that later changes start from: what is in force, and how it came about.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,22 +31,14 @@ pub struct Held {
     pub cause: Option<String>,
 }
 
-/// What the process is told, or asked, from which this one has taken over.
-#[derive(Debug)]
-pub enum Word {
-    /// This is in force from now on; and whom to tell when it is in force there too.
-    Changed(Estate, oneshot::Sender<()>),
-    /// What is in flight there?
-    Open(oneshot::Sender<Vec<Open>>),
-}
-
-pub type Lead = mpsc::Receiver<Word>;
-
 /// Requests in flight on a backend of another process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Open {
     pub service: String,
     pub pool: String,
     pub backend: String,
+    /// The name that the address was found by.
+    #[serde(default)]
+    pub source: Option<String>,
     pub requests: u64,
 }

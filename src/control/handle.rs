@@ -1,6 +1,7 @@
 use super::{
     Change, ChangeError, Estate, Issuance, Lead, News, Once, Open, Outlook, Receipt, Reply, Store,
-    View, Word,
+    View,
+    predecessor::{Predecessor, Question},
 };
 use crate::spec::{Name, RolloutPlan, Spec};
 use std::{sync::Arc, time::Duration};
@@ -29,9 +30,9 @@ pub(super) enum Message {
         history: Option<Vec<u8>>,
         answer: oneshot::Sender<Result<(), ChangeError>>,
     },
-    Lead(mpsc::Sender<Word>),
+    Lead(Predecessor),
     /// Who is led; `None`: nobody is there any more.
-    Led(oneshot::Sender<Option<mpsc::Sender<Word>>>),
+    Led(oneshot::Sender<Option<mpsc::Sender<Question>>>),
     Follow(Estate, oneshot::Sender<Result<(), ChangeError>>),
     Alive(oneshot::Sender<()>),
     Forecast {
@@ -139,14 +140,14 @@ impl Handle {
         self.ask(|answer| Message::TakeOver { estate, file, history, answer }).await
     }
 
-    /// Each change from now on; it is answered once it has been put in force there, or after a second.
+    /// Each change from now on; it is answered once it has been put in force there, or after some seconds.
     ///
     /// # Errors
     /// When the control plane has ended.
     pub async fn lead(&self) -> Result<Lead, ChangeError> {
-        let (sender, changes) = mpsc::channel(1);
-        self.messages.send(Message::Lead(sender)).await.map_err(|_| ChangeError::Ended)?;
-        Ok(changes)
+        let (predecessor, lead) = Predecessor::new();
+        self.messages.send(Message::Lead(predecessor)).await.map_err(|_| ChangeError::Ended)?;
+        Ok(lead)
     }
 
     /// Puts in force what was changed in the process that has taken over from this one; the listeners stay. Returns
@@ -161,21 +162,17 @@ impl Handle {
     /// What is in flight in the process that was here before this one, and in those before it; nothing once they have
     /// ended. `None`: nobody says.
     pub async fn open_before(&self) -> Option<Vec<Open>> {
-        let (answer, answered) = oneshot::channel();
-        // Without a control task nobody is led.
-        let _ = self.messages.send(Message::Led(answer)).await;
-        let Some(predecessor) = answered.await.ok().flatten() else { return Some(Vec::new()) };
-        let (says, said) = oneshot::channel();
         let asked = async {
+            let (answer, answered) = oneshot::channel();
+            // Without a control task nobody can know.
+            self.messages.send(Message::Led(answer)).await.ok()?;
+            let Some(questions) = answered.await.ok()? else { return Some(Vec::new()) };
+            let (says, said) = oneshot::channel();
             // When it ends meanwhile nobody answers.
-            let _ = predecessor.send(Word::Open(says)).await;
-            said.await
+            let _ = questions.send(says).await;
+            said.await.unwrap_or_else(|_| Some(Vec::new()))
         };
-        match timeout(PREDECESSOR, asked).await {
-            Ok(Ok(open)) => Some(open),
-            Ok(Err(_)) => Some(Vec::new()),
-            Err(_) => None,
-        }
+        timeout(PREDECESSOR, asked).await.ok().flatten()
     }
 
     /// Returns when the control task has got round to it; false when it has ended.

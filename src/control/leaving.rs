@@ -1,9 +1,9 @@
 //! What a publish leaves behind. PURE.
 
-use super::{Command, LeftInFlight, parts::Placed};
+use super::{Command, LeftInFlight, Open, parts::Placed};
 use crate::{
     live::{LiveBackend, LivePool},
-    spec::{Name, Weight},
+    spec::{BackendAddress, Name, Spec, Weight},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -68,9 +68,10 @@ fn spoken_of<'a>(
     command: &Command,
     backends: impl Iterator<Item = &'a Arc<LiveBackend>>,
 ) -> Vec<Arc<LiveBackend>> {
+    let scope = Scope::of(command);
     let mut all: Vec<Arc<LiveBackend>> = Vec::new();
     for backend in backends {
-        if speaks_of(command, backend) && !all.iter().any(|known| Arc::ptr_eq(known, backend)) {
+        if speaks_of(&scope, backend) && !all.iter().any(|known| Arc::ptr_eq(known, backend)) {
             all.push(backend.clone());
         }
     }
@@ -78,36 +79,94 @@ fn spoken_of<'a>(
 }
 
 /// The command may take requests away from this backend.
-fn speaks_of(command: &Command, backend: &LiveBackend) -> bool {
-    let is_in = |service: &Name, pool: &Name| {
-        backend.pool.service == *service && backend.pool.name == *pool
-    };
-    match command {
-        Command::Load { .. } | Command::Replace { .. } | Command::Undo { service: None, .. } => {
-            true
+fn speaks_of(scope: &Scope, backend: &LiveBackend) -> bool {
+    let pool = &backend.pool;
+    scope.covers(&pool.service, &pool.name, |address| backend.address.is_of(address))
+}
+
+/// What a command may take requests away from.
+#[derive(Clone, Debug)]
+enum Scope {
+    Nothing,
+    Everything,
+    Service(Name),
+    Pool(Name, Name),
+    Backends(Name, Name, Vec<BackendAddress>),
+}
+
+impl Scope {
+    fn of(command: &Command) -> Self {
+        match command {
+            Command::Load { .. }
+            | Command::Replace { .. }
+            | Command::Undo { service: None, .. } => Self::Everything,
+            Command::Undo { service: Some(service), .. }
+            | Command::SetWeights { service, .. }
+            | Command::Cutover { service, .. }
+            | Command::Drain { service, pool: None, .. }
+            | Command::Hold { service, .. }
+            | Command::StartRollout { service, .. }
+            | Command::RetryRollout { service }
+            | Command::SteerRollout { service, .. }
+            | Command::MoveRollout { service } => Self::Service(service.clone()),
+            Command::PutPool { service, name, .. } | Command::DeletePool { service, name } => {
+                Self::Pool(service.clone(), name.clone())
+            }
+            Command::PutBackend { service, pool, address, .. }
+            | Command::DeleteBackend { service, pool, address } => {
+                Self::Backends(service.clone(), pool.clone(), vec![address.clone()])
+            }
+            Command::Drain { service, pool: Some(pool), backends } if backends.is_empty() => {
+                Self::Pool(service.clone(), pool.clone())
+            }
+            Command::Drain { service, pool: Some(pool), backends } => {
+                Self::Backends(service.clone(), pool.clone(), backends.clone())
+            }
+            Command::Undrain { .. } | Command::Release { .. } => Self::Nothing,
         }
-        Command::Undo { service: Some(service), .. } => backend.pool.service == *service,
-        Command::SetWeights { service, .. } | Command::Cutover { service, .. } => {
-            backend.pool.service == *service
+    }
+
+    fn covers(&self, service: &str, pool: &str, is: impl Fn(&BackendAddress) -> bool) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Everything => true,
+            Self::Service(name) => **name == *service,
+            Self::Pool(of, name) => **of == *service && **name == *pool,
+            Self::Backends(of, name, addresses) => {
+                **of == *service && **name == *pool && addresses.iter().any(is)
+            }
         }
-        Command::PutPool { service, name, .. } | Command::DeletePool { service, name } => {
-            is_in(service, name)
+    }
+}
+
+/// What who made a change waits for in the processes before this one: they may have requests on what this process has
+/// never had any on, because it was drained, or had left, before it began.
+#[derive(Clone, Debug)]
+pub(super) struct Elsewhere {
+    scope: Scope,
+    /// All was as asked already: what only has no weight is waited for too.
+    is_repeated: bool,
+}
+
+impl Elsewhere {
+    pub(super) fn of(command: &Command, is_repeated: bool) -> Self {
+        Self { scope: Scope::of(command), is_repeated }
+    }
+
+    /// By the spec that is desired after the change.
+    pub(super) fn waits_for(&self, open: &Open, after: &Spec) -> bool {
+        let configured = open.source.as_ref().unwrap_or(&open.backend);
+        let is = |address: &BackendAddress| address.to_string() == *configured;
+        if !self.scope.covers(&open.service, &open.pool, is) {
+            return false;
         }
-        Command::PutBackend { service, pool, address, .. }
-        | Command::DeleteBackend { service, pool, address } => {
-            is_in(service, pool) && backend.address.is_of(address)
-        }
-        Command::Drain { service, pool: None, .. } => backend.pool.service == *service,
-        Command::Drain { service, pool: Some(pool), backends } => {
-            let is_one = || backends.iter().any(|address| backend.address.is_of(address));
-            is_in(service, pool) && (backends.is_empty() || is_one())
-        }
-        Command::Hold { service, .. }
-        | Command::StartRollout { service, .. }
-        | Command::RetryRollout { service }
-        | Command::SteerRollout { service, .. }
-        | Command::MoveRollout { service } => backend.pool.service == *service,
-        Command::Undrain { .. } | Command::Release { .. } => false,
+        let pool = after.services.get(&*open.service).and_then(|it| it.pools.get(&*open.pool));
+        let Some(pool) = pool else { return true };
+        let Some((_, backend)) = pool.backends.iter().find(|(address, _)| is(address)) else {
+            return true;
+        };
+        let is_idle = [pool.weight, backend.weight].contains(&Weight::ZERO);
+        pool.drained || backend.drained || (self.is_repeated && is_idle)
     }
 }
 

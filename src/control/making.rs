@@ -6,7 +6,7 @@ use super::{
     StoreError,
     connectors::Connectors,
     desired::{Applied, Desired},
-    leaving::{Left, drained, in_flight, left_before},
+    leaving::{Elsewhere, Left, drained, in_flight, left_before},
     listeners,
     preview::preview,
     rollout::{Turn, mover},
@@ -379,6 +379,7 @@ impl Control {
                 self.desired = Desired { spec: self.desired.spec.clone(), ..applied.desired };
                 receipt.leaving =
                     left_before(&change.command, self.parts.placed(), self.drains.backends());
+                receipt.elsewhere = Some(Elsewhere::of(&change.command, true));
             }
             Work::Renew(prepared) => {
                 self.connectors = prepared.connectors;
@@ -407,6 +408,7 @@ impl Control {
                         receipt.leaving.push(backend);
                     }
                 }
+                receipt.elsewhere = Some(Elsewhere::of(&change.command, false));
                 receipt.lingering = self.parts.lingering().map(|p| p.backend.clone()).collect();
                 if self.state.directory.is_none()
                     && change.source == Source::Api
@@ -487,6 +489,7 @@ impl Control {
             warnings: applied.warnings.clone(),
             leaving: Vec::new(),
             lingering: Vec::new(),
+            elsewhere: None,
         }
     }
 

@@ -14,7 +14,7 @@
 //! - `preview`: what a change would do to the requests of the last hour; PURE
 //! - `traffic`: which pools gain traffic, and whether they can serve it
 //! - `trials`: which services' requests are counted, so that their versions can be compared
-//! - `estate`: what a process leaves to the one that takes over
+//! - `estate`, `predecessor`: what a process leaves to the one that takes over, and what the two say to each other then
 //! - `rollout`: rollouts that run
 //! - `outside`: whom they ask and tell
 //! - `store`: what is kept of changes, on disk or in memory
@@ -39,6 +39,7 @@ mod making;
 mod merge;
 pub mod outside;
 mod parts;
+mod predecessor;
 mod preview;
 mod probe;
 mod prober;
@@ -59,10 +60,11 @@ pub use command::{
     Change, ChangeError, Command, Drain, FileStatus, Known, Ledger, LeftInFlight, Lookups,
     NameStatus, Once, Publishes, Receipt, Reply, Source, StateStatus, View,
 };
-pub use estate::{Estate, Held, Lead, Open, Word};
+pub use estate::{Estate, Held, Open};
 pub use handle::Handle;
 pub use holds::HoldStatus;
 pub use issuance::{Issuance, OrderStatus};
+pub use predecessor::{Lead, Question, Word};
 pub use preview::{Forecast, Preview};
 pub use rollout::{News, Outcomes, Outlook};
 pub use start::{Inheritance, StartError, Started, start, start_from};

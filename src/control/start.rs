@@ -147,8 +147,7 @@ pub async fn start_from(
     let mut parts = Parts::new(cores);
     let (discovery, findings) = Discovery::new();
     let (rollouts, heard) = Rollouts::new(rollouts, now);
-    let mut effective = discovery.expand(&desired.spec);
-    rollouts.overlay(&mut effective);
+    let effective = discovery.expand(&rollouts.overlay(&desired.spec));
     let mut plan = parts.plan(&effective, std::iter::empty(), now, 0);
     plan.placed.iter().for_each(|placed| connectors.equip(&placed.backend));
     rollouts.trials().equip(cores, &mut plan.services, &desired.spec);

@@ -3,7 +3,7 @@
 mod estates;
 
 use super::{
-    ChangeError, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View, Word,
+    ChangeError, FileStatus, Issuance, LeftInFlight, Publishes, StateStatus, Store, View,
     connectors::Connectors,
     desired::Desired,
     discovery::{Discovery, Finding},
@@ -14,6 +14,7 @@ use super::{
     leaving::{Left, in_flight, left},
     making::{Pending, Waiting, told},
     parts::{Parts, Plan, later},
+    predecessor::Predecessor,
     prober::{Prober, Report},
     rollout::{Heard, Rollouts},
     traffic::unserved,
@@ -65,7 +66,7 @@ pub(super) struct Control {
     /// What is in force has been handed over, and the state with it: another process decides about it.
     pub(super) frozen: bool,
     /// It still serves something, by the same desired state.
-    pub(super) predecessor: Option<mpsc::Sender<Word>>,
+    pub(super) predecessor: Option<Predecessor>,
     pub(super) waiting: Vec<Waiting>,
     /// Something happened that may let a waiting change go on.
     pub(super) recheck: bool,
@@ -131,7 +132,10 @@ impl Control {
                 drop(answer.send(self.take_over(&estate, file.as_ref(), history).await));
             }
             Message::Lead(predecessor) => self.predecessor = Some(predecessor),
-            Message::Led(answer) => drop(answer.send(self.predecessor.clone())),
+            Message::Led(answer) => {
+                let led = self.predecessor.as_ref();
+                drop(answer.send(led.map(Predecessor::questions)));
+            }
             Message::Follow(estate, answer) => drop(answer.send(self.follow(estate).await)),
             Message::Alive(answer) => drop(answer.send(())),
             Message::Forecast { service, to, from, plan, answer } => {
@@ -242,8 +246,8 @@ impl Control {
         revision: u64,
     ) -> Swapped {
         let now = Instant::now();
-        let mut effective = self.discovery.expand(&desired.spec);
-        self.rollouts.overlay(&mut effective);
+        // Before names become addresses: what rollouts lay out has the names that are configured.
+        let effective = self.discovery.expand(&self.rollouts.overlay(&desired.spec));
         let mut plan = self.parts.plan(
             &effective,
             self.drains.backends(),

@@ -64,6 +64,8 @@ pub(super) struct Cell {
     /// Failures of any kind in a row, and all of them.
     failures: Counter,
     failed: Counter,
+    /// Of the good answers, those that were an error of the backend nevertheless.
+    errors: Counter,
     /// When the backend had become available that the rows are of, in the process's milliseconds.
     rows_since: Counter,
 }
@@ -297,6 +299,21 @@ impl LiveBackend {
     /// It gave a good answer.
     pub fn attempt_succeeded(&self, core: usize) {
         self.cells.of(core).answers.add(1);
+    }
+
+    /// It gave an answer, which said that it has failed.
+    pub fn answered_with_error(&self, core: usize) {
+        self.cells.of(core).errors.add(1);
+        self.attempt_succeeded(core);
+    }
+
+    /// How many attempts there were, and how many of them came to an error of the backend; over all cores.
+    pub fn attempts(&self) -> (u64, u64) {
+        // In this order: no reader finds more errors than attempts.
+        let errors: u64 = self.cells.iter().map(|cell| cell.errors.get()).sum();
+        let failed = self.failed();
+        let answers: u64 = self.cells.iter().map(|cell| cell.answers.get()).sum();
+        (answers + failed, errors + failed)
     }
 
     /// Attempts that failed by its fault, over all cores.

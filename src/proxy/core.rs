@@ -261,6 +261,7 @@ impl Core {
     pub(super) fn answered(&self, backend: &LiveBackend, status: u16, ejection: &Ejection) {
         match status {
             502..=504 => self.attempt_failed(backend, ejection),
+            500.. => backend.answered_with_error(self.index),
             _ => backend.attempt_succeeded(self.index),
         }
     }

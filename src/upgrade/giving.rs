@@ -272,14 +272,19 @@ impl Succession {
     /// Puts in force what is changed there, as long as something is in flight here, and says what is: a change is
     /// answered there once that is so. Returns when no more is to come.
     pub async fn follow(&mut self) {
+        // What is left here may still begin something that a change has taken away.
+        let mut is_behind = false;
         loop {
             let answer = match self.channel.receive().await {
                 Ok(FromNew::Changed(document)) => {
-                    if let Err(error) = self.put_in_force(document).await {
+                    let followed = self.put_in_force(document).await;
+                    is_behind = followed.is_err();
+                    if let Err(error) = followed {
                         tracing::warn!(error, "a change is not in force for what is left here");
                     }
                     FromOld::Followed
                 }
+                Ok(FromNew::Open) if is_behind => FromOld::Open(None),
                 Ok(FromNew::Open) => FromOld::Open(self.open().await),
                 _ => return,
             };
@@ -294,20 +299,20 @@ impl Succession {
         self.handle.follow(estate).await.map_err(|error| error.to_string())
     }
 
-    /// What is in flight here, and in the processes before this one.
-    async fn open(&self) -> Vec<Open> {
-        // One that does not say is about to be left behind.
-        let mut all = self.handle.open_before().await.unwrap_or_default();
+    /// What is in flight here, and in the processes before this one. `None`: one of those does not say.
+    async fn open(&self) -> Option<Vec<Open>> {
+        let mut all = self.handle.open_before().await?;
         for pool in self.live.pools() {
             let open = pool.backends().into_iter().map(|backend| Open {
                 service: pool.service.to_string(),
                 pool: pool.name.to_string(),
                 backend: backend.address.to_string(),
+                source: backend.address.source().map(ToString::to_string),
                 requests: backend.open(),
             });
             all.extend(open.filter(|open| open.requests > 0));
         }
-        all
+        Some(all)
     }
 
     /// It has ended already, and not as it was asked to.

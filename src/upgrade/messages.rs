@@ -46,8 +46,8 @@ pub(super) enum FromOld {
     Go(Legacy),
     /// What was changed is in force here too.
     Followed,
-    /// Is in flight here, and in the process before this one.
-    Open(Vec<Open>),
+    /// Is in flight here, and in the processes before this one; nothing: that cannot be said now.
+    Open(Option<Vec<Open>>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -186,35 +186,37 @@ impl Predecessor {
     pub async fn lead(mut self) {
         loop {
             let word = tokio::select! {
-                word = self.leads.recv() => word,
+                word = self.leads.next() => word,
                 // It says nothing unasked.
-                _ = self.channel.receive::<FromOld>() => return,
+                _ = self.channel.receive::<FromOld>() => None,
             };
-            let Some(word) = word else { return };
-            if self.pass_on(word).await.is_err() {
-                return;
+            let Some(word) = word else { break };
+            match (self.say(&word).await, word) {
+                (Ok(FromOld::Followed), Word::Changed(change, _)) => {
+                    self.leads.has_followed(change);
+                }
+                // Who asked may not have waited so long.
+                (Ok(FromOld::Open(open)), Word::Open(answer)) => drop(answer.send(open)),
+                // Whoever asked waits until it has ended: as long as it cannot be understood nobody knows.
+                (_, _unanswered) => {
+                    self.has_ended().await;
+                    return;
+                }
             }
         }
+        self.has_ended().await;
     }
 
-    async fn pass_on(&mut self, word: Word) -> io::Result<()> {
-        // Who wanted to know may not have waited so long.
-        match word {
-            Word::Changed(estate, followed) => {
-                self.channel.send(&FromNew::Changed(Document::from(&estate))).await?;
-                if let FromOld::Followed = self.channel.receive().await? {
-                    let _ = followed.send(());
-                    return Ok(());
-                }
-            }
-            Word::Open(answer) => {
-                self.channel.send(&FromNew::Open).await?;
-                if let FromOld::Open(open) = self.channel.receive().await? {
-                    let _ = answer.send(open);
-                    return Ok(());
-                }
-            }
-        }
-        Err(io::Error::other("it speaks out of turn"))
+    async fn say(&mut self, word: &Word) -> io::Result<FromOld> {
+        let message = match word {
+            Word::Changed(_, estate) => FromNew::Changed(Document::from(&**estate)),
+            Word::Open(_) => FromNew::Open,
+        };
+        self.channel.send(&message).await?;
+        self.channel.receive().await
+    }
+
+    async fn has_ended(&mut self) {
+        while self.channel.receive_bytes().await.is_ok() {}
     }
 }

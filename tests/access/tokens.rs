@@ -53,7 +53,7 @@ async fn viewers_look_operators_change_and_others_do_neither() {
     assert_eq!((made.status.as_u16(), &made.json()["author"]), (200, &json!("ci")));
     let dry = Request::put(format!("{WEIGHTS}?dry_run=true"));
     assert_eq!(with(&api, json(dry), &viewer).await.status, 403, "a viewer asks for nothing else");
-    for path in ["/v1/nothing", "/"] {
+    for path in ["/v1/nothing", "/nothing", "/assets/"] {
         let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         assert!(
             say(&api, &head).await.starts_with("HTTP/1.1 401 "),

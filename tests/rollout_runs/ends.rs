@@ -1,6 +1,7 @@
 //! How rollouts end, and that a crash in the middle is no end.
 
 use crate::shop::{Shop, config, soon, told};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -28,6 +29,39 @@ async fn a_good_version_goes_all_the_way_through_a_crash() {
     assert_eq!(shop.failed(), 0);
     let undone = shop.served().change("POST", "/v1/undo", "{}");
     assert_eq!(shop.weights(), [100, 0], "one command, one swap: {undone}");
+}
+
+/// Ends a process that nobody else ends.
+struct Ends(u64);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw);
+        // It may have ended by itself.
+        let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rollout_goes_on_in_the_process_that_takes_over() {
+    let plan = "{ steps: [5, 25, 50, 100], bake: 2s }";
+    let mut shop = Shop::open(|old, new| config(old, new, plan)).await;
+    shop.visit(8, OFTEN);
+    shop.start(&soon("new"));
+    let before = shop.until("it is in its second step", |it| it["step"] == 2).await;
+    let upgraded = shop.served().change("POST", "/v1/upgrade", "{}");
+    let _ends = Ends(upgraded["pid"].as_u64().unwrap());
+    let after = shop.rollout();
+    assert_eq!(after["id"], before["id"]);
+    let seen = |it: &serde_json::Value| it["canary"]["requests"].as_u64().unwrap();
+    assert!(seen(&after) >= seen(&before), "{after:#}");
+    let end = shop.until_state("promoted").await;
+    assert_eq!(shop.weights(), [0, 100]);
+    let steps: Vec<_> =
+        told(&end).into_iter().map(|(event, step)| format!("{event} {step}")).collect();
+    assert_eq!(steps, ["started 0", "step 1", "step 2", "step 3", "step 4", "promoted 4"]);
+    assert_eq!(shop.failed(), 0);
+    assert!(shop.served().get("/v1/status")["revision"].as_u64() > Some(5));
 }
 
 /// With the judgement as it is by default, at about a hundred requests a second.

@@ -54,6 +54,7 @@ impl Lane {
             by: By { author: "ada".into(), role: Role::Operator, cause: None },
             rate,
             known,
+            dispersion: 1.0,
         };
         let (rollout, _) = Rollout::begin(beginning, 0).expect("a plan that fits");
         Self { rollout, now: 0 }

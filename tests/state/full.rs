@@ -1,6 +1,6 @@
 //! A disk that is full, or fails.
 
-use crate::stage::{SHOP, Shim, Stage, weights};
+use crate::stage::{SHOP, Shim, Stage, wait, weights};
 use std::fs;
 
 #[test]
@@ -33,6 +33,32 @@ fn a_change_that_cannot_be_kept_is_refused_and_traffic_goes_on() {
         assert_eq!(revisions.as_array().unwrap().len(), 3, "{error}: {revisions}");
         assert_eq!(served.get("/v1/config")["services"]["shop"]["pools"]["blue"]["weight"], 50);
     }
+}
+
+#[test]
+fn a_canary_that_was_aborted_gets_nothing_though_that_cannot_be_kept() {
+    let stage = Stage::new(SHOP);
+    let served = stage.start_on(&Shim::default()).expect("it starts");
+    let rollout = "/v1/services/shop/rollout";
+    // Nobody comes, so nobody can know.
+    let plan = r#"{ "to": "green", "steps": [50, 100], "bake": "1s", "first_touch": "off",
+        "step_deadline": "3s", "on_inconclusive": "abort" }"#;
+    let shares = || {
+        let pools = &served.get("/v1/services/shop")["pools"];
+        [&pools[0], &pools[1]].map(|pool| pool["effective_weight"].as_f64().unwrap())
+    };
+    let green = || served.get("/v1/config")["services"]["shop"]["pools"]["green"]["weight"].clone();
+    assert_eq!(served.change("POST", rollout, plan)["rollout"]["state"], "running");
+    assert_eq!(shares(), [0.5, 0.5]);
+    fs::write(stage.path("flag"), "ENOSPC").unwrap();
+    wait("it has failed", || served.get(rollout)["state"] == "failed");
+    let why = served.get(rollout)["why"].clone();
+    assert!(why["text"].as_str().unwrap().contains("which cannot be kept yet"), "{why}");
+    wait("green gets nothing", || shares() == [1.0, 0.0]);
+    assert_eq!(green(), 50, "kept is what was");
+    fs::remove_file(stage.path("flag")).unwrap();
+    wait("it is aborted", || served.get(rollout)["state"] == "aborted");
+    assert_eq!((green(), shares()), (0.into(), [1.0, 0.0]));
 }
 
 /// What comes after a change that was refused, and before the end.

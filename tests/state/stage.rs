@@ -223,6 +223,15 @@ impl Drop for Served {
     }
 }
 
+/// Looks until it holds.
+pub fn wait(what: &str, holds: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
 pub fn weights(blue: u64) -> String {
     format!("{{\"weights\": {{\"blue\": {blue}, \"green\": 1}}, \"force\": true}}")
 }

@@ -8,7 +8,7 @@ pub(super) use buckets::Buckets;
 pub(super) use certificate::ClientCertificate;
 pub(super) use peer::{Peer, Source, UnixPeer};
 
-use super::problem::Problem;
+use super::{dashboard, problem::Problem};
 use crate::spec::{self, Name, Role, Secret, UnixWho};
 use axum::http::{HeaderMap, Method, header};
 use std::time::{Duration, Instant};
@@ -110,10 +110,12 @@ pub(super) fn admit(
 
 /// What a request takes; `None`: nothing.
 fn needed(settings: &spec::Admin, method: &Method, path: &str) -> Option<Role> {
+    let looks = method == Method::GET || method == Method::HEAD;
     match path {
         "/healthz" | "/readyz" => None,
         "/metrics" if settings.public_metrics => None,
-        _ if method == Method::GET || method == Method::HEAD => Some(Role::Viewer),
+        _ if looks && dashboard::is_asset(path) => None,
+        _ if looks => Some(Role::Viewer),
         _ => Some(Role::Operator),
     }
 }
@@ -334,7 +336,23 @@ mod tests {
         assert_eq!(metrics(&settings), Err("no_token"));
         settings.public_metrics = true;
         assert_eq!(metrics(&settings), Ok("anybody".into()));
-        for path in ["/healthz/", "//healthz", "/v1/healthz", "/metrics/", "/"] {
+        for path in ["/", "/assets/app.js", "/assets/none"] {
+            assert_eq!(ask(&settings, &tcp(), Method::GET, path, &[]), Ok("anybody".into()));
+            assert_eq!(ask(&settings, &tcp(), Method::POST, path, &[]), Err("no_token"), "{path}");
+        }
+        for path in [
+            "/healthz/",
+            "//healthz",
+            "/v1/healthz",
+            "/metrics/",
+            "//",
+            "/assets",
+            "/assets/",
+            "/assets/../v1/config",
+            "/assets/a/b",
+            "/v1/me",
+            "/v1/events",
+        ] {
             let asked = ask(&settings, &tcp(), Method::GET, path, &[]);
             assert_eq!(asked, Err("no_token"), "{path}");
         }

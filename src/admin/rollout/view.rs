@@ -130,6 +130,9 @@ struct EvidenceView {
     errors: f64,
     latency: f64,
     guards: f64,
+    /// How much errors came together on single backends of stable before the rollout; 1: not. Errors are evidence of so
+    /// much less.
+    dispersion: f64,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -221,6 +224,13 @@ impl RolloutView {
         Self::of(rollout, Some(&view.spec), routes.map_or(&[], |routes| routes))
     }
 
+    /// With no more than so many of the notices, the last, and of the routes, the first.
+    pub(in crate::admin) fn short_of(mut self, most: usize) -> Self {
+        self.notices.drain(..self.notices.len().saturating_sub(most));
+        self.routes.truncate(most);
+        self
+    }
+
     /// `spec`: what the service is now, if it is of interest.
     pub(in crate::admin) fn of(
         rollout: &Rollout,
@@ -243,6 +253,7 @@ impl RolloutView {
                 errors: number(parts.errors),
                 latency: number(parts.latency),
                 guards: number(parts.guards),
+                dispersion: number(rollout.judge().config().errors.phi),
             },
             gates: rollout.gates().map(GateView::of).collect(),
             routes: by_difference(routes),

@@ -113,6 +113,7 @@ mod tests {
             by: By { author: name("ci"), role: Role::Operator, cause },
             rate: None,
             known: None,
+            dispersion: 1.0,
         };
         let (rollout, effects) = Rollout::begin(beginning, 1_700_000_000_500).unwrap();
         let [Effect::Tell(notice)] = &effects[..] else { panic!("{effects:?}") };

@@ -59,7 +59,8 @@ impl Control {
             return;
         };
         let question = Question::of(rollout, gate, spec);
-        let (id, answers) = (rollout.id().clone(), self.rollouts.answers.clone());
+        let (id, round) = (rollout.id().clone(), rollout.round());
+        let answers = self.rollouts.answers.clone();
         let outside = self.rollouts.outside.as_ref().map(|(outside, _)| outside.clone());
         tokio::spawn(async move {
             let answer = match (outside, question) {
@@ -72,7 +73,7 @@ impl Control {
                 _ => Answer::Inconclusive("it cannot be asked from here".into()),
             };
             // The rollout may be over.
-            let _ = answers.send(Answered { id, gate, answer }).await;
+            let _ = answers.send(Answered { id, round, gate, answer }).await;
         });
     }
 

@@ -130,6 +130,7 @@ impl Control {
             by: by(change),
             rate,
             known: knowns.latency(name, &stable),
+            dispersion: knowns.dispersion(name, &stable),
         };
         let (rollout, effects) =
             Rollout::begin(beginning, wall()).map_err(|why| ChangeError::Invalid(vec![why]))?;
@@ -156,6 +157,7 @@ impl Control {
         let traffic = Traffic {
             rate: rates.iter().flatten().sum(),
             error_rate: knowns.error_rate(name, &stable),
+            dispersion: knowns.dispersion(name, &stable),
             stable_backends: backends(&stable),
             canary_backends: backends(to),
         };

@@ -1,6 +1,7 @@
 //! What is known of each service's traffic before a rollout begins. Looked at every few seconds; a look costs a sum over
 //! the backends, and over the buckets of those services that are counted.
 
+use super::spread::Spread;
 use crate::{
     control::{parts::Parts, trials::side},
     live::{LivePool, TrialTotals},
@@ -33,6 +34,7 @@ struct Known {
     latency: Box<[f64; FINE_BUCKETS]>,
     requests: f64,
     errors: f64,
+    spread: Spread,
 }
 
 impl Default for Knowns {
@@ -78,6 +80,11 @@ impl Knowns {
         Some(Box::new(known.latency.map(|count| count.round() as u64)))
     }
 
+    /// How much errors came together on single backends; 1: not.
+    pub(in crate::control) fn dispersion(&self, service: &Name, pool: &Name) -> f64 {
+        self.of(service, pool).map_or(1.0, |known| known.spread.dispersion())
+    }
+
     fn of(&self, service: &Name, pool: &Name) -> Option<&Known> {
         self.pools.get(&(service.clone(), pool.clone()))
     }
@@ -87,20 +94,21 @@ impl Known {
     fn of(pool: &Arc<LivePool>, before: Option<Self>, now: Instant) -> Self {
         let started = pool.tally().started;
         let counts = pool.counts().map(|counts| counts.read());
+        let backends = pool.backends();
         let Some(mut known) = before else {
-            let latency = Box::new([0.0; FINE_BUCKETS]);
-            let (pool, rate) = (pool.clone(), None);
             return Self {
-                pool,
+                pool: pool.clone(),
                 started,
                 at: now,
-                rate,
+                rate: None,
                 counts,
-                latency,
+                latency: Box::new([0.0; FINE_BUCKETS]),
                 requests: 0.0,
                 errors: 0.0,
+                spread: Spread::new(&backends, now),
             };
         };
+        known.spread.look(&backends, now);
         let seconds = now.duration_since(known.at).as_secs_f64();
         if seconds > 0.0 {
             known.rate = Some(started.saturating_sub(known.started) as f64 / seconds);

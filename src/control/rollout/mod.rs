@@ -1,6 +1,6 @@
 //! Rollouts that run: what they are shown, and what becomes of what they want.
 //!
-//! - `known`: what is known of services before a rollout begins: how much traffic, how fast
+//! - `known`, `spread`: what is known of services before a rollout begins: how much traffic, how fast, how even
 //! - `second`: what each of them is shown once a second
 //! - `routes`: which routes the versions differ in
 //! - `change`: what a change, anybody's, means for them
@@ -11,6 +11,7 @@ mod change;
 mod known;
 mod routes;
 mod second;
+mod spread;
 
 pub(super) use carry::mover;
 pub(super) use change::{Turn, keep_traffic};
@@ -67,6 +68,7 @@ pub type Outcomes = BTreeMap<(Name, &'static str), u64>;
 /// What a gate has said.
 pub(super) struct Answered {
     id: Name,
+    round: u64,
     gate: usize,
     answer: Answer,
 }
@@ -98,6 +100,8 @@ struct Current {
     due: Instant,
     /// What it wants is being done.
     moving: bool,
+    /// Traffic is where it wants it, though that could not be kept.
+    is_unkept: bool,
     kept: Instant,
     routes: Routes,
 }
@@ -154,7 +158,16 @@ impl Rollouts {
             .unwrap_or_default();
         let shown = Arc::new(rollout.clone());
         let due = now + SECOND;
-        let current = Current { rollout, shown, from: None, due, moving: false, kept: now, routes };
+        let current = Current {
+            rollout,
+            shown,
+            from: None,
+            due,
+            moving: false,
+            is_unkept: false,
+            kept: now,
+            routes,
+        };
         self.current.insert(service, current);
     }
 
@@ -208,21 +221,29 @@ impl Rollouts {
         busy.map(|current| current.due).chain([self.knowns.due()]).min()
     }
 
-    /// While a rollout runs, what fails on the canary is tried once more on stable; unless the service says where.
-    pub(super) fn overlay(&self, spec: &mut Arc<Spec>) {
+    /// While a rollout runs, what fails on the canary is tried once more on stable; unless the service says where. A canary
+    /// that was aborted gets nothing any more, be that kept or not.
+    pub(super) fn overlay(&self, spec: &Arc<Spec>) -> Arc<Spec> {
+        let mut spec = spec.clone();
+        for (rollout, layout) in self.running().filter_map(|it| Some((it, it.unkept()?))) {
+            if let Some(service) = Arc::make_mut(&mut spec).services.get_mut(rollout.service()) {
+                rollout.lay_out(&layout, service);
+            }
+        }
         let rescued: Vec<_> = self.running().filter(|it| it.plan().rescue).collect();
         for rollout in rescued {
             let service = spec.services.get(rollout.service());
             if service
                 .is_some_and(|it| it.rescue.is_none() && it.pools.contains_key(rollout.stable()))
             {
-                let services = &mut Arc::make_mut(spec).services;
+                let services = &mut Arc::make_mut(&mut spec).services;
                 // Stable gets no more by it than it had before, so there is nothing to save.
                 let rescue =
                     Rescue { budget_percent: 100, ..Rescue::new(rollout.stable().clone()) };
                 services[rollout.service()].rescue = Some(rescue);
             }
         }
+        spec
     }
 }
 

@@ -51,15 +51,31 @@ impl Control {
             let effects = current.rollout.on(event, wall()).unwrap_or_default();
             self.carry_out_effects(service, effects).await;
         }
+        self.lay_out_unkept().await;
         if !due.is_empty() {
             self.show();
         }
     }
 
+    /// Traffic does not stay on a version that is worse because a disk is full.
+    async fn lay_out_unkept(&mut self) {
+        let mut has_changed = false;
+        for current in self.rollouts.current.values_mut() {
+            let is_unkept = current.rollout.unkept().is_some();
+            has_changed |= is_unkept != std::mem::replace(&mut current.is_unkept, is_unkept);
+        }
+        if has_changed {
+            self.publish(self.desired.clone(), self.listeners.clone(), self.revision).await;
+            self.tell_predecessor().await;
+        }
+    }
+
     pub(in crate::control) fn hear(&mut self, answered: Answered) {
-        let Answered { id, gate, answer } = answered;
+        let Answered { id, round, gate, answer } = answered;
         let mut all = self.rollouts.current.values_mut();
-        if let Some(current) = all.find(|current| *current.rollout.id() == id) {
+        // What was asked in the step before is not an answer for this one.
+        let is_of = |it: &Rollout| *it.id() == id && it.round() == round;
+        if let Some(current) = all.find(|current| is_of(&current.rollout)) {
             // An answer has no effects of its own: the next second sees it.
             let _ = current.rollout.on(Event::Answered(gate, answer), wall());
         }

@@ -3,8 +3,8 @@
 use super::Control;
 use crate::{
     control::{
-        ChangeError, Estate, StoreError, Word, desired::Desired, making::Prepared,
-        rollout::keep_traffic, start::step, store::Step,
+        ChangeError, Estate, StoreError, desired::Desired, making::Prepared, rollout::keep_traffic,
+        start::step, store::Step,
     },
     spec::Spec,
 };
@@ -12,7 +12,6 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::oneshot, time::timeout};
 
 /// How long a change waits for the process before this one, which has nothing else to do but to wait for the one before
 /// it, if that is still there.
@@ -133,18 +132,11 @@ impl Control {
     }
 
     async fn tell(&mut self, patience: Duration) {
-        let Some(predecessor) = &self.predecessor else { return };
-        let (followed, follows) = oneshot::channel();
-        let told = async {
-            predecessor.send(Word::Changed(self.estate(), followed)).await.ok()?;
-            follows.await.ok()
-        };
-        match timeout(patience, told).await {
-            Ok(Some(())) => return,
+        let estate = self.estate();
+        let Some(predecessor) = &mut self.predecessor else { return };
+        if !predecessor.tell(estate, patience).await {
             // Nothing is in flight there any more.
-            Ok(None) => {}
-            Err(_) => tracing::warn!("the process before this one does not follow a change"),
+            self.predecessor = None;
         }
-        self.predecessor = None;
     }
 }

@@ -95,9 +95,9 @@ async fn the_old_process_follows_before_a_change_is_answered() {
     let (go, may_go) = oneshot::channel::<()>();
     tokio::spawn(async move {
         may_go.await.unwrap();
-        while let Some(Word::Changed(estate, followed)) = leads.recv().await {
-            handle.follow(estate).await.unwrap();
-            let _ = followed.send(());
+        while let Some(Word::Changed(change, estate)) = leads.next().await {
+            handle.follow(Estate::clone(&estate)).await.unwrap();
+            leads.has_followed(change);
         }
     });
     let mut made = Box::pin(new.apply(to_green()));
@@ -120,19 +120,22 @@ async fn lead(new: &Rig, old: &Rig) -> JoinHandle<()> {
     let mut leads = new.handle.lead().await.unwrap();
     let (handle, backend) = (old.handle.clone(), old.backend(1));
     tokio::spawn(async move {
-        while let Some(word) = leads.recv().await {
+        while let Some(word) = leads.next().await {
             match word {
-                Word::Changed(estate, followed) => {
-                    handle.follow(estate).await.unwrap();
-                    let _ = followed.send(());
+                Word::Changed(change, estate) => {
+                    handle.follow(Estate::clone(&estate)).await.unwrap();
+                    leads.has_followed(change);
                 }
                 Word::Open(answer) => {
-                    let mut open = handle.open_before().await.unwrap();
-                    open.push(Open {
-                        service: "shop".into(),
-                        pool: "blue".into(),
-                        backend: backend.address.to_string(),
-                        requests: backend.open(),
+                    let open = handle.open_before().await.map(|mut open| {
+                        open.push(Open {
+                            service: "shop".into(),
+                            pool: "blue".into(),
+                            backend: backend.address.to_string(),
+                            source: None,
+                            requests: backend.open(),
+                        });
+                        open
                     });
                     let _ = answer.send(open);
                 }
@@ -170,6 +173,27 @@ async fn changes_reach_all_that_were_there_before_and_what_is_open_there_is_know
 }
 
 #[tokio::test]
+async fn what_was_drained_before_the_upgrade_is_waited_for_after_it() {
+    let first = rig(shop_spec()).await;
+    let old = first.backend(1);
+    old.begin(0);
+    first.apply(drain("blue", Some(1))).await.unwrap();
+    let second = heir(first.handle.hand_over(true).await.unwrap(), shop_spec()).await;
+    let _led = lead(&second, &first).await;
+    let elsewhere = async |receipt: &Receipt| {
+        second.handle.open_before().await.map(|open| receipt.open_elsewhere(&open))
+    };
+    let again = second.apply(drain("blue", Some(1))).await.unwrap();
+    assert_eq!(elsewhere(&again).await, Some(1));
+    let other = second.apply(drain("blue", Some(2))).await.unwrap();
+    assert_eq!(elsewhere(&other).await, Some(0), "that is another one");
+    let gone = second.apply(delete_backend("blue", 1)).await.unwrap();
+    assert_eq!((gone.open(), elsewhere(&gone).await), (0, Some(1)));
+    old.end(0, Kind::Request, Outcome::Finished);
+    assert_eq!([elsewhere(&again).await, elsewhere(&gone).await], [Some(0); 2]);
+}
+
+#[tokio::test]
 async fn history_without_a_directory_goes_on() {
     let old = rig(shop_spec()).await;
     old.apply(to_green()).await.unwrap();
@@ -192,11 +216,24 @@ async fn who_does_not_follow_is_not_waited_for_again() {
     let rig = rig(shop_spec()).await;
     drop(rig.handle.lead().await.unwrap());
     rig.apply(to_green()).await.unwrap();
-    let _stuck = rig.handle.lead().await.unwrap();
+    let mut stuck = rig.handle.lead().await.unwrap();
     let back = Command::Cutover { service: name("shop"), to: name("blue") };
-    rig.apply(back).await.unwrap();
+    rig.apply(back.clone()).await.unwrap();
     rig.apply(to_green()).await.unwrap();
     assert_eq!(rig.handle.view().revision, 4);
+    assert_eq!(rig.handle.open_before().await, None, "nobody knows what is in flight there");
+
+    // When it wakes it hears of the last change, and is asked behind that.
+    let Some(Word::Changed(2, estate)) = stuck.next().await else { panic!("two changes") };
+    assert_eq!(estate.revision, 4);
+    assert!(matches!(stuck.next().await, Some(Word::Open(_))));
+    stuck.has_followed(2);
+    let follows = tokio::spawn(async move {
+        let Some(Word::Changed(change, _)) = stuck.next().await else { panic!("a change") };
+        stuck.has_followed(change);
+    });
+    rig.apply(back).await.unwrap();
+    follows.await.unwrap();
 }
 
 #[tokio::test]

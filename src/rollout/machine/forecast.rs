@@ -13,6 +13,8 @@ pub struct Traffic {
     pub rate: f64,
     /// Of those, on stable; 0 to 1.
     pub error_rate: f64,
+    /// How much errors come together on single backends of stable; 1 or less: not.
+    pub dispersion: f64,
     pub stable_backends: usize,
     pub canary_backends: usize,
 }
@@ -45,7 +47,7 @@ pub fn forecast(plan: &RolloutPlan, traffic: &Traffic) -> Vec<StepForecast> {
 }
 
 fn of_stage(plan: &RolloutPlan, traffic: &Traffic, stage: &Stage) -> StepForecast {
-    let config = judge_config(plan);
+    let config = judge_config(plan, traffic.dispersion);
     let Stage { task, layout: Layout { share, .. }, step } = *stage;
     let part = share.as_f64();
     let rate = traffic.rate * part;

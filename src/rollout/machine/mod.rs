@@ -45,6 +45,9 @@ pub type Millis = u64;
 const MOST_NOTICES: usize = 500;
 const MOST_TEXT: usize = 64 << 10;
 
+/// What is to be in force is not.
+const NOT_MOVED: &str = "not_moved";
+
 /// So much time may pass between two events: with more, the clock was set or the proxy was down.
 const LONGEST_GAP: Millis = 60_000;
 
@@ -62,6 +65,8 @@ pub struct Beginning<'a> {
     pub rate: Option<f64>,
     /// Latencies of stable so far.
     pub known: Option<Box<sequential::Histogram>>,
+    /// How much errors came together on single backends of stable, as [`sequential::dispersion`] has it; 1: not.
+    pub dispersion: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +95,9 @@ pub struct Rollout {
     /// Seconds since its requests wait.
     held: u64,
     gates: Vec<GateState>,
+    /// How often what gates have said was forgotten.
+    #[serde(default)]
+    round: u64,
     /// Asked before a batch of backends is admitted; the last of the gates.
     admit: Option<WebhookGate>,
     totals: Totals,
@@ -205,8 +213,18 @@ impl Rollout {
     /// # Errors
     /// Why it cannot begin: the plan does not fit the service.
     pub fn begin(beginning: Beginning<'_>, now: Millis) -> Result<(Self, Vec<Effect>), String> {
-        let Beginning { id, service_name, service, stable, canary, plan, by, rate, known } =
-            beginning;
+        let Beginning {
+            id,
+            service_name,
+            service,
+            stable,
+            canary,
+            plan,
+            by,
+            rate,
+            known,
+            dispersion,
+        } = beginning;
         let before = Before::of(service, &stable, &canary)?;
         if before.both == 0 {
             return Err(format!(
@@ -233,7 +251,7 @@ impl Rollout {
         if stages.is_empty() {
             return Err("the plan has no step in which the canary gets requests".into());
         }
-        let mut judge = Judge::new(judge_config(&plan));
+        let mut judge = Judge::new(judge_config(&plan, dispersion));
         if let Some(known) = known {
             judge.learn(&known);
         }
@@ -259,6 +277,7 @@ impl Rollout {
             without_canary: 0,
             held: 0,
             gates,
+            round: 0,
             admit,
             totals: Totals::default(),
             started: now,
@@ -367,17 +386,25 @@ impl Rollout {
 
     /// What gates have said does not count any more.
     fn ask_anew(&mut self) {
+        self.round += 1;
         self.gates.fill(GateState { answer: None, due: self.last });
     }
 
     /// What was asked for is not in force; it is asked for again.
     fn stuck(&mut self, why: String, effects: &mut Vec<Effect>) {
-        let why = Why::new("not_moved", why);
-        if matches!(self.goal, Some(Goal::Return { .. })) {
-            self.fail_to_return(why, effects);
+        if self.is_returning() {
+            let text = format!("back on `{}`, which cannot be kept yet: {why}", self.stable);
+            self.fail_to_return(Why::new(NOT_MOVED, text), effects);
         } else {
-            self.why = Some(why);
+            self.why = Some(Why::new(NOT_MOVED, why));
         }
+    }
+
+    /// Only that it cannot be kept keeps this abort from being carried out: where traffic is to go until it can.
+    pub fn unkept(&self) -> Option<Layout> {
+        let is_unkept = self.why.as_ref().is_some_and(|why| *why.code == *NOT_MOVED);
+        let goal = self.goal.as_ref().filter(|_| self.phase == Phase::Failed && is_unkept)?;
+        Some(self.layout_of(goal))
     }
 
     /// The abort cannot be carried out yet.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Deadlines are the rollout's own business, so the judge has none.
-pub(super) fn judge_config(plan: &RolloutPlan) -> JudgeConfig {
+pub(super) fn judge_config(plan: &RolloutPlan, dispersion: f64) -> JudgeConfig {
     let usual = JudgeConfig::default();
     let gates = &plan.gates;
     let (rho, tau) = match plan.sensitivity {
@@ -27,7 +27,7 @@ pub(super) fn judge_config(plan: &RolloutPlan) -> JudgeConfig {
     JudgeConfig {
         alpha: plan.confidence.rest().as_f64(),
         weights: weights(&usual.weights, compared, guarded),
-        errors: BetConfig { rho, tau, refill, ..usual.errors },
+        errors: BetConfig { rho, tau, refill, phi: dispersion.max(1.0), ..usual.errors },
         latency: LatencyConfig {
             tolerated: margin.saturating_sub(1).max(1),
             margin,

@@ -376,7 +376,9 @@ impl Rollout {
 
     /// Those that must pass before this layout.
     fn gates_before(&self, layout: Layout) -> Vec<usize> {
-        let first = self.layout.share == Share::NONE && layout.share > Share::NONE;
+        // Requests that wait do not wait for gates.
+        let moves = self.layout.share == Share::NONE && layout.share > Share::NONE;
+        let first = (moves || layout.held) && !self.layout.held;
         let admitted = |layout: &Layout| layout.backends.map_or(0, |it| it.admitted);
         let admits = self.admit.is_some() && admitted(&layout) > admitted(&self.layout);
         let gates = if first { self.webhooks(GateTime::Before) } else { Vec::new() };
@@ -421,6 +423,11 @@ impl Rollout {
     }
 
     /// By name, what each gate has answered in this stage.
+    /// Goes up whenever gates are to be asked anew: what they were asked before is not answered for this round.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
     pub fn gates(&self) -> impl Iterator<Item = (&str, Option<&Answer>)> {
         self.gates.iter().enumerate().map(|(at, gate)| (self.gate_name(at), gate.answer.as_ref()))
     }

@@ -266,7 +266,9 @@ impl Judge {
     pub fn new(config: JudgeConfig) -> Self {
         let bets = &config.errors;
         let guards = config.guards.iter().map(|&guard| {
-            let bets = BetConfig { tau: guard.limit, one_sample: true, ..bets.clone() };
+            // How much errors come together is known; of what is slow nobody knows.
+            let phi = if guard.of == Bad::Errors { bets.phi } else { 1.0 };
+            let bets = BetConfig { tau: guard.limit, one_sample: true, phi, ..bets.clone() };
             GuardTest { guard, test: BetTest::new(bets), baseline: Default::default() }
         });
         Self {

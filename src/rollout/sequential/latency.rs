@@ -52,7 +52,7 @@ pub struct Latency {
 
 impl Latency {
     pub fn new(config: LatencyConfig, bets: &BetConfig) -> Self {
-        let bets = BetConfig { rho: 0.0, tau: 0.0, one_sample: false, ..bets.clone() };
+        let bets = BetConfig { rho: 0.0, tau: 0.0, one_sample: false, phi: 1.0, ..bets.clone() };
         let tests = || config.levels.iter().map(|_| BetTest::new(bets.clone())).collect();
         let margins = config.margin_levels.iter().map(|level| NiTest::new(0.0, 1.0 - level));
         Self {

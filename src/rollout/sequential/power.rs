@@ -30,7 +30,8 @@ pub fn requests_to_abort(config: &JudgeConfig, baseline: f64, canary: f64, share
             + baseline * (1.0 - share) / share * (-lambda * odds).ln_1p()
     });
     let weight = config.weights.errors;
-    until(growth, (BETS as f64 / (config.alpha * weight * config.errors.first_stake)).ln())
+    let needed = (BETS as f64 / (config.alpha * weight * config.errors.first_stake)).ln();
+    until(growth, needed * config.errors.phi)
 }
 
 /// The best of the bets decides, each of which grows by so much a request.
@@ -55,5 +56,7 @@ mod tests {
         assert!(requests_to_abort(&config, 0.001, 0.002, 0.05).is_infinite(), "tolerated");
         let seen = requests_to_abort(&config, 0.001, 0.05, 0.05);
         assert!((60.0..160.0).contains(&seen), "{seen}");
+        config.errors.phi = 3.0;
+        assert_eq!(requests_to_abort(&config, 0.001, 0.05, 0.05), 3.0 * seen);
     }
 }

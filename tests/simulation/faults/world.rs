@@ -97,6 +97,7 @@ impl World {
             by: by(Role::Operator),
             rate: dice.chance(0.8).then_some(case.rate),
             known: dice.chance(0.5).then(|| Box::new(traffic[0].known())),
+            dispersion: 1.0,
         };
         let (rollout, effects) = Rollout::begin(beginning, clock).unwrap();
         let ill = |of: &[_]| vec![0; of.len()];

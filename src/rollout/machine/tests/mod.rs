@@ -58,6 +58,18 @@ fn beginning(service: &Service, plan: RolloutPlan) -> Beginning<'_> {
         by: ada(),
         rate: None,
         known: None,
+        dispersion: 1.0,
+    }
+}
+
+fn webhook(when: GateTime) -> WebhookGate {
+    WebhookGate {
+        name: "tests".into(),
+        url: "http://127.0.0.1:1/".into(),
+        when,
+        interval: 5 * SECOND,
+        timeout: SECOND,
+        key_file: None,
     }
 }
 

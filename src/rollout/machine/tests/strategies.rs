@@ -139,6 +139,16 @@ fn recreate_holds_what_comes_until_the_other_version_is_there() {
     assert!(!stage.rollout.layout().held);
     stage.until_phase(200, "promoted");
 
+    let webhooks = vec![webhook(GateTime::Before)];
+    let gates = Gates { webhooks, ..Gates::default() };
+    let mut stage = Stage::with(RolloutPlan { strategy, gates, ..plan() });
+    stage.ticks(5);
+    assert!(!stage.rollout.layout().held && !stage.asked.is_empty(), "asked before anybody waits");
+    stage.event(Event::Answered(0, Answer::Pass("status 200".into()))).unwrap();
+    stage.asked.clear();
+    stage.until(30, |stage| stage.weights() == [0, 100]);
+    assert!(stage.asked.is_empty(), "and not again");
+
     let mut stage = Stage::with(RolloutPlan { strategy, ..plan() });
     stage.canary_is(false);
     assert_eq!(stage.until_phase(100, "aborted"), 32, "nobody waits for ever");

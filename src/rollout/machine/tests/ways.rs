@@ -295,17 +295,6 @@ fn a_superseded_end_leaves_stable_alone() {
     assert!(!stage.service.pools["blue"].drained);
 }
 
-fn webhook(when: GateTime) -> WebhookGate {
-    WebhookGate {
-        name: "tests".into(),
-        url: "http://127.0.0.1:1/".into(),
-        when,
-        interval: 5 * SECOND,
-        timeout: SECOND,
-        key_file: None,
-    }
-}
-
 #[test]
 fn gates_from_elsewhere_are_asked_before_during_and_after() {
     let prometheus = PrometheusGate {
@@ -387,14 +376,21 @@ fn what_hooks_have_not_been_told_is_kept() {
 
 #[test]
 fn a_forecast_says_what_could_be_seen() {
-    let traffic =
-        Traffic { rate: 100.0, error_rate: 0.001, stable_backends: 3, canary_backends: 3 };
+    let traffic = Traffic {
+        rate: 100.0,
+        error_rate: 0.001,
+        dispersion: 1.0,
+        stable_backends: 3,
+        canary_backends: 3,
+    };
     let steps = forecast(&plan(), &traffic);
     assert_eq!(steps.len(), 4);
     let first = steps[0].seconds.unwrap();
     assert!((200.0..300.0).contains(&first), "{first}");
     assert!(steps[0].smallest.unwrap() < 0.05, "{:?}", steps[0]);
     assert!(steps[0].to_abort.unwrap() < 60.0, "{:?}", steps[0]);
+    let uneven = forecast(&plan(), &Traffic { dispersion: 3.0, ..traffic });
+    assert_eq!(uneven[0].to_abort, steps[0].to_abort.map(|seconds| 3.0 * seconds));
     let none = forecast(&plan(), &Traffic::default());
     assert_eq!((none[0].seconds, none[0].smallest), (None, None), "nothing, without traffic");
 }
