@@ -1,6 +1,10 @@
 //! Any spec comes back from its document. What is large is in boxes: stacks of tests are not.
 
-use super::{plans::plan, *};
+use super::{
+    observing::{access_log, tracing},
+    plans::plan,
+    *,
+};
 use crate::spec::*;
 use indexmap::IndexMap;
 use ipnet::IpNet;
@@ -621,38 +625,6 @@ fn unix_role() -> impl Strategy<Value = UnixRole> {
         name().prop_map(UnixWho::Group),
     ];
     (who, role()).prop_map(|(who, role)| UnixRole { who, role })
-}
-
-fn share() -> impl Strategy<Value = Share> {
-    (0..=1_000_000u32).prop_map(|it| Share::of_millionths(it).unwrap())
-}
-
-fn access_log() -> impl Strategy<Value = Arc<AccessLog>> {
-    let to = prop_oneof![
-        Just(LogTarget::Stdout),
-        Just(LogTarget::Stderr),
-        file(".log").prop_map(|it| LogTarget::File(it.into())),
-    ];
-    let format = prop_oneof![Just(LogFormat::Json), Just(LogFormat::Text)];
-    let field = prop_oneof![
-        prop::sample::select(PlainField::ALL).prop_map(LogField::Plain),
-        "x-[a-b$]{1,3}".prop_map(|name| LogField::Header(name.into())),
-    ];
-    let fields = prop_oneof![
-        Just(LogField::by_default()),
-        prop::collection::hash_set(field, 1..5).prop_map(|set| set.into_iter().collect()),
-    ];
-    (to, format, fields, share(), 16u32..=1_000_000).prop_map(
-        |(to, format, fields, sample, queue)| {
-            Arc::new(AccessLog { to, format, fields, sample, queue })
-        },
-    )
-}
-
-fn tracing() -> impl Strategy<Value = Arc<Tracing>> {
-    let otlp = prop::sample::select(vec!["http://127.0.0.1:4318", "https://otel.internal/${a}"]);
-    (otlp, share(), 16u32..=1_000_000)
-        .prop_map(|(otlp, sample, queue)| Arc::new(Tracing { otlp: otlp.into(), sample, queue }))
 }
 
 fn state() -> impl Strategy<Value = State> {
