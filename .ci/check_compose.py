@@ -6,7 +6,7 @@ import sys
 import yaml
 
 SERVICE_KEYS = {
-    "build", "command", "depends_on", "healthcheck", "image", "network_mode", "ports", "pull_policy", "read_only",
+    "build", "command", "depends_on", "environment", "healthcheck", "image", "network_mode", "ports", "pull_policy", "read_only",
     "restart", "stop_grace_period", "volumes",
 }  # fmt: skip
 

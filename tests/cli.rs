@@ -62,6 +62,7 @@ fn help_and_version_succeed_and_misuse_is_2() {
         "check",
         "schema",
         "status",
+        "top",
         "weights",
         "cutover",
         "drain",
@@ -136,7 +137,7 @@ fn the_schema_is_one() {
 #[tokio::test]
 async fn nobody_there_is_5() {
     let address = dead_address();
-    for verb in ["status", "reload", "healthcheck", "cutover shop green"] {
+    for verb in ["status", "top", "reload", "healthcheck", "cutover shop green"] {
         let mut arguments = vec!["--admin".to_owned(), address.to_string()];
         arguments.extend(verb.split(' ').map(str::to_owned));
         let ran = run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());

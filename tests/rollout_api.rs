@@ -6,7 +6,7 @@ mod support;
 #[path = "support/admin.rs"]
 mod api;
 
-use api::{Api, json as as_json};
+use api::{Api, eventually, json as as_json};
 use crossfade::{
     control::Command as Change,
     rollout::Phase,
@@ -405,6 +405,59 @@ async fn viewers_look_operators_steer_and_approvers_approve() {
     spec.admin.tokens.retain(|token| token.role != Role::Viewer);
     shop.api.proxy.apply(Change::Replace { spec: Box::new(spec) }).await.unwrap();
     events.ended().await;
+}
+
+#[tokio::test]
+async fn the_audit_log_and_events_tell_the_same_by_the_same_names() {
+    let mut shop = Shop::open().await;
+    shop.visit();
+    let mut events = Events::follow(&shop.api, "").await;
+    events.until("id: ").await;
+    let before = events.last_id().trim_end().to_owned();
+    shop.api.post("/v1/services/shop/hold", json!({ "for": "30s" })).await;
+    shop.api.post("/v1/services/shop/release", json!({})).await;
+    shop.api.post("/v1/services/none/cutover", json!({ "to": "green" })).await;
+    shop.api.post(ROLLOUT, quick()).await;
+    events.until("\"name\":\"rollout.promoted\"").await;
+    events.until("\"name\":\"change.refused\"").await;
+    let kept = async || {
+        let audit = shop.api.get("/v1/audit?limit=1000").await.json();
+        audit["entries"].as_array().unwrap().clone()
+    };
+    let has = |entries: &[Value], name: &str| entries.iter().any(|it| it["event"] == name);
+    eventually("the last of them is in the log", async || has(&kept().await, "rollout.promoted"))
+        .await;
+    let entries = kept().await;
+    assert!(entries.iter().all(|it| it["schema"] == 1), "{entries:#?}");
+    let mut away = Events::follow(&shop.api, &format!("last-event-id: {before}\r\n")).await;
+    away.until("\"name\":\"rollout.promoted\"").await;
+    away.until("\"name\":\"change.refused\"").await;
+    for name in [
+        "service.held",
+        "service.released",
+        "change.refused",
+        "change.made",
+        "rollout.started",
+        "rollout.step",
+        "rollout.promoted",
+    ] {
+        assert!(has(&entries, name), "{name}: {entries:#?}");
+        events.until(&format!("\"name\":\"{name}\"")).await;
+        away.until(&format!("\"name\":\"{name}\"")).await;
+    }
+    for told in [&events.seen, &away.seen] {
+        let data = told.lines().filter_map(|line| line.strip_prefix("data: "));
+        for data in data.map(|data| serde_json::from_str::<Value>(data).unwrap()) {
+            assert_eq!(data["schema"], 1, "{data}");
+            let name = data["name"].as_str().unwrap();
+            eventually(name, async || has(&kept().await, name)).await;
+        }
+        let held = told.lines().filter(|line| line.contains("\"name\":\"service.held\""));
+        assert_eq!(held.count(), 1, "once: {told}");
+    }
+    let promoted = entries.iter().find(|it| it["event"] == "rollout.promoted").unwrap();
+    assert_eq!((&promoted["author"], &promoted["by"]), (&json!("rollout"), &json!("rollout")));
+    assert_eq!(promoted["service"], "shop");
 }
 
 #[tokio::test]

@@ -94,7 +94,13 @@ routes:
 
 # What crossfade may do beside its work, in the keys of its file: of the service, and of the whole.
 EXTRAS = {
-    "rollout": ("    rollout: {}\n", ""),
+    "rollout": ("    rollout: {{}}\n", ""),
+    "observed": (
+        "",
+        "access_log: {{ to: {folder}/access.log }}\n"
+        # Nobody listens there: spans are made all the same.
+        "tracing: {{ otlp: 'http://127.0.0.1:9', sample: 1% }}\n",
+    ),
 }
 
 # How each is told to speak HTTP/2: in the clear, and over TLS on a port of its own.
@@ -182,7 +188,7 @@ def crossfade(name: str, binary: str, engine: str | None) -> Recipe:
 
 def with_extra(recipe: Recipe, extra: str) -> Recipe:
     """The same crossfade, which also does this."""
-    service, whole = (keys.replace("{", "{{").replace("}", "}}") for keys in EXTRAS[extra])
+    service, whole = EXTRAS[extra]
     text = recipe.text.replace("routes:\n", f"{service}{whole}routes:\n")
     return dataclasses.replace(recipe, name=f"{recipe.name}+{extra}", text=text)
 

@@ -3,6 +3,7 @@
 use super::{
     Admin,
     access::{self, Peer},
+    audit,
     conditions::Errors,
     dashboard::Pictures,
     history::RevisionView,
@@ -56,6 +57,11 @@ pub(super) struct Ending(pub(super) watch::Receiver<Duration>);
 /// Something happened to a rollout.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RolloutEvent {
+    /// Of how it is written: 1.
+    schema: u8,
+    /// As in the audit log: `rollout.started`, `rollout.step` and so on.
+    #[schema(inline)]
+    name: audit::Event,
     rollout: String,
     /// Counts from 1 in each rollout.
     number: u64,
@@ -82,6 +88,8 @@ impl RolloutEvent {
     fn of(rollout: &Rollout, notice: &Notice) -> Self {
         let cause = notice.by.as_ref().and_then(|by| by.cause.clone());
         Self {
+            schema: audit::SCHEMA,
+            name: notice.event.into(),
             rollout: rollout.id().to_string(),
             number: notice.number,
             service: rollout.service().to_string(),
@@ -99,6 +107,29 @@ impl RolloutEvent {
     }
 }
 
+/// A change is in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RevisionEvent {
+    /// Of how it is written: 1.
+    schema: u8,
+    /// As in the audit log: `change.made`.
+    #[schema(inline)]
+    name: audit::Event,
+    #[serde(flatten)]
+    revision: RevisionView,
+}
+
+/// Another entry of the audit log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AuditEvent {
+    /// The same as `event`.
+    #[schema(inline)]
+    name: audit::Event,
+    #[serde(flatten)]
+    #[schema(value_type = audit::Entry)]
+    entry: Arc<audit::Entry>,
+}
+
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventsAsked {
@@ -108,7 +139,8 @@ pub(super) struct EventsAsked {
 }
 
 /// Events as they happen, as `text/event-stream`: `rollout` with what happened to a rollout (`RolloutEvent`), `revision` with a
-/// change that is in force (`RevisionView`), and `missed` with how many of the former were lost by who reads too slowly.
+/// change that is in force (`RevisionEvent`), `audit` with whatever else the audit log has (`AuditEvent`), and `missed` with how many
+/// were lost by who reads too slowly.
 /// With `Last-Event-ID` it begins with what was missed since then; what happened at that very moment may come twice. The
 /// stream ends with the process, and when who follows may not look any more.
 #[utoipa::path(get, path = "/v1/events", tag = "look",
@@ -158,16 +190,24 @@ struct Place {
     /// Of rollouts, in milliseconds since 1970.
     at: u64,
     revision: u64,
+    /// Of the audit log.
+    entry: u64,
 }
 
 impl Place {
     fn parse(id: &str) -> Option<Self> {
-        let (at, revision) = id.split_once('-')?;
-        Some(Self { at: at.parse().ok()?, revision: revision.parse().ok()? })
+        let mut parts = id.split('-').map(|part| part.parse().ok());
+        let (at, revision) = (parts.next()??, parts.next()??);
+        let entry = match parts.next() {
+            Some(entry) => entry?,
+            // Nothing of the audit log was missed.
+            None => u64::MAX,
+        };
+        parts.next().is_none().then_some(Self { at, revision, entry })
     }
 
     fn id(self) -> String {
-        format!("{}-{}", self.at, self.revision)
+        format!("{}-{}-{}", self.at, self.revision, self.entry)
     }
 }
 
@@ -176,6 +216,7 @@ struct Follower {
     admin: Arc<Admin>,
     ended: watch::Receiver<Duration>,
     news: broadcast::Receiver<News>,
+    entries: broadcast::Receiver<Arc<audit::Entry>>,
     views: watch::Receiver<Arc<View>>,
     /// What showed that they may.
     shown: (Peer, HeaderMap),
@@ -200,17 +241,20 @@ impl Follower {
     ) -> Self {
         // In this order: what happens in between is seen twice rather than not at all.
         let news = admin.handle.rollout_news();
+        let (entries, entry) = admin.audit.follow();
         let mut views = admin.handle.views();
         let view = views.borrow_and_update().clone();
         let now = super::millis(Timestamp::now());
-        let at = since.unwrap_or(Place { at: now, revision: view.revision });
+        let at = since.unwrap_or(Place { at: now, revision: view.revision, entry });
         // One of a state that was lost since.
-        let at = Place { revision: at.revision.min(view.revision), ..at };
+        let at =
+            Place { revision: at.revision.min(view.revision), entry: at.entry.min(entry), ..at };
         let mut follower = Self {
             spec: view.spec.clone(),
             admin,
             ended,
             news,
+            entries,
             views,
             shown,
             at,
@@ -238,6 +282,12 @@ impl Follower {
             .collect();
         missed.sort_by_key(|(rollout, notice)| (notice.at, rollout.started(), notice.number));
         missed.into_iter().for_each(|(rollout, notice)| self.tell(rollout, notice));
+        let last = self.at.entry;
+        for entry in self.admin.audit.newest(usize::MAX, None).into_iter().rev() {
+            if entry.id > last {
+                self.tell_entry(entry);
+            }
+        }
     }
 
     /// `None`: it is over.
@@ -250,6 +300,14 @@ impl Follower {
                 _ = self.ended.changed() => return None,
                 news = self.news.recv() => match news {
                     Ok(News { rollout, notice }) => self.tell(&rollout, &notice),
+                    Err(RecvError::Lagged(missed)) => {
+                        let data = serde_json::json!({ "missed": missed });
+                        self.push("missed", &data);
+                    }
+                    Err(RecvError::Closed) => return None,
+                },
+                entry = self.entries.recv() => match entry {
+                    Ok(entry) => self.tell_entry(entry),
                     Err(RecvError::Lagged(missed)) => {
                         let data = serde_json::json!({ "missed": missed });
                         self.push("missed", &data);
@@ -277,6 +335,17 @@ impl Follower {
         self.push("rollout", &RolloutEvent::of(rollout, notice));
     }
 
+    fn tell_entry(&mut self, entry: Arc<audit::Entry>) {
+        // Those that came while what was missed was told.
+        if entry.id <= self.at.entry {
+            return;
+        }
+        self.at.entry = entry.id;
+        if !entry.event.is_told_otherwise() {
+            self.push("audit", &AuditEvent { name: entry.event, entry });
+        }
+    }
+
     /// At what is in force now. `None`: they may not look any more, or nobody knows what was changed.
     async fn look(&mut self) -> Option<()> {
         let view = self.views.borrow_and_update().clone();
@@ -295,7 +364,9 @@ impl Follower {
             let from = self.at.revision;
             for revision in revisions.into_iter().rev().filter(|it| it.number > from) {
                 self.at.revision = revision.number;
-                self.push("revision", &RevisionView::from(revision));
+                let revision = RevisionView::from(revision);
+                let (schema, name) = (audit::SCHEMA, audit::Event::ChangeMade);
+                self.push("revision", &RevisionEvent { schema, name, revision });
             }
             self.at.revision = view.revision;
         }
@@ -326,9 +397,10 @@ mod tests {
 
     #[test]
     fn ids_come_back() {
-        let place = Place { at: 1_700_000_000_500, revision: 7 };
+        let place = Place { at: 1_700_000_000_500, revision: 7, entry: 9 };
         assert_eq!(Place::parse(&place.id()), Some(place));
-        for bad in ["", "7", "a-b", "1-", "-1", "1-2-3"] {
+        assert_eq!(Place::parse("1-2"), Some(Place { at: 1, revision: 2, entry: u64::MAX }));
+        for bad in ["", "7", "a-b-c", "1-", "1-2-", "-1-2", "1-2-3-4"] {
             assert_eq!(Place::parse(bad), None, "{bad}");
         }
     }

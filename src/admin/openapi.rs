@@ -1,7 +1,12 @@
 //! The OpenAPI document: made from the handlers, with the configuration's own schema for what speaks the
 //! file's keys.
 
-use super::{dashboard::LiveView, events::RolloutEvent, problem::Problem, rollout::RolloutAsked};
+use super::{
+    dashboard::LiveView,
+    events::{AuditEvent, RevisionEvent, RolloutEvent},
+    problem::Problem,
+    rollout::RolloutAsked,
+};
 use crate::config;
 use serde_json::{Map, Value};
 use utoipa::{
@@ -20,7 +25,7 @@ use utoipa::{
         title = "crossfade admin API",
         description = "Looks into a running crossfade and steers it."
     ),
-    components(schemas(LiveView, Problem, RolloutAsked, RolloutEvent)),
+    components(schemas(LiveView, Problem, RolloutAsked, RolloutEvent, RevisionEvent, AuditEvent)),
     tags(
         (name = "health", description = "For probes"),
         (name = "look", description = "What is in force and what it does"),

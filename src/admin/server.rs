@@ -11,7 +11,12 @@ use super::{
     tls::Tls,
     traffic::Traffic,
 };
-use crate::{config::Reloader, control::Handle, live::Live, upgrade::Upgrader};
+use crate::{
+    config::Reloader,
+    control::{Handle, News},
+    live::Live,
+    upgrade::Upgrader,
+};
 use axum::{Router, body::Body};
 use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -24,7 +29,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, Semaphore, broadcast::error::RecvError, watch},
     task::JoinSet,
     time::MissedTickBehavior,
 };
@@ -92,6 +97,7 @@ pub async fn serve(
         .map_err(|error| io::Error::other(format!("the admin API cannot speak TLS: {error}")))?;
     tokio::select! {
         () = watch_traffic(&admin) => {}
+        () = record_rollouts(&admin) => {}
         () = run(&admin, listener, tls, router, end) => {}
     }
     Ok(())
@@ -225,6 +231,21 @@ where
 async fn last_request(asked: &Notify, silence: Duration) {
     // Late is as good as in time.
     let _ = tokio::time::timeout(silence, asked.notified()).await;
+}
+
+/// What happens to rollouts, in the audit log too.
+async fn record_rollouts(admin: &Admin) {
+    let mut news = admin.handle.rollout_news();
+    loop {
+        match news.recv().await {
+            Ok(News { rollout, notice }) => admin.audit.happened(&rollout, &notice),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "the audit log lacks what happened to rollouts");
+            }
+            // The control plane has ended; the audit log can still be read until the end.
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
 }
 
 /// Looks at the counters of every pool once a second, and at once at those of pools that are new; shows what there is to

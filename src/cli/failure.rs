@@ -30,6 +30,11 @@ impl Failure {
         Self { code: 5, message: message.into() }
     }
 
+    /// For who goes on.
+    pub(super) fn into_message(self) -> String {
+        self.message
+    }
+
     #[cfg(test)]
     pub(super) fn code(&self) -> u8 {
         self.code

@@ -23,6 +23,7 @@ mod rollout;
 mod schema;
 mod serve;
 mod status;
+mod top;
 mod upgrade;
 mod weights;
 mod yaml;
@@ -93,6 +94,8 @@ enum Verb {
     Schema,
     /// Show services, pools, health and traffic
     Status(status::Args),
+    /// Show the same and more on one screen, as it happens
+    Top(top::Args),
     /// Change how a service's traffic is shared
     Weights(weights::Args),
     /// Move all traffic of a service to one pool at once
@@ -154,6 +157,7 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
     let client = Client::new(global)?;
     match verb {
         Verb::Status(args) => status::run(&client, args).await,
+        Verb::Top(args) => top::run(&client, args).await,
         Verb::Weights(args) => weights::run(&client, args).await,
         Verb::Cutover(args) => cutover::run(&client, args).await,
         Verb::Drain(args) => drain::run(&client, args, "drain").await,

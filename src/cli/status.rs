@@ -21,89 +21,89 @@ pub(super) struct Args {
 
 /// What is shown of the API's status; the rest may change as it likes.
 #[derive(Deserialize)]
-struct Status {
-    version: String,
-    phase: String,
-    revision: u64,
-    config: Config,
+pub(super) struct Status {
+    pub(super) version: String,
+    pub(super) phase: String,
+    pub(super) revision: u64,
+    pub(super) config: Config,
     #[serde(default)]
-    state: State,
+    pub(super) state: State,
     #[serde(default)]
-    drift: u64,
-    needs_restart: Vec<String>,
+    pub(super) drift: u64,
+    pub(super) needs_restart: Vec<String>,
     #[serde(default)]
-    acme: Vec<Order>,
-    services: Vec<Service>,
+    pub(super) acme: Vec<Order>,
+    pub(super) services: Vec<Service>,
     #[serde(default)]
-    names: Vec<DnsName>,
+    pub(super) names: Vec<DnsName>,
 }
 
 #[derive(Deserialize)]
-struct DnsName {
-    name: String,
-    addresses: Vec<String>,
-    error: Option<String>,
+pub(super) struct DnsName {
+    pub(super) name: String,
+    pub(super) addresses: Vec<String>,
+    pub(super) error: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Config {
-    file: Option<String>,
-    error: Option<String>,
+pub(super) struct Config {
+    pub(super) file: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-struct State {
-    error: Option<String>,
+pub(super) struct State {
+    pub(super) error: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Order {
-    hosts: Vec<String>,
-    not_after: Option<String>,
-    next: String,
-    error: Option<String>,
+pub(super) struct Order {
+    pub(super) hosts: Vec<String>,
+    pub(super) not_after: Option<String>,
+    pub(super) next: String,
+    pub(super) error: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Service {
-    name: String,
-    pools: Vec<Pool>,
+pub(super) struct Service {
+    pub(super) name: String,
+    pub(super) pools: Vec<Pool>,
     #[serde(default)]
-    rollout: Option<Rollout>,
+    pub(super) rollout: Option<Rollout>,
 }
 
 #[derive(Deserialize)]
-struct Rollout {
-    id: String,
-    ended: Option<String>,
-    summary: String,
+pub(super) struct Rollout {
+    pub(super) id: String,
+    pub(super) ended: Option<String>,
+    pub(super) summary: String,
 }
 
 #[derive(Deserialize)]
-struct Pool {
-    name: String,
-    version: String,
-    weight: u32,
-    effective_weight: f64,
-    state: String,
-    in_flight: u64,
-    backends: Vec<Backend>,
-    rate: f64,
-    error_rate: Option<f64>,
-    p50: Option<f64>,
-    p95: Option<f64>,
-    p99: Option<f64>,
+pub(super) struct Pool {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) weight: u32,
+    pub(super) effective_weight: f64,
+    pub(super) state: String,
+    pub(super) in_flight: u64,
+    pub(super) backends: Vec<Backend>,
+    pub(super) rate: f64,
+    pub(super) error_rate: Option<f64>,
+    pub(super) p50: Option<f64>,
+    pub(super) p95: Option<f64>,
+    pub(super) p99: Option<f64>,
 }
 
 #[derive(Deserialize)]
-struct Backend {
-    address: String,
-    weight: u32,
-    healthy: bool,
+pub(super) struct Backend {
+    pub(super) address: String,
+    pub(super) weight: u32,
+    pub(super) healthy: bool,
     #[serde(default)]
-    ejected: bool,
-    state: String,
-    in_flight: u64,
+    pub(super) ejected: bool,
+    pub(super) state: String,
+    pub(super) in_flight: u64,
 }
 
 pub(super) async fn run(client: &Client, args: Args) -> Result<(), Failure> {
@@ -146,7 +146,7 @@ async fn look(client: &Client, service: Option<&str>, colours: bool) -> Result<S
     Ok(text)
 }
 
-fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, Failure> {
+pub(super) fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, Failure> {
     serde_json::from_value(answer).map_err(|error| {
         Failure::failed(format!(
             "the answer is not as expected ({error}); are both crossfades of the same version?"
@@ -154,7 +154,7 @@ fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, Failure> {
     })
 }
 
-fn head(status: &Status) -> String {
+pub(super) fn head(status: &Status) -> String {
     let Status { version, phase, revision, .. } = status;
     let mut text = format!("crossfade {version}, {phase}, revision {revision}");
     if let Some(file) = &status.config.file {
@@ -205,7 +205,7 @@ fn head(status: &Status) -> String {
     text
 }
 
-fn pools(services: &[Service], colours: bool) -> String {
+pub(super) fn pools(services: &[Service], colours: bool) -> String {
     let mut table = table(
         &["SERVICE", "POOL", "VERSION", "STATE"],
         &["WEIGHT", "SHARE", "HEALTHY", "IN FLIGHT", "REQ/S", "ERRORS", "P50", "P95", "P99"],

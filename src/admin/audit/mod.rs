@@ -8,11 +8,14 @@ mod kept;
 mod page;
 
 pub(super) use attempt::Attempt;
-pub(super) use entry::{Entry, Event};
+pub(super) use entry::{Entry, Event, SCHEMA};
 pub(super) use page::{__path_audit, audit};
 
 use super::access::{Buckets, Source};
-use crate::spec::AuditFile;
+use crate::{
+    rollout::{Notice, Rollout},
+    spec::AuditFile,
+};
 use file::Writer;
 use kept::Kept;
 use serde::Deserialize;
@@ -24,6 +27,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::broadcast;
 
 /// What of those who are not let in is kept: so many at once, then one each so often. Who knocks all the time must
 /// not push out what others did.
@@ -37,6 +41,9 @@ const ALL_DENIED_EACH: Duration = Duration::from_secs(1);
 /// under way.
 const RESERVED: u64 = 10_000;
 
+/// Entries that who follows them may be behind.
+const BEHIND: usize = 1024;
+
 /// What a process has recorded.
 #[derive(Deserialize)]
 struct Left {
@@ -49,6 +56,7 @@ pub struct Audit {
     state: Mutex<State>,
     writer: Option<Writer>,
     file: Option<PathBuf>,
+    news: broadcast::Sender<Arc<Entry>>,
 }
 
 struct State {
@@ -95,6 +103,7 @@ impl Audit {
             state: Mutex::new(state),
             writer: writer.transpose()?,
             file: file.map(|file| file.path.clone()),
+            news: broadcast::channel(BEHIND).0,
         }))
     }
 
@@ -104,6 +113,28 @@ impl Audit {
         let entries = state.kept.all();
         let entries: Vec<&Entry> = entries.iter().map(|entry| &**entry).collect();
         json!({ "last_id": state.kept.last_id(), "entries": entries })
+    }
+
+    /// Every entry from now on, and the id of the last one before.
+    pub(super) fn follow(&self) -> (broadcast::Receiver<Arc<Entry>>, u64) {
+        let state = self.state();
+        (self.news.subscribe(), state.kept.last_id())
+    }
+
+    /// Something that happened to a rollout.
+    pub(super) fn happened(&self, rollout: &Rollout, notice: &Notice) {
+        let by = notice.by.as_ref();
+        self.record(Entry {
+            author: Some(by.map_or_else(|| "rollout".to_owned(), |by| by.author.to_string())),
+            by: by.is_none().then(|| "rollout".to_owned()),
+            service: Some(rollout.service().to_string()),
+            rollout: Some(rollout.id().to_string()),
+            number: Some(notice.number),
+            cause: by.and_then(|by| by.cause.clone()),
+            detail: notice.why.as_ref().map(|why| why.text.clone()),
+            at: super::time(notice.at),
+            ..Entry::new(notice.event.into())
+        });
     }
 
     /// A change that was made or not.
@@ -136,6 +167,8 @@ impl Audit {
             line.push('\n');
             writer.write(line);
         }
+        // Nobody may follow.
+        let _ = self.news.send(entry);
     }
 
     /// The newest first, of those before the id `before`.

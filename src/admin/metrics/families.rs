@@ -5,7 +5,7 @@ use super::{
     text::{Family, Page, Type},
 };
 use crate::{
-    admin::{Admin, ledger::open, views},
+    admin::{Admin, history, ledger::open, views},
     control::{OrderStatus, Publishes, View},
     live::{
         CLASSES, CODES, Fault, HandshakeFailure, HistogramTotals, LiveListener, LivePool, METHODS,
@@ -276,6 +276,12 @@ fn connections(page: &mut Page, listeners: &[LiveListener]) {
             family.sample(&[("listener", &address), ("protocol", protocol)], count);
         }
     }
+    let help = "Client connections that the listener takes at a time.";
+    let mut family = page.family("crossfade_connections_limit", Type::Gauge, help);
+    for listener in listeners {
+        let address = listener.bound.address.to_string();
+        family.sample(&[("listener", &address)], listener.spec.limits.connections);
+    }
 }
 
 fn handshakes(page: &mut Page, listeners: &[LiveListener]) {
@@ -432,6 +438,8 @@ fn control(page: &mut Page, view: &View) {
     if let Some(at) = view.file.loaded_at {
         family.sample(&[], at.as_millisecond() as f64 / 1000.0);
     }
+    let help = "Values in force that differ from the file as last loaded.";
+    page.family("crossfade_drift", Type::Gauge, help).sample(&[], history::drift_of(view).len());
 }
 
 fn routed(pools: &[Counted]) -> impl Iterator<Item = &Counted> {

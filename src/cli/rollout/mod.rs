@@ -19,6 +19,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use follow::Until;
 use reqwest::Method;
 use serde_json::{Value, json};
+pub(super) use show::{live, notice, said, stage};
 use std::time::Duration;
 
 /// Between two looks of `--watch`.

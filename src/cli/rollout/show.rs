@@ -14,20 +14,23 @@ pub(super) fn whole(rollout: &Value, colours: bool) -> String {
     let _ = writeln!(out, "steps: {}", steps(rollout));
     let _ = write!(out, "\n{}\n{}", versions(rollout, colours), evidence(rollout));
     out.push_str(&lacks(rollout));
-    for gate in list(&rollout["gates"]) {
-        let answer = gate["answer"].as_str().unwrap_or("has not answered");
-        let said = gate["said"].as_str().map_or(String::new(), |said| format!(": {said}"));
-        let _ = writeln!(out, "gate {}: {answer}{said}", text(gate, "name"));
-    }
+    out.push_str(&gates(rollout));
     out.push_str(&routes(rollout));
     out
 }
 
 /// What changes from second to second.
-pub(super) fn live(rollout: &Value, colours: bool) -> String {
+pub(in crate::cli) fn live(rollout: &Value, colours: bool) -> String {
     let summary = text(rollout, "summary");
     let (service, versions) = (text(rollout, "service"), versions(rollout, colours));
     format!("{service}: {summary}\n{versions}{}{}", evidence(rollout), lacks(rollout))
+}
+
+/// Why it is where it is: what both versions did so far, the evidence, what is missing, gates.
+pub(in crate::cli) fn said(rollout: &Value) -> String {
+    let (stable, canary) = (version(rollout, "stable", "from"), version(rollout, "canary", "to"));
+    let so_far = format!("so far: {stable}; {canary}\n");
+    format!("{so_far}{}{}{}", evidence(rollout), lacks(rollout), gates(rollout))
 }
 
 /// Stages that are done, and all.
@@ -39,23 +42,21 @@ pub(super) fn progress(rollout: &Value) -> (u64, u64) {
 
 /// Where it stands, as one line.
 pub(super) fn line(rollout: &Value) -> String {
-    let of = |version: &str, pool: &str| {
-        let version = &rollout[version];
-        let errors = version["error_rate"].as_f64().map_or_else(dash, percent);
-        let p99 = version["p99"].as_f64().map_or_else(dash, time);
-        format!(
-            "{} {} requests, {errors} errors, p99 {p99}",
-            text(rollout, pool),
-            version["requests"]
-        )
-    };
-    let (stable, canary) = (of("stable", "from"), of("canary", "to"));
+    let (stable, canary) = (version(rollout, "stable", "from"), version(rollout, "canary", "to"));
     let service = text(rollout, "service");
     format!("{} {service}: {}; {stable}; {canary}\n", now(), text(rollout, "summary"))
 }
 
+fn version(rollout: &Value, role: &str, pool: &str) -> String {
+    let version = &rollout[role];
+    let errors = version["error_rate"].as_f64().map_or_else(dash, percent);
+    let p99 = version["p99"].as_f64().map_or_else(dash, time);
+    let pool = text(rollout, pool);
+    format!("{pool} {} requests, {errors} errors, p99 {p99}", version["requests"])
+}
+
 /// Something that has happened, as one line.
-pub(super) fn notice(rollout: &Value, notice: &Value) -> String {
+pub(in crate::cli) fn notice(rollout: &Value, notice: &Value) -> String {
     let (step, steps) = (&notice["step"], &rollout["steps"]);
     let share = notice["share"].as_f64().map_or_else(dash, percent);
     let (at, event) = (text(notice, "at"), text(notice, "event"));
@@ -151,16 +152,18 @@ fn head(rollout: &Value) -> String {
 }
 
 fn steps(rollout: &Value) -> String {
-    let stage = |stage: &Value| {
-        let share = stage["share"].as_f64().map_or_else(dash, percent);
-        let kind = match text(stage, "kind") {
-            "step" => String::new(),
-            kind => format!("{kind} "),
-        };
-        format!("{kind}{share} {}", text(stage, "state"))
-    };
-    let stages: Vec<String> = list(&rollout["stages"]).iter().map(stage).collect();
+    let with_state = |it: &Value| format!("{} {}", stage(it), text(it, "state"));
+    let stages: Vec<String> = list(&rollout["stages"]).iter().map(with_state).collect();
     stages.join(", ")
+}
+
+/// What a stage does.
+pub(in crate::cli) fn stage(stage: &Value) -> String {
+    let share = stage["share"].as_f64().map_or_else(dash, percent);
+    match text(stage, "kind") {
+        "step" => share,
+        kind => format!("{kind} {share}"),
+    }
 }
 
 fn versions(rollout: &Value, colours: bool) -> String {
@@ -212,6 +215,16 @@ fn lacks(rollout: &Value) -> String {
         format!("missing: {}{eta}\n", text(lack, "text"))
     };
     list(&rollout["lacks"]).iter().map(line).collect()
+}
+
+/// Those from elsewhere.
+fn gates(rollout: &Value) -> String {
+    let line = |gate: &Value| {
+        let answer = gate["answer"].as_str().unwrap_or("has not answered");
+        let said = gate["said"].as_str().map_or(String::new(), |said| format!(": {said}"));
+        format!("gate {}: {answer}{said}\n", text(gate, "name"))
+    };
+    list(&rollout["gates"]).iter().map(line).collect()
 }
 
 /// Those in which the versions differ the most.
