@@ -623,6 +623,38 @@ fn unix_role() -> impl Strategy<Value = UnixRole> {
     (who, role()).prop_map(|(who, role)| UnixRole { who, role })
 }
 
+fn share() -> impl Strategy<Value = Share> {
+    (0..=1_000_000u32).prop_map(|it| Share::of_millionths(it).unwrap())
+}
+
+fn access_log() -> impl Strategy<Value = Arc<AccessLog>> {
+    let to = prop_oneof![
+        Just(LogTarget::Stdout),
+        Just(LogTarget::Stderr),
+        file(".log").prop_map(|it| LogTarget::File(it.into())),
+    ];
+    let format = prop_oneof![Just(LogFormat::Json), Just(LogFormat::Text)];
+    let field = prop_oneof![
+        prop::sample::select(PlainField::ALL).prop_map(LogField::Plain),
+        "x-[a-b$]{1,3}".prop_map(|name| LogField::Header(name.into())),
+    ];
+    let fields = prop_oneof![
+        Just(LogField::by_default()),
+        prop::collection::hash_set(field, 1..5).prop_map(|set| set.into_iter().collect()),
+    ];
+    (to, format, fields, share(), 16u32..=1_000_000).prop_map(
+        |(to, format, fields, sample, queue)| {
+            Arc::new(AccessLog { to, format, fields, sample, queue })
+        },
+    )
+}
+
+fn tracing() -> impl Strategy<Value = Arc<Tracing>> {
+    let otlp = prop::sample::select(vec!["http://127.0.0.1:4318", "https://otel.internal/${a}"]);
+    (otlp, share(), 16u32..=1_000_000)
+        .prop_map(|(otlp, sample, queue)| Arc::new(Tracing { otlp: otlp.into(), sample, queue }))
+}
+
 fn state() -> impl Strategy<Value = State> {
     (option::of(file("state")), 2u32..=100_000)
         .prop_map(|(directory, revisions)| State { directory, revisions })
@@ -640,11 +672,12 @@ pub(super) fn spec() -> impl Strategy<Value = Spec> {
         duration(0),
         duration(0),
         (duration(0), resolver(), option::of(1u32..=10_000_000), option::of(0u32..=100)),
-        (duration(0), state()),
+        (duration(0), state(), option::of(access_log()), option::of(tracing())),
     );
     (services, (listeners, acme().boxed()), routes.boxed(), admin().boxed(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
-            let ((threads, engine), delay, drain, startup, (metrics_linger, state)) = settings;
+            let ((threads, engine), delay, drain, startup, rest) = settings;
+            let (metrics_linger, state, access_log, tracing) = rest;
             let (startup_wait, resolver, in_flight, max_stranded_percent) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
@@ -672,6 +705,8 @@ pub(super) fn spec() -> impl Strategy<Value = Spec> {
                 admin,
                 state,
                 metrics_linger,
+                access_log,
+                tracing,
                 services,
                 routes: routes.into_values().collect(),
             }
