@@ -311,7 +311,7 @@ async fn each_attempt_has_a_span_and_failures_are_errors() {
     let proxy = Proxy::start(desired).await;
     assert_eq!(proxy.h1().await.get("/").await.status, 500);
     let spans = collector.spans(2).await;
-    assert!(spans.iter().all(|span| is_error(span)));
+    assert!(spans.iter().all(is_error));
     assert_has(&spans[0], &[("error.type", "500"), ("http.response.status_code", "500")]);
 }
 

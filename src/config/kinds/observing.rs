@@ -119,7 +119,7 @@ impl ScalarKind for SampleKind {
                 format!("{} is more than all, which is 1", quote(text)),
                 format!("write `{text}%` if it is in percent"),
             ),
-            (number, _) if number >= 0.0 && number <= 1.0 => Wrong::because(
+            (number, _) if (0.0..=1.0).contains(&number) => Wrong::because(
                 format!("{} is finer than one in a million", quote(text)),
                 Self::FORM.hint(),
             ),
