@@ -194,7 +194,7 @@ function hear({ kind, id, data }) {
 function tell(kind, at, news) {
     const same = store.events.some(it => it.kind === kind && (kind === "rollout"
         ? it.news.rollout === news.rollout && it.news.number === news.number
-        : kind === "audit" ? it.news.id === news.id
+        : kind === "audit" ? it.news.id === news.id && it.news.at === news.at
         : kind === "revision" && it.news.revision === news.revision && it.news.at === news.at));
     if (same) return;
     number += 1;
