@@ -80,6 +80,8 @@ export function History({ store, service, now }) {
         </section>`;
 }
 
+// Of the audit log, what is no reason to look twice.
+const QUIET = ["service.released", "files.renewed", "change.unanswered"];
 const GOOD = ["promoted", "resumed", "started", "step"], BAD = ["aborted", "failed"];
 
 function told({ kind, news }) {
@@ -91,6 +93,11 @@ function told({ kind, news }) {
     if (kind === "revision") {
         return ["off", `#${news.revision}`, html`<b>${news.author}</b> ${news.cause ? html`<${Words} text=${news.cause} /> · ` : ""}${news.changed.slice(0, 2)
             .map(({ path, from, to }) => `${path.replace(/^services\./, "")} ${value(from)} → ${value(to)}`).join(", ")}${news.changed.length > 2 ? ` and ${news.changed.length - 2} more` : ""}`];
+    }
+    if (kind === "audit") {
+        const [whose, word] = news.name.split(".");
+        return [QUIET.includes(news.name) ? "off" : "warn", word, html`<b>${news.author ?? news.from ?? whose}</b> ${[news.service,
+            news.cause, news.detail ?? news.path].filter(Boolean).map((text, at) => html`${at ? " · " : ""}<${Words} key=${at} text=${text} />`)}`];
     }
     if (kind === "restarted") return ["warn", "restart", `another process of crossfade answers now, ${news.version}`];
     return ["warn", "missed", `${news.missed} events`];

@@ -184,6 +184,9 @@ function hear({ kind, id, data }) {
     } else if (kind === "rollout") {
         tell("rollout", news.at, news);
         if (Math.abs(now() - Date.parse(news.at)) < 10e3) announce(`Rollout of ${news.service}: ${news.event}${news.reason ? `, ${news.reason}` : ""}`);
+    } else if (kind === "audit") {
+        // What was done to a rollout is told as such.
+        if (news.name !== "rollout.steered") tell("audit", news.at, news);
     } else if (kind === "missed") tell("missed", new Date(now()).toISOString(), news);
     listener();
 }
@@ -191,6 +194,7 @@ function hear({ kind, id, data }) {
 function tell(kind, at, news) {
     const same = store.events.some(it => it.kind === kind && (kind === "rollout"
         ? it.news.rollout === news.rollout && it.news.number === news.number
+        : kind === "audit" ? it.news.id === news.id && it.news.at === news.at
         : kind === "revision" && it.news.revision === news.revision && it.news.at === news.at));
     if (same) return;
     number += 1;
