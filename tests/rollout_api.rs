@@ -144,7 +144,7 @@ impl Events {
             format!("GET /v1/events HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{fields}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut events = Self { stream, seen: String::new() };
-        events.until("\r\n\r\n").await;
+        events.until("").await;
         events
     }
 
@@ -157,7 +157,7 @@ impl Events {
 
     async fn read_until(&mut self, what: &str) {
         let mut buffer = [0; 4096];
-        while !self.seen.contains(what) {
+        while !self.has(what) {
             let read = self.stream.read(&mut buffer).await.unwrap();
             assert_ne!(read, 0, "the end before {what}: {}", self.seen);
             self.seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
@@ -170,9 +170,20 @@ impl Events {
         timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     }
 
+    /// The head has come, and this among the events.
+    fn has(&self, what: &str) -> bool {
+        self.seen.contains("\r\n\r\n") && self.whole().contains(what)
+    }
+
+    /// All that was read but for an event that is still on its way.
+    fn whole(&self) -> &str {
+        let end = self.seen.rfind("\n\n").map_or(0, |end| end + 1);
+        &self.seen[..end]
+    }
+
     /// What was told of rollouts, in its order.
     fn rollouts(&self) -> Vec<String> {
-        let mut lines = self.seen.lines();
+        let mut lines = self.whole().lines();
         let mut told = Vec::new();
         while let Some(line) = lines.next() {
             if line != "event: rollout" {
@@ -446,7 +457,7 @@ async fn the_audit_log_and_events_tell_the_same_by_the_same_names() {
         events.until(&format!("\"name\":\"{name}\"")).await;
         away.until(&format!("\"name\":\"{name}\"")).await;
     }
-    for told in [&events.seen, &away.seen] {
+    for told in [events.whole(), away.whole()] {
         let data = told.lines().filter_map(|line| line.strip_prefix("data: "));
         for data in data.map(|data| serde_json::from_str::<Value>(data).unwrap()) {
             assert_eq!(data["schema"], 1, "{data}");

@@ -3,11 +3,11 @@
 mod support;
 
 use crossfade::{
-    control::{ChangeError, Command, Source},
+    control::{ChangeError, Command, News, Source},
     rollout::{Answer, Phase, Rollout, Verb},
     spec::{
-        FirstTouch, GateTime, Gates, LatencyGate, RolloutPlan, RolloutStep, RolloutStrategy, Share,
-        Spec, WebhookGate, Weight,
+        FirstTouch, GateTime, Gates, HookEvent, LatencyGate, RolloutPlan, RolloutStep,
+        RolloutStrategy, Share, Spec, WebhookGate, Weight,
     },
 };
 use http::Response;
@@ -209,6 +209,28 @@ async fn an_answer_counts_for_the_step_in_which_it_was_asked_for() {
     shop.until("answered", |it| answer(it).is_some()).await;
     let answer = answer(&shop.rollout());
     assert!(matches!(answer, Some(Answer::Fail(_))), "{answer:?}");
+}
+
+/// Whoever begins to listen after it was told must find it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_can_be_seen() {
+    let mut shop = Shop::open().await;
+    shop.visit();
+    let mut news = shop.proxy.handle.rollout_news();
+    let handle = shop.proxy.handle.clone();
+    let listener = tokio::task::spawn_blocking(move || {
+        loop {
+            let News { notice, .. } = news.blocking_recv().unwrap();
+            let view = handle.view();
+            let mut notices = view.rollouts["shop"].notices().iter();
+            assert!(notices.any(|it| it.number == notice.number), "{notice:?}");
+            if notice.event == HookEvent::Promoted {
+                return;
+            }
+        }
+    });
+    shop.start(quick()).await.unwrap();
+    listener.await.unwrap();
 }
 
 #[tokio::test]

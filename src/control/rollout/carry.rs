@@ -214,6 +214,8 @@ impl Control {
             _ => tracing::info!(%service, rollout = %id, event, step, %share, by, why, "rollout"),
         }
         self.tell_hooks(service, &notice);
+        // Before it is told: who begins to listen only now finds it there.
+        self.show();
         // Nobody may be listening.
         let _ = self.rollouts.news.send(News { rollout, notice });
     }
