@@ -22,9 +22,10 @@
 //! | [`proxy`] | the data plane, one thread a core | spec, routing, live, net |
 //! | [`control`] | the control plane: one task, one writer of the desired state | spec, routing, rollout, live, net |
 //! | [`acme`] | certificates that are ordered and renewed, by telling the control task | spec, live, net, control |
+//! | [`accounts`] | what is written down of requests: the access log, spans | spec, routing, live, net |
 //! | [`upgrade`] | another process takes over sockets and desired state | spec, rollout, config, live, net, control |
 //! | [`admin`] | people and programs look in and steer, over HTTP | all but proxy and acme |
-//! | [`process`] | control task and workers, put together | all but admin and cli |
+//! | [`process`] | control task and workers, put together | all but upgrade, admin and cli |
 //! | [`cli`] | the command line, one file a verb | everything |
 //!
 //! `proxy` and `control` never see each other: they meet in [`live::Published`] alone.
@@ -50,6 +51,10 @@
 //! at once, `chunked.rs` takes bodies apart. For messages, `handler.rs`, `sending.rs` and `answer.rs` are that way, with
 //! `http1/asking.rs` and `http2/asking.rs` to the backends, and
 //! ticket and record ride in the response's body (`body.rs`).
+//!
+//! What is written down of a request, if anything is, gathers in its note (`proxy/note.rs`), which recorder, flight and
+//! bodies share; when the last of them lets go, it is handed over ([`live::Journal`]) to the one thread that writes
+//! (`accounts/`).
 //!
 //! # The path of a change
 //!
@@ -82,6 +87,7 @@
 //! Nothing that a peer, a file or an API client sends makes it panic. Everything has a limit. Every failure
 //! knows whose fault it was.
 
+pub mod accounts;
 pub mod acme;
 pub mod admin;
 pub mod cli;

@@ -1,7 +1,7 @@
 //! The parts put together: control task and workers, from the first snapshot to the last byte.
 
 use crate::{
-    acme, config,
+    accounts, acme, config,
     control::{self, FileStatus, Format, Handle, Inheritance, StartError, Started},
     live::{Counter, Live, Phase, PoolTotals, Tally},
     proxy,
@@ -22,6 +22,7 @@ pub struct Process {
     pub handle: Handle,
     control: JoinHandle<()>,
     acme: JoinHandle<()>,
+    accounts: thread::JoinHandle<()>,
     workers: Vec<thread::JoinHandle<io::Result<()>>>,
 }
 
@@ -49,6 +50,9 @@ pub const FORMAT: Format =
 
 /// How often threads are looked at, which cannot be awaited.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// How long an end waits for what is still to be written of requests.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// One that has its listeners and looks at its backends, but accepts nothing yet.
 pub struct Prepared(Started);
@@ -96,9 +100,10 @@ impl Prepared {
         let Started { live, handle, task } = self.0;
         // Before anybody is accepted: what was issued before is shown from the first handshake on.
         let acme = acme::start(live.clone(), handle.clone()).await;
+        let accounts = accounts::start(live.clone()).map_err(ProcessError::Thread)?;
         let workers = (0..live.cores).map(|core| proxy::spawn(live.clone(), core));
         let workers = workers.collect::<io::Result<_>>().map_err(ProcessError::Thread)?;
-        Ok(Process { live, handle, control: task, acme, workers })
+        Ok(Process { live, handle, control: task, acme, accounts, workers })
     }
 }
 
@@ -119,6 +124,9 @@ impl Process {
             }
             if self.acme.is_finished() && self.live.lifecycle.phase() < Phase::Leaving {
                 return "the task that orders certificates has ended";
+            }
+            if self.live.lifecycle.phase() < Phase::Draining && self.accounts.is_finished() {
+                return "the thread that writes the access log has ended";
             }
             if self.live.lifecycle.phase() < Phase::Draining
                 && self.workers.iter().any(thread::JoinHandle::is_finished)
@@ -150,6 +158,8 @@ impl Process {
             // They cancel what is left and end; whoever hangs is left behind.
             self.wait_for_workers(Duration::from_secs(1)).await;
         }
+        self.live.journal.end();
+        wait_until(LAST_LINES, || self.accounts.is_finished()).await;
         done
     }
 
@@ -186,17 +196,20 @@ impl Process {
     }
 
     async fn wait_for_workers(&self, deadline: Duration) -> bool {
-        let began = Instant::now();
-        loop {
-            if self.workers.iter().all(thread::JoinHandle::is_finished) {
-                return true;
-            }
-            if began.elapsed() >= deadline {
-                return false;
-            }
-            sleep(LOOK).await;
-        }
+        wait_until(deadline, || self.workers.iter().all(thread::JoinHandle::is_finished)).await
     }
+}
+
+/// False when that has not come by the deadline.
+async fn wait_until(deadline: Duration, is_so: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while !is_so() {
+        if began.elapsed() >= deadline {
+            return false;
+        }
+        sleep(LOOK).await;
+    }
+    true
 }
 
 /// Tells whether a process is stuck.

@@ -2,6 +2,7 @@
 
 use super::{
     Admin,
+    metrics::{Format, OPENMETRICS, wants_openmetrics},
     problem::Problem,
     segments::Segments,
     views::{self, DrainView, ServiceView, StatusView},
@@ -10,7 +11,7 @@ use crate::{config, live::Phase};
 use axum::{
     Json,
     extract::State,
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -54,14 +55,24 @@ fn starting(waiting_for: &[String]) -> String {
     format!("starting: no healthy backend yet in {}", waiting_for.join(", "))
 }
 
-/// Metrics in Prometheus' text format.
+/// Metrics in Prometheus' text format; to who asks for it (`Accept`) as OpenMetrics, with exemplars.
 #[utoipa::path(get, path = "/metrics", tag = "look", responses(
-    (status = 200, body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
+    (status = 200, content(
+        (String = "text/plain; version=0.0.4; charset=utf-8"),
+        (String = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    )),
 ))]
-pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) async fn metrics(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (format, content_type) = match accept {
+        Some(accept) if wants_openmetrics(accept) => (Format::OpenMetrics, OPENMETRICS),
+        _ => (Format::Text, "text/plain; version=0.0.4; charset=utf-8"),
+    };
     let tickets = admin.live.census.take().await;
-    ([(header::CONTENT_TYPE, content_type)], super::metrics::page(&admin, tickets.as_ref()))
+    ([(header::CONTENT_TYPE, content_type)], super::metrics::page(&admin, tickets.as_ref(), format))
 }
 
 /// What is in force and what it does.

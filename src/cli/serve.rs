@@ -192,6 +192,14 @@ impl Served {
             let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
             format!("the audit log {path} cannot be written: {error}; see admin.audit")
         })?;
+        if let Some(mut asked) = signals.reopen.take() {
+            let live = process.live.clone();
+            spawn_local(async move {
+                while asked.recv().await.is_some() {
+                    live.journal.reopen();
+                }
+            });
+        }
         let reloader =
             loaded.as_ref().map(|it| follow_file(it, &mut signals, &process, &notifier, &audit));
         let (upgrader, upgrades) = match loaded {
@@ -435,6 +443,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     hangup: Option<Signal>,
     upgrade: Option<Signal>,
+    reopen: Option<Signal>,
 }
 
 impl Signals {
@@ -444,6 +453,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: Some(signal(SignalKind::hangup())?),
             upgrade: Some(signal(SignalKind::user_defined2())?),
+            reopen: Some(signal(SignalKind::user_defined1())?),
         })
     }
 

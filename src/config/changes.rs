@@ -60,6 +60,8 @@ pub(super) fn without_common(spec: &Spec, other: &Spec) -> Spec {
         admin: spec.admin.clone(),
         state: spec.state.clone(),
         resolver: spec.resolver.clone(),
+        access_log: spec.access_log.clone(),
+        tracing: spec.tracing.clone(),
         ..*spec
     }
 }

@@ -3,6 +3,7 @@
 mod acme;
 mod admin;
 mod matching;
+mod observing;
 mod rollout;
 mod route;
 mod service;
@@ -78,6 +79,12 @@ pub(super) fn write(spec: &Spec, detail: Detail) -> Value {
     let mut metrics = Keys::new(detail);
     metrics.duration("linger", spec.metrics_linger, defaults.metrics_linger);
     keys.section("metrics", metrics);
+    if let Some(log) = &spec.access_log {
+        keys.set("access_log", observing::access_log(log, detail));
+    }
+    if let Some(tracing) = &spec.tracing {
+        keys.set("tracing", observing::tracing(tracing, detail));
+    }
     let services =
         spec.services.iter().map(|(name, it)| (name.to_string(), service::service(it, detail)));
     keys.set("services", services.collect::<Map<_, _>>());

@@ -3,7 +3,7 @@
 use super::{
     load,
     problem::{Place, Problems, quote},
-    shape::{Presence, Section, Shape, Status},
+    shape::{Presence, Section, Shape},
     suggest,
     surroundings::{NamedFile, Surroundings},
     tree::{Data, Member, NodeId, Tree},
@@ -139,8 +139,6 @@ pub(super) struct Reader<'a> {
     errors: &'a mut Problems,
     warnings: &'a mut Problems,
     files: Vec<NamedFile>,
-    /// Within a key that has no effect, whose inner keys need no warnings of their own.
-    inert: bool,
     /// Keys of mappings that an unknown key beside them was probably meant to be.
     meant: HashSet<(NodeId, &'static str)>,
 }
@@ -160,7 +158,6 @@ impl<'a> Reader<'a> {
             errors,
             warnings,
             files: Vec::new(),
-            inert: false,
             meant: HashSet::new(),
         }
     }
@@ -302,12 +299,8 @@ impl<'a> Reader<'a> {
     ) -> Option<Members<'a>> {
         let members = self.members(node, &Shape::Section(section), 0)?;
         for (name, member) in members {
-            match section.key(name) {
-                None => self.unknown_key(node, section, name, member.key),
-                Some(key) => match key.status {
-                    Status::Supported => {}
-                    Status::Inert => self.inert_key(node, name, member.key),
-                },
+            if section.key(name).is_none() {
+                self.unknown_key(node, section, name, member.key);
             }
         }
         for key in section.keys {
@@ -341,32 +334,12 @@ impl<'a> Reader<'a> {
         self.key_problem(place, node, name, format!("the key {} is unknown", quote(name)), fix);
     }
 
-    fn inert_key(&mut self, node: NodeId, name: &str, place: Place) {
-        if !self.inert {
-            self.warnings.add(
-                place,
-                self.tree.path_of_key(node, name),
-                format!("`{name}` has no effect in this version"),
-                "it is accepted and ignored; remove it to end this warning",
-            );
-        }
-    }
-
-    /// Reads a supported key. Only the table's macro calls this.
+    /// Reads a key. Only the table's macro calls this.
     pub(super) fn field<K: Kind>(&mut self, members: &Members<'_>, name: &str) -> Field<K::Value> {
         let Some(member) = members.0.get(name) else { return Field::Absent };
         match K::read(self, member.value) {
             Some(value) => Field::Good(At { value, node: member.value }),
             None => Field::Bad(member.value),
-        }
-    }
-
-    /// Checks a key that is not supported yet. Only the table's macro calls this.
-    pub(super) fn planned<K: Kind>(&mut self, members: &Members<'_>, name: &str, status: Status) {
-        if let (Some(member), Status::Inert) = (members.0.get(name), status) {
-            let outer = std::mem::replace(&mut self.inert, true);
-            K::read(self, member.value);
-            self.inert = outer;
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{
     keys::File,
     scalar::{format_part, format_size},
-    shape::{Key, Presence, Section, Shape, Status},
+    shape::{Key, Presence, Section, Shape},
     suggest,
 };
 use std::collections::HashMap;
@@ -27,9 +27,6 @@ The file is YAML, so JSON will do. `crossfade check FILE` reports every error at
   be unset or empty. `$$` is a dollar sign. Within `{...}` and `[...]`, put such a text in quotes.
 - **Relative paths** are relative to the file.
 - Anchors and aliases work; merge keys (`<<`), tags and more than one document do not.
-
-Keys marked *no effect* are accepted with a warning. Keys marked *not supported* are errors, because leaving
-them out silently would be unsafe.
 ";
 
 /// The reference of the configuration file, in Markdown.
@@ -53,7 +50,7 @@ fn write_section(
     for key in section.keys {
         page.push_str(&row(key, path, written));
     }
-    for key in section.keys.iter().filter(|key| key.status == Status::Supported) {
+    for key in section.keys {
         let below = if path.is_empty() { key.name.into() } else { format!("{path}.{}", key.name) };
         for (path, section) in sections(below, &key.shape) {
             if !written.contains_key(section.name) {
@@ -77,24 +74,18 @@ fn sections(path: String, shape: &'static Shape) -> Vec<(String, &'static Sectio
 }
 
 fn row(key: &'static Key, path: &str, written: &HashMap<&'static str, String>) -> String {
-    let default = match (key.status, key.presence) {
-        (Status::Inert, _) => "*no effect*".into(),
-        (_, Presence::Required) => "**required**".into(),
-        (_, Presence::Default(default)) => format!("`{default}`"),
-        (_, Presence::Absent(words)) => words.into(),
+    let default = match key.presence {
+        Presence::Required => "**required**".into(),
+        Presence::Default(default) => format!("`{default}`"),
+        Presence::Absent(words) => words.into(),
     };
     let mut meaning = key.meaning.to_owned();
-    if key.status == Status::Supported {
-        let elsewhere = sections(String::new(), &key.shape)
-            .into_iter()
-            .find_map(|(_, section)| written.get(section.name).filter(|at| *at != path));
-        match elsewhere {
-            Some(at) => meaning.push_str(&format!(" See `{at}`.")),
-            None if !key.example.is_empty() => {
-                meaning.push_str(&format!(" Example: `{}`.", key.example));
-            }
-            None => {}
-        }
+    let elsewhere = sections(String::new(), &key.shape)
+        .into_iter()
+        .find_map(|(_, section)| written.get(section.name).filter(|at| *at != path));
+    match elsewhere {
+        Some(at) => meaning.push_str(&format!(" See `{at}`.")),
+        None => meaning.push_str(&format!(" Example: `{}`.", key.example)),
     }
     let cells = [format!("`{}`", key.name), type_of(&key.shape), default, meaning];
     // A bar would end the cell.
@@ -124,7 +115,6 @@ fn type_of(shape: &Shape) -> String {
         Shape::Map { of, .. } => format!("mapping from names to: {}", type_of(of)),
         Shape::Section(_) => "mapping".into(),
         Shape::Either(shapes) => shapes.iter().map(type_of).collect::<Vec<_>>().join(", or "),
-        Shape::Anything => "any".into(),
     }
 }
 

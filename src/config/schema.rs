@@ -2,7 +2,7 @@
 
 use super::{
     keys::File,
-    shape::{Key, Presence, Section, Shape, Status},
+    shape::{Key, Presence, Section, Shape},
 };
 use serde_json::{Map, Value, json};
 
@@ -44,11 +44,10 @@ fn section(section: &'static Section, definitions: &mut Map<String, Value>) -> V
 
 fn property(key: &'static Key, definitions: &mut Map<String, Value>) -> Value {
     let mut schema = shape(&key.shape, definitions);
-    schema["description"] = match (key.status, key.presence) {
-        (Status::Inert, _) => format!("{} No effect in this version.", key.meaning),
-        (_, Presence::Default(default)) => format!("{} Default: {default}.", key.meaning),
-        (_, Presence::Absent(words)) => format!("{} Default: {words}.", key.meaning),
-        (_, Presence::Required) => key.meaning.to_owned(),
+    schema["description"] = match key.presence {
+        Presence::Default(default) => format!("{} Default: {default}.", key.meaning),
+        Presence::Absent(words) => format!("{} Default: {words}.", key.meaning),
+        Presence::Required => key.meaning.to_owned(),
     }
     .into();
     schema
@@ -103,7 +102,6 @@ fn shape(shape: &'static Shape, definitions: &mut Map<String, Value>) -> Value {
             let any: Vec<Value> = shapes.iter().map(|it| self::shape(it, definitions)).collect();
             json!({ "anyOf": any })
         }
-        Shape::Anything => json!({}),
     }
 }
 

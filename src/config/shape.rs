@@ -13,8 +13,7 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) shape: Shape,
     pub(super) presence: Presence,
-    pub(super) status: Status,
-    /// YAML of a value that is not the default; empty for keys that are not read yet.
+    /// YAML of a value that is not the default.
     pub(super) example: &'static str,
     pub(super) meaning: &'static str,
 }
@@ -26,13 +25,6 @@ pub(super) enum Presence {
     Default(&'static str),
     /// What holds when the key is absent, in words.
     Absent(&'static str),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
-    Supported,
-    /// Checked and accepted with a warning: it has no effect yet.
-    Inert,
 }
 
 /// What a value may look like.
@@ -85,7 +77,6 @@ pub(super) enum Shape {
     },
     Section(&'static Section),
     Either(&'static [Shape]),
-    Anything,
 }
 
 impl Section {
@@ -115,7 +106,6 @@ impl Shape {
             Self::List { .. } => "a list".into(),
             Self::Map { .. } | Self::Section(_) => "a mapping".into(),
             Self::Either(shapes) => shapes.iter().map(Self::noun).collect::<Vec<_>>().join(" or "),
-            Self::Anything => "anything".into(),
         }
     }
 
@@ -148,7 +138,6 @@ impl Shape {
                 format!("write a mapping of the keys {}", suggest::list(section.names()))
             }
             Self::Either(shapes) => shapes.iter().map(Self::hint).collect::<Vec<_>>().join(", or "),
-            Self::Anything => "give a value".into(),
         }
     }
 }

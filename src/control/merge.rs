@@ -140,6 +140,8 @@ fn merge_specs(base: &Spec, file: &Spec, ours: &Spec) -> Spec {
             &file.metrics_linger,
             &ours.metrics_linger,
         ),
+        access_log: pick(Some(&base.access_log), &file.access_log, &ours.access_log),
+        tracing: pick(Some(&base.tracing), &file.tracing, &ours.tracing),
         services: keyed(Some(&base.services), &file.services, &ours.services, merge_services),
         routes: pick(Some(&base.routes), &file.routes, &ours.routes),
     }

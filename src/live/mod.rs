@@ -1,15 +1,18 @@
 //! The only state that cores share: atomics behind small types. The hot path writes nothing but its own
 //! core's cells (relaxed load and store, no read-modify-write); readers add the cells up.
 
+mod account;
 mod backend;
 mod cells;
 mod census;
 mod certificates;
 mod challenges;
 mod connections;
+mod exemplars;
 mod gate;
 mod health;
 mod hold;
+mod journal;
 mod lifecycle;
 mod listener;
 mod mirrors;
@@ -21,15 +24,18 @@ mod snapshot;
 mod stats;
 mod trial;
 
+pub use account::{Account, Answered, Attempt, ChosenBy, Labels, Protocol, Text, Trace};
 pub use backend::{BackendTls, InFlight, Kind, LiveBackend, Outcome, Tally};
 pub use cells::{Counter, PerCore};
 pub use census::{Census, Tickets, add as add_tickets};
 pub use certificates::{Certificates, SameName};
 pub use challenges::{ChallengeHandshakes, Challenges};
 pub use connections::Held;
+pub use exemplars::{Exemplar, Exemplars};
 pub use gate::{Entry, Full, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
 pub use hold::{HeldPlace, Hold};
+pub use journal::{Handed, Journal, Sink, Sinks, Wanted};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use mirrors::{MirrorPlace, Mirrored, Mirrors};
@@ -67,6 +73,8 @@ pub struct Live {
     pub ejected: Notify,
     /// Where replies are counted that no pool stands for (`no_route`, bad requests).
     pub unrouted: Arc<LivePool>,
+    /// Of requests that are over.
+    pub journal: Journal,
     /// Every pool with series to show: those in the snapshot and those that linger.
     pools: Mutex<Vec<Arc<LivePool>>>,
 }
@@ -83,6 +91,7 @@ impl Live {
             census: Census::new(cores),
             ejected: Notify::new(),
             unrouted: LivePool::new(cores, empty(), empty(), empty()),
+            journal: Journal::new(cores),
             pools: Mutex::new(Vec::new()),
         })
     }

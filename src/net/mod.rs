@@ -11,7 +11,9 @@ mod tls;
 pub use inherited::Inherited;
 pub use resolver::{Answer, Unknown, resolve};
 pub use stream::{Stream, poll_read, poll_write, poll_write_vectored};
-pub use tls::{ALPN_ACME, ALPN_H2, challenge_config, client_config, server_config};
+pub use tls::{
+    ALPN_ACME, ALPN_H2, challenge_config, client_config, config_for_others, server_config,
+};
 
 use crate::spec::BackendAddress;
 use rustls::ClientConfig;

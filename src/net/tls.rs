@@ -2,7 +2,7 @@
 
 use crate::spec::{ListenerTls, PoolProtocol, PoolTls, Protocols, TlsVersion, crypto_provider};
 use rustls::{
-    ClientConfig, ServerConfig,
+    ClientConfig, RootCertStore, ServerConfig,
     crypto::aws_lc_rs::Ticketer,
     server::{
         NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
@@ -93,6 +93,20 @@ fn trusts_the_same(one: &ListenerTls, other: &ListenerTls) -> bool {
         (Some(one), Some(other)) => one == other && one.ca.says_the_same(&other.ca),
         _ => false,
     }
+}
+
+/// For those who are asked or told something by HTTP: the authorities of the system are trusted; on a machine without
+/// any nobody is, and what goes in the clear works all the same.
+///
+/// # Errors
+/// When this machine has no TLS.
+pub fn config_for_others() -> Result<ClientConfig, rustls::Error> {
+    if let Ok(config) = client_config(&PoolTls::default(), PoolProtocol::H1) {
+        return Ok(config);
+    }
+    let builder = ClientConfig::builder_with_provider(crypto_provider().clone());
+    let builder = builder.with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 /// How handshakes with the backends of a pool are made, which speak `protocol`. Sessions are resumed, by any core.

@@ -50,9 +50,9 @@ impl Booking {
         assigned: Assigned,
         began: Moment,
         timeouts: &ServiceTimeouts,
-    ) -> Box<Self> {
+    ) -> Self {
         let response = timeouts.response;
-        Box::new(Self { trial, core, assigned, began, response, answered: None })
+        Self { trial, core, assigned, began, response, answered: None }
     }
 
     /// There is no backend that could be asked, and `reason` is why.
@@ -63,12 +63,12 @@ impl Booking {
 
     /// The response's head is there. Returns what is to be counted when the response has ended.
     pub(super) fn answered(
-        mut self: Box<Self>,
+        mut self,
         now: Moment,
         sent: Moment,
         status: u16,
         is_call: bool,
-    ) -> Option<Box<Self>> {
+    ) -> Option<Self> {
         let ns = now.since(sent);
         if status >= 500 || status == 101 {
             self.count(Finding { failed: status >= 500, hung: false, ns });
@@ -113,7 +113,7 @@ impl Booking {
     }
 
     /// Looked at now and then. Returns what is still to be counted.
-    pub(super) fn look(self: Box<Self>, now_millis: u64, waits: &Waits) -> Option<Box<Self>> {
+    pub(super) fn look(self, now_millis: u64, waits: &Waits) -> Option<Self> {
         let hangs = millis(HANGS.min(self.response));
         match (&self.answered, waits) {
             (None, Waits::ForHead(until)) => {
@@ -159,7 +159,7 @@ mod tests {
 
     impl Rig {
         /// Of a request that begins with the clock.
-        fn booking(&self, response: Duration) -> Box<Booking> {
+        fn booking(&self, response: Duration) -> Booking {
             let assigned = Assigned { pool: 0, route: 0, key: None };
             let timeouts = ServiceTimeouts { response, ..ServiceTimeouts::default() };
             Booking::new(self.trial.clone(), 0, assigned, Moment::default(), &timeouts)
@@ -176,7 +176,7 @@ mod tests {
         Moment::default() + Duration::from_secs(seconds)
     }
 
-    fn answered(booking: Box<Booking>, at: u64, status: u16, is_call: bool) -> Box<Booking> {
+    fn answered(booking: Booking, at: u64, status: u16, is_call: bool) -> Booking {
         let sent = Moment::default();
         booking.answered(after(at), sent, status, is_call).expect("it is not over")
     }

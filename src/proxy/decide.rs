@@ -13,11 +13,12 @@ use super::{
     retry::Again,
     upstream::Upstream,
     withheld::Withheld,
+    witness::Witness,
 };
 use crate::{
     live::{
-        Assigned, Full, LiveBackend, LivePool, LiveService, Moment, Permit, PoolEntry, Reason,
-        Snapshot,
+        Assigned, ChosenBy, Full, LiveBackend, LivePool, LiveService, Moment, Permit, PoolEntry,
+        Reason, Snapshot,
     },
     routing::{
         Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,
@@ -38,6 +39,7 @@ pub(super) struct Assignment {
     pub(super) service_slot: usize,
     /// What fails here may be sent to the pool that rescues.
     pub(super) rescuable: bool,
+    pub(super) chosen_by: ChosenBy,
     /// The sticky cookie that the client is given.
     pub(super) issued: Option<Box<Issued>>,
     /// What the backend must not see.
@@ -157,11 +159,12 @@ fn decide_on<L: Lines>(
         None => core.upstream(chosen.backend),
         Some(version) => query.connection.upstream(chosen.backend, version),
     };
-    let ticket = core.flights.begin(core.index, upstream, permit, chosen.booking);
+    let ticket = core.flights.begin(core.index, upstream, permit, chosen.witness);
     let service_slot = live.slot.index();
     let rescuable = policy.rescue.is_some_and(|rescue| rescue.to != chosen.pool);
     let withheld = choice.withheld(&view, query.earlier.is_none());
-    Ok(Assignment { ticket, policy, service_slot, rescuable, issued: chosen.issued, withheld })
+    let Chosen { chosen_by, issued, .. } = chosen;
+    Ok(Assignment { ticket, policy, service_slot, rescuable, chosen_by, issued, withheld })
 }
 
 fn redirected(redirect: &Redirect, view: &RequestView<'_, impl Fields>) -> Refusal {
@@ -259,8 +262,9 @@ struct Chosen<'a> {
     backend: &'a Arc<LiveBackend>,
     /// The sticky key that was made up for it.
     issued: Option<Box<Issued>>,
+    chosen_by: ChosenBy,
     /// If it counts in a comparison of versions.
-    booking: Option<Box<Booking>>,
+    witness: Option<Box<Witness>>,
 }
 
 impl<'a> Choice<'a> {
@@ -377,7 +381,7 @@ impl<'a> Choice<'a> {
     ) -> Result<Chosen<'a>, Refusal> {
         let (key, issued) = self.key(view, query);
         let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
-        let mut is_drawn = false;
+        let (mut is_drawn, mut chosen_by) = (false, ChosenBy::Pin);
         let pool = match &query.earlier {
             Some(Earlier { rescue: true, .. }) => {
                 let rescue = self.service.policy.rescue;
@@ -387,16 +391,18 @@ impl<'a> Choice<'a> {
                 Some(pinned) => pinned,
                 None => {
                     is_drawn = earlier.is_none();
+                    chosen_by = if key.is_some() { ChosenBy::Sticky } else { ChosenBy::Draw };
                     self.drawn(earlier.as_ref(), key, state)?
                 }
             },
         };
-        let booking = match &self.live.trial {
+        let witness = match &self.live.trial {
             Some(trial) if is_drawn => {
                 let key = key.map(Key::hash);
                 let assigned = Assigned { pool, route: self.route, key };
                 let trial = state.trial(trial);
-                Some(Booking::new(trial, self.core.index, assigned, query.now, &policy.timeouts))
+                let core = self.core.index;
+                Some(Booking::new(trial, core, assigned, query.now, &policy.timeouts).into())
             }
             _ => None,
         };
@@ -406,9 +412,9 @@ impl<'a> Choice<'a> {
             _ => 0,
         };
         if let Some(backend) = self.backend(pool, tried, balance_key, state) {
-            return Ok(Chosen { pool, backend, issued, booking });
+            return Ok(Chosen { pool, backend, issued, chosen_by, witness });
         }
-        self.make_do(pool, balance_key, issued, query.earlier.is_none(), booking, state)
+        self.make_do(pool, balance_key, issued, query.earlier.is_none(), witness, state)
     }
 
     /// What becomes of a request for which `pool` has no backend.
@@ -419,7 +425,7 @@ impl<'a> Choice<'a> {
         balance_key: u64,
         issued: Option<Box<Issued>>,
         first: bool,
-        booking: Option<Box<Booking>>,
+        witness: Option<Box<Witness>>,
         state: &mut ServiceState,
     ) -> Result<Chosen<'a>, Refusal> {
         let table = &self.service.pools[pool];
@@ -430,14 +436,15 @@ impl<'a> Choice<'a> {
             (_, true) => Reason::Overloaded,
             _ => Reason::NoBackend,
         };
-        if let Some(booking) = booking {
-            booking.refused(reason);
+        if let Some(witness) = witness {
+            witness.refused(reason);
         }
         if first
             && !is_full
             && let Some((rescuer, backend)) = self.rescue(pool, balance_key, state)
         {
-            return Ok(Chosen { pool: rescuer, backend, issued, booking: None });
+            let (pool, chosen_by) = (rescuer, ChosenBy::Rescue);
+            return Ok(Chosen { pool, backend, issued, chosen_by, witness: None });
         }
         let pool = Some(self.live.pools[pool].pool.clone());
         Err(Refusal::Failed { reason, pool })

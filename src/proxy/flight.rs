@@ -3,8 +3,10 @@
 //! for no timer of its own.
 
 use super::{
-    booking::{Booking, Waits},
+    booking::Waits,
+    note::{Note, NotedAttempt},
     upstream::Upstream,
+    witness::Witness,
 };
 use crate::live::{Clock, Kind, Moment, Outcome, Permit, Reason, Tickets, add_tickets, millis};
 use slab::Slab;
@@ -49,8 +51,8 @@ pub(super) struct Flight {
     /// A sweep has met it.
     slow: Cell<bool>,
     ended: Cell<bool>,
-    /// Until it is known what it counts as.
-    booking: Cell<Option<Box<Booking>>>,
+    /// As long as there is something to tell.
+    witness: Cell<Option<Box<Witness>>>,
     waker: RefCell<Option<Waker>>,
     /// What a verdict does at once, whether or not anybody polls; the flight has ended then.
     abandon: Cell<Option<Box<dyn FnOnce()>>>,
@@ -71,7 +73,7 @@ impl Flights {
         core: usize,
         upstream: Rc<Upstream>,
         permit: Option<Permit>,
-        booking: Option<Box<Booking>>,
+        witness: Option<Box<Witness>>,
     ) -> Ticket {
         upstream.backend.begin(core);
         let flight = self.make(Flight {
@@ -85,7 +87,7 @@ impl Flights {
             leaves: Cell::new(false),
             slow: Cell::new(false),
             ended: Cell::new(false),
-            booking: Cell::new(booking),
+            witness: Cell::new(witness),
             waker: RefCell::new(None),
             abandon: Cell::new(None),
         });
@@ -244,11 +246,39 @@ impl Flight {
         self.overdue();
     }
 
+    /// Tells its witness, if there is one.
+    #[inline]
+    fn tell(&self, what: impl FnOnce(&mut Witness)) {
+        if let Some(mut witness) = self.witness.take() {
+            what(&mut witness);
+            if !witness.is_done() {
+                self.witness.set(Some(witness));
+            }
+        }
+    }
+
+    /// It is written down from now on.
+    pub(super) fn attend(&self, attempt: NotedAttempt) {
+        let mut witness = self.witness.take().unwrap_or_default();
+        witness.attend(attempt);
+        self.witness.set(Some(witness));
+    }
+
+    /// Where it is written down, if anywhere.
+    pub(super) fn note(&self) -> Option<Rc<Note>> {
+        let mut note = None;
+        self.tell(|witness| note = witness.note().cloned());
+        note
+    }
+
+    /// A connection was opened for it, in so many nanoseconds.
+    pub(super) fn connected(&self, taken: u64) {
+        self.tell(|witness| witness.connected(taken));
+    }
+
     /// The rest of an answer has not come, whoever has set the time for it.
     pub(super) fn overdue(&self) {
-        if let Some(booking) = self.booking.take() {
-            booking.cut();
-        }
+        self.tell(Witness::cut);
     }
 
     /// The head of a final response has come, `now`, that was asked for when it was `sent`.
@@ -260,39 +290,32 @@ impl Flight {
         status: u16,
         is_call: impl FnOnce() -> bool,
     ) {
-        if let Some(booking) = self.booking.take() {
-            let is_call = status == 200 && is_call();
-            self.booking.set(booking.answered(now, sent, status, is_call));
-        }
+        self.tell(|witness| witness.answered(now, sent, status, is_call));
     }
 
     /// Its attempt has failed.
     pub(super) fn failed(&self, clock: Clock, reason: Reason) {
-        if let Some(booking) = self.booking.take() {
+        self.tell(|witness| {
             let awaits_head = matches!(self.waits(), Waits::ForHead(_));
-            booking.failed(clock.now(), reason, awaits_head);
-        }
+            witness.failed(clock.now(), reason, awaits_head);
+        });
     }
 
     /// A call of gRPC has said how it ended.
     pub(super) fn call_ended(&self, failed: bool) {
-        if let Some(booking) = self.booking.take() {
-            booking.call_ended(failed);
-        }
+        self.tell(|witness| witness.call_ended(failed));
     }
 
     /// It is over, and whatever it counts as is known.
     #[inline]
     fn settle(&self) {
-        if let Some(booking) = self.booking.take() {
-            booking.settle();
+        if let Some(mut witness) = self.witness.take() {
+            witness.settle();
         }
     }
 
     fn look(&self, now_millis: u64) {
-        if let Some(booking) = self.booking.take() {
-            self.booking.set(booking.look(now_millis, &self.waits()));
-        }
+        self.tell(|witness| witness.look(now_millis, &self.waits()));
     }
 
     fn waits(&self) -> Waits {
@@ -374,7 +397,7 @@ impl Ticket {
             flight.upstream.backend.turn(flight.core, from, to);
         }
         if to == Kind::Tunnel {
-            flight.settle();
+            flight.tell(Witness::settle);
         }
     }
 }

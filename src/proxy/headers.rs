@@ -5,6 +5,7 @@ use super::{
     fields::{Known, Lines, first, is_named},
     framing::Framing,
     head::{self, Facts, Head, Version},
+    record::Remarks,
     secured::Secured,
     tell::tell_more,
     trace,
@@ -145,6 +146,8 @@ pub(super) struct Added<'a> {
     /// `Host` for a request of HTTP/1.0 without one: HTTP/1.1 does not know such requests.
     pub(super) backend: &'a [u8],
     pub(super) changes: Changes<'a>,
+    /// Of a request that is written down, whose backend may be told so.
+    pub(super) remarks: Option<&'a Remarks>,
 }
 
 /// What is changed in a request because of its route or because of pins.
@@ -200,12 +203,16 @@ pub(super) fn to_backend<L: Lines>(
         None => sink.line(b"host", host.unwrap_or(added.backend)),
     }
     let (mut has_proto, mut has_host) = (false, false);
-    let begins_trace = client.traces && !trace::is_part_of_one(head.lines);
+    let told = added.remarks.and_then(Remarks::told);
+    let begins_trace = told.is_none() && client.traces && !trace::is_part_of_one(head.lines);
+    let loses_parent = told.is_some() || begins_trace;
+    let loses_state = told.as_ref().map_or(begins_trace, |told| !told.keeps_state);
     for (place, (known, name, value)) in head.lines.lines().enumerate() {
         let mut pass = || pass(head.lines, place, name, value, sink);
         match known {
             _ if facts.names_fields && is_named(head.lines, name) => {}
-            Known::Other if begins_trace && trace::tells(name) => {}
+            Known::Other if loses_parent && trace::is_parent(name) => {}
+            Known::Other if loses_state && trace::is_state(name) => {}
             Known::Other | Known::Authorization | Known::Cookie | Known::Date
                 if added.changes.remove(name) => {}
             Known::Other
@@ -247,6 +254,9 @@ pub(super) fn to_backend<L: Lines>(
         // HTTP/1 servers expect one field (RFC 9113 section 8.2.3).
         let crumbs: Vec<&[u8]> = head.lines.values("cookie").collect();
         sink.line(b"cookie", &crumbs.join(&b"; "[..]));
+    }
+    if let Some(told) = &told {
+        sink.line(trace::TRACEPARENT.as_bytes(), &told.parent);
     }
     let has = Told { proto: has_proto, host: has_host };
     add(head, facts, added, host, has, sink);
@@ -478,7 +488,8 @@ mod tests {
         let (facts, _) = Facts::of(&head).unwrap();
         let mut sent = HeaderMap::new();
         let changes = Changes::default();
-        let added = Added { client, request_id: b"id", backend: b"10.0.0.1:80", changes };
+        let (request_id, backend) = (b"id", b"10.0.0.1:80");
+        let added = Added { client, request_id, backend, changes, remarks: None };
         to_backend(&head, &facts, &added, &mut sent);
         sent
     }

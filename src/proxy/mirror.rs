@@ -10,6 +10,7 @@ use super::{
     head::{Facts, Head},
     headers::{Added, Changes, to_backend},
     hyper::Course,
+    record::Remarks,
     upstream::Upstream,
 };
 use crate::{
@@ -56,6 +57,8 @@ pub(super) struct Original<'a, L> {
     pub(super) facts: &'a Facts,
     pub(super) request_id: &'a [u8],
     pub(super) assignment: &'a Assignment,
+    /// Of the original, of which it is told the same.
+    pub(super) remarks: Option<&'a Remarks>,
 }
 
 impl<L: Lines> Original<'_, L> {
@@ -111,6 +114,7 @@ impl<L: Lines> Original<'_, L> {
             request_id: self.request_id,
             backend: upstream.authority.as_bytes(),
             changes: Changes::of(policy, withheld.as_deref()),
+            remarks: self.remarks,
         };
         let Head { path, query, .. } = *self.head;
         let target = routing::target(added.changes.rewrite, path, query);

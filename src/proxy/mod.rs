@@ -17,6 +17,7 @@ mod http1;
 mod http2;
 mod hyper;
 mod mirror;
+mod note;
 mod octets;
 mod queue;
 mod record;
@@ -31,6 +32,7 @@ mod tunnel;
 mod upstream;
 mod websocket;
 mod withheld;
+mod witness;
 mod worker;
 
 #[cfg(fuzzing)]

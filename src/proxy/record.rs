@@ -4,9 +4,10 @@ use super::{
     core::Core,
     decide::Refusal,
     failure::{Failure, Reply, fault_of},
+    note::Note,
     upstream::Upstream,
 };
-use crate::live::{Fault, LivePool, Moment, Reason};
+use crate::live::{Fault, LivePool, Moment, PoolStats, Reason};
 use std::{rc::Rc, sync::Arc};
 
 /// The record of a reply. Whoever drops it unfinished says that the client has left.
@@ -17,9 +18,17 @@ pub(super) struct Recorder {
     began: Moment,
     answerer: Answerer,
     code: u16,
-    failure: Option<(Fault, Reason)>,
+    remarks: Option<Box<Remarks>>,
     /// When it was recorded.
     ended: Option<Moment>,
+}
+
+/// What few records have.
+#[derive(Default)]
+pub(super) struct Remarks {
+    failure: Option<(Fault, Reason)>,
+    /// Of a request that is written down.
+    pub(super) note: Option<Rc<Note>>,
 }
 
 /// Under whose name a reply is recorded.
@@ -39,7 +48,7 @@ impl Recorder {
             began,
             answerer: Answerer::Nobody,
             code: 0,
-            failure: None,
+            remarks: None,
             ended: None,
         }
     }
@@ -54,7 +63,28 @@ impl Recorder {
 
     /// Why the request failed, where no attempt has counted it.
     pub(super) fn fail(&mut self, fault: Fault, reason: Reason) {
-        self.failure = Some((fault, reason));
+        self.remarks.get_or_insert_default().failure = Some((fault, reason));
+    }
+
+    /// It is written down from now on.
+    pub(super) fn attach(&mut self, note: Rc<Note>) {
+        self.remarks.get_or_insert_default().note = Some(note);
+    }
+
+    pub(super) fn remarks(&self) -> Option<&Remarks> {
+        self.remarks.as_deref()
+    }
+
+    pub(super) fn note(&self) -> Option<&Rc<Note>> {
+        self.remarks()?.note.as_ref()
+    }
+
+    pub(super) fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+
+    pub(super) fn began(&self) -> Moment {
+        self.began
     }
 
     /// It goes to no backend; says what it is answered.
@@ -75,8 +105,14 @@ impl Recorder {
     /// The proxy answers it.
     pub(super) fn reply(&mut self, reply: &Reply) {
         self.code = reply.status();
-        if let Reply::Failure(Failure { reason, counted: false }) = reply {
-            self.fail(fault_of(*reason), *reason);
+        if let Reply::Failure(Failure { reason, counted }) = reply {
+            let fault = fault_of(*reason);
+            if !counted {
+                self.fail(fault, *reason);
+            }
+            if let Some(note) = self.note() {
+                note.failed(fault, *reason);
+            }
         }
     }
 
@@ -85,36 +121,88 @@ impl Recorder {
         self.ended.unwrap_or_else(|| self.record(self.core.live.clock.now()))
     }
 
-    /// The same, by a clock that was just read.
-    pub(super) fn finish_at(&mut self, now: Moment) {
+    /// The same, with the bytes of both bodies, should somebody want to know.
+    pub(super) fn finish_with(&mut self, bytes: impl FnOnce() -> (u64, u64)) -> Moment {
+        if let Some(ended) = self.ended {
+            return ended;
+        }
+        let now = self.core.live.clock.now();
+        self.finish_at(now, bytes);
+        now
+    }
+
+    /// The same, by a clock that was just read; with the bytes of both bodies, should somebody want to know.
+    pub(super) fn finish_at(&mut self, now: Moment, bytes: impl FnOnce() -> (u64, u64)) {
         if self.ended.is_none() {
+            if self.remarks.is_some() {
+                self.note_bytes(bytes);
+            }
             self.record(now);
+        }
+    }
+
+    /// What has passed of both bodies.
+    #[cold]
+    pub(super) fn note_bytes(&self, bytes: impl FnOnce() -> (u64, u64)) {
+        if let Some(note) = self.note() {
+            let (incoming, outgoing) = bytes();
+            note.set_bytes(incoming, outgoing);
+        }
+    }
+
+    /// The same of the answer's alone.
+    pub(super) fn note_bytes_out(&self, bytes: u64) {
+        if let Some(note) = self.note() {
+            note.set_out(bytes);
         }
     }
 
     fn record(&mut self, now: Moment) -> Moment {
         self.ended = Some(now);
-        let code = match self.failure {
-            Some((Fault::Downstream, Reason::ClientClosed)) => 499,
-            _ => self.code,
-        };
         let stats = match &self.answerer {
             Answerer::Nobody => &self.core.live.unrouted.stats,
             Answerer::Pool(pool) => &pool.stats,
             Answerer::Backend(upstream) => &upstream.backend.pool.stats,
         };
-        stats.record_reply(self.core.index, self.method, code, now.since(self.began));
-        if let Some((fault, reason)) = self.failure {
-            stats.record_failure(self.core.index, fault, reason);
+        match &self.remarks {
+            None => {
+                let taken = now.since(self.began);
+                stats.record_reply(self.core.index, self.method, self.code, taken);
+            }
+            Some(remarks) => self.record_with(remarks, stats, now),
         }
         now
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn record_with(&self, remarks: &Remarks, stats: &PoolStats, now: Moment) {
+        let code = match remarks.failure {
+            Some((Fault::Downstream, Reason::ClientClosed)) => 499,
+            _ => self.code,
+        };
+        stats.record_reply(self.core.index, self.method, code, now.since(self.began));
+        if let Some((fault, reason)) = remarks.failure {
+            stats.record_failure(self.core.index, fault, reason);
+        }
+        let Some(note) = &remarks.note else { return };
+        if let Some((fault, reason)) = remarks.failure {
+            note.failed(fault, reason);
+        }
+        match &self.answerer {
+            Answerer::Nobody => {}
+            Answerer::Pool(pool) => note.of_pool(pool),
+            Answerer::Backend(upstream) => note.of_pool(&upstream.backend.pool),
+        }
+        note.ended(now, code);
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            self.failure = self.failure.or(Some((Fault::Downstream, Reason::ClientClosed)));
+            let remarks = self.remarks.get_or_insert_default();
+            remarks.failure.get_or_insert((Fault::Downstream, Reason::ClientClosed));
             self.record(self.core.live.clock.now());
         }
     }

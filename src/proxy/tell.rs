@@ -27,7 +27,8 @@ pub(super) fn tell_more<L: Lines>(
         };
         sink.line(b"via", via);
     }
-    if client.traces && !trace::is_part_of_one(head.lines) {
+    let is_told = added.remarks.is_some_and(|remarks| remarks.told().is_some());
+    if client.traces && !is_told && !trace::is_part_of_one(head.lines) {
         sink.line(trace::TRACEPARENT.as_bytes(), &trace::begin(added.request_id));
     }
 }

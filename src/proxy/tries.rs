@@ -132,7 +132,7 @@ impl Tries {
             let earlier = self.earlier(&failed, issued.clone());
             if let Some(next) = self.decide(connection, head, facts, earlier, permit.take()) {
                 stats.record_retry(core.index);
-                return Ok(next.noted(recorder));
+                return Ok(next.noted(recorder, self.rescued));
             }
         }
         if let Some(rescue) = policy.rescue
@@ -147,7 +147,7 @@ impl Tries {
             let earlier = self.earlier(&failed, issued);
             if let Some(next) = self.decide(connection, head, facts, earlier, permit) {
                 stats.record_rescue(core.index);
-                return Ok(next.noted(recorder));
+                return Ok(next.noted(recorder, self.rescued));
             }
         }
         Err(failure)
@@ -176,8 +176,11 @@ impl Tries {
 }
 
 impl Next {
-    fn noted(self, recorder: &mut Recorder) -> Self {
+    fn noted(self, recorder: &mut Recorder, is_rescue: bool) -> Self {
         if let Self::Elsewhere(assignment) = &self {
+            if let Some(note) = recorder.note() {
+                note.attempt(assignment, is_rescue, recorder.core().live.clock.now());
+            }
             recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
         }
         self

@@ -3,10 +3,12 @@
 use super::{
     connection::ClientConnection,
     flight::Ticket,
+    note::Note,
     websocket::{Frames, GOING_AWAY},
 };
-use crate::live::{Held, Kind, Reason};
+use crate::live::{Clock, Held, Kind, Reason};
 use std::{
+    cell::Cell,
     future::poll_fn,
     io,
     pin::Pin,
@@ -72,6 +74,7 @@ where
     // The request has been answered: what `timeouts.request` limits is over.
     flight.limit(u64::MAX);
     flight.arm(clock, idle, Reason::IdleTimeout);
+    let passed = Passed { note: flight.note(), clock, up: Cell::new(0), down: Cell::new(0) };
     let mut down = Direction::new(head);
     down.frames = websocket.then(Frames::default);
     down.take(&to_client, 0);
@@ -94,6 +97,8 @@ where
         if moved && !down.leaves {
             flight.arm(clock, idle, Reason::IdleTimeout);
         }
+        passed.up.set(up.passed);
+        passed.down.set(down.passed);
         match (downwards, upwards) {
             // Either side may break off; there is nobody to tell but the other, which sees the end.
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready("broken off"),
@@ -105,11 +110,29 @@ where
     tracing::debug!(backend = %flight.upstream.backend.address, ended, "tunnel closed");
 }
 
+/// What has passed both ways, which is written down when the tunnel ends, however that comes.
+struct Passed {
+    note: Option<Rc<Note>>,
+    clock: Clock,
+    up: Cell<u64>,
+    down: Cell<u64>,
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        if let Some(note) = &self.note {
+            note.tunnel_ended(self.clock.now(), self.up.get(), self.down.get());
+        }
+    }
+}
+
 /// Bytes in one direction.
 struct Direction {
     out: Vec<u8>,
     /// So many of `out` have been written.
     written: usize,
+    /// In all.
+    passed: u64,
     /// The side that is read has ended, or what it says is not wanted any more.
     ended: bool,
     /// The other one has been told.
@@ -122,7 +145,7 @@ struct Direction {
 
 impl Direction {
     fn new(out: Vec<u8>) -> Self {
-        Self { out, written: 0, ended: false, told: false, frames: None, leaves: false }
+        Self { out, written: 0, passed: 0, ended: false, told: false, frames: None, leaves: false }
     }
 
     /// The receiver is to be told goodbye. False when there is no place to say it.
@@ -169,7 +192,10 @@ impl Direction {
                 let rest = &self.out[self.written..];
                 match ready!(Pin::new(&mut *to).poll_write(cx, rest))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => self.written += written,
+                    written => {
+                        self.written += written;
+                        self.passed += written as u64;
+                    }
                 }
                 *moved = true;
             }
@@ -200,6 +226,7 @@ impl Direction {
                 Poll::Ready(written) => written?,
                 Poll::Pending => 0,
             };
+            self.passed += written as u64;
             self.take(piece, written);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{core::Core, flight::Flight, http1::Conn, http2::Sessions};
 use crate::{
-    live::{Held, LiveBackend, Moment, Reason},
+    live::{Held, Labels, LiveBackend, Moment, Reason},
     net::{self, DialError, Stream},
     routing::Policy,
 };
@@ -34,6 +34,8 @@ pub(super) struct Upstream {
     pub(super) version: HeaderValue,
     /// `Host` of a request that has none.
     pub(super) authority: Box<str>,
+    /// This core's own, so that no other counts its holders.
+    pub(super) labels: Arc<Labels>,
     /// What connections begin with.
     first: Box<[u8]>,
     pub(super) http1: Idle,
@@ -89,9 +91,15 @@ impl Upstream {
         let version = HeaderValue::from_str(&backend.pool.version)
             .unwrap_or_else(|_| HeaderValue::from_static("?"));
         let authority = backend.address.authority().into();
+        let labels = Arc::new(Labels {
+            service: backend.pool.service.clone(),
+            pool: backend.pool.name.clone(),
+            version: backend.pool.version.clone(),
+            backend: backend.address.to_string().into(),
+        });
         let (http1, http2) = Default::default();
         let dials = Semaphore::new(MOST_DIALLING);
-        Rc::new(Self { backend, version, authority, first, http1, http2, dials })
+        Rc::new(Self { backend, version, authority, labels, first, http1, http2, dials })
     }
 
     /// Keeps a connection for the next request, at most for `idle`, and for less if the backend has
@@ -176,6 +184,7 @@ pub(super) async fn connect(
             let taken = core.live.clock.now().since(began);
             backend.pool.stats.record_upstream_connect(core.index, taken);
             backend.connect_succeeded(core.index);
+            flight.connected(taken);
             Ok(Opened { stream, epoch, held })
         }
         Err(error) => {

@@ -1,10 +1,11 @@
 use super::{
-    FieldEdits, Fields, PathRewrite, PoolSet, Reads, RequestView, Salts, Split, StickyTable,
-    derive_salt, hash::KeyedHash, index::Index, matcher::holds,
+    FieldEdits, Fields, Observed, PathRewrite, PoolSet, Reads, RequestView, Salts, Split,
+    StickyTable, derive_salt, hash::KeyedHash, index::Index, matcher::holds,
 };
 use crate::spec::{
     Action, BackendAddress, Balance, Ejection, Forward, Match, Name, Pool, Redirect, RescueOn,
-    Retries, Service, ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool, Weight,
+    Retries, Route, Service, ServiceLimits, ServiceTimeouts, Spec, StickyKey, UnhealthyPool,
+    Weight,
 };
 use ipnet::IpNet;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
@@ -19,6 +20,8 @@ pub struct RoutingTable {
     /// Lower-case names of the headers that a route, a pin or stickiness reads.
     pub header_names: BTreeSet<Name>,
     pub reads: Reads,
+    /// What is written down of requests, those that are refused included.
+    pub observed: Option<Arc<Observed>>,
     index: Index,
 }
 
@@ -79,6 +82,10 @@ pub struct Policy {
     pub retries: Retries,
     pub rescue: Option<RescuePolicy>,
     pub mirror: Option<MirrorPolicy>,
+    /// What is written down of them.
+    pub observed: Option<Arc<Observed>>,
+    /// One of these two is there, which most requests have none of.
+    pub is_attended: bool,
     pub ejection: Ejection,
     pub unhealthy_pool: UnhealthyPool,
     /// Replies carry `x-crossfade-version`.
@@ -149,8 +156,9 @@ pub struct BackendTable {
 
 /// Compiles a valid spec. `salts` has those of its services; a service without one gets its derived salt.
 pub fn compile(spec: &Spec, salts: &Salts) -> RoutingTable {
+    let observed = Observed::of(spec);
     let services: Vec<ServiceTable> = (spec.services.iter())
-        .map(|(name, service)| ServiceTable::new(name, service, salts))
+        .map(|(name, service)| ServiceTable::new(name, service, salts, observed.as_ref()))
         .collect();
     let (mut policies, mut counts) = (vec![0; services.len()], vec![0; services.len()]);
     let routes: Vec<CompiledRoute> = (spec.routes.iter())
@@ -165,7 +173,7 @@ pub fn compile(spec: &Spec, salts: &Salts) -> RoutingTable {
                     let nth = counts[service];
                     counts[service] += 1;
                     let own = &services[service].policy;
-                    let changed = own.for_route(&route.matches, forward);
+                    let changed = own.for_route(route, forward);
                     if changed == **own {
                         Destination::Service { service, policy: own.clone(), number: 0, nth }
                     } else {
@@ -184,6 +192,7 @@ pub fn compile(spec: &Spec, salts: &Salts) -> RoutingTable {
         services,
         header_names: header_names(spec),
         reads: Reads::of(spec),
+        observed,
     }
 }
 
@@ -195,7 +204,12 @@ impl RoutingTable {
 }
 
 impl ServiceTable {
-    fn new(name: &Name, service: &Service, salts: &Salts) -> Self {
+    fn new(
+        name: &Name,
+        service: &Service,
+        salts: &Salts,
+        observed: Option<&Arc<Observed>>,
+    ) -> Self {
         let versions = service.pools.values().map(|pool| &*pool.version);
         let salt = salts.get(name).cloned().unwrap_or_else(|| derive_salt(name, versions));
         let pin = |pin: &crate::spec::Pin| CompiledPin {
@@ -232,7 +246,9 @@ impl ServiceTable {
                 limits: service.limits,
                 retries: service.retries,
                 rescue,
+                is_attended: mirror.is_some() || observed.is_some(),
                 mirror,
+                observed: observed.cloned(),
                 ejection: service.ejection,
                 unhealthy_pool: service.unhealthy_pool,
                 expose_version: service.expose_version,
@@ -287,11 +303,12 @@ impl CompiledPin {
 
 impl Policy {
     /// The same for a route, with what it has of its own.
-    fn for_route(&self, matches: &Match, forward: &Forward) -> Self {
+    fn for_route(&self, route: &Route, forward: &Forward) -> Self {
         Self {
+            observed: self.observed.as_ref().map(|observed| observed.by(&route.name)),
             timeouts: forward.timeouts.over(self.timeouts),
             limits: forward.limits.over(self.limits),
-            rewrite: PathRewrite::new(matches, forward),
+            rewrite: PathRewrite::new(&route.matches, forward),
             request: FieldEdits::new(&forward.request_headers),
             response: FieldEdits::new(&forward.response_headers),
             ..self.clone()
@@ -345,7 +362,7 @@ mod tests {
     use super::*;
     use crate::{
         routing::testing::{host_of, pool, service, spec, sticky},
-        spec::{FieldMatch, HostPattern, Pin, RedirectCode, RedirectUrl, Route, ValueMatch},
+        spec::{FieldMatch, HostPattern, Pin, RedirectCode, RedirectUrl, ValueMatch},
     };
     use std::net::Ipv4Addr;
 

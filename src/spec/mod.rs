@@ -10,6 +10,7 @@ mod buckets;
 mod certificate;
 mod discovery;
 mod matching;
+mod observing;
 mod redirect;
 mod rollout;
 mod route;
@@ -28,6 +29,9 @@ pub use certificate::{
 };
 pub use discovery::{DnsName, Families, Found, Resolver};
 pub use matching::{FieldMatch, HostPattern, Match, PathMatch, Pattern, ValueMatch};
+pub use observing::{
+    AccessLog, LogField, LogFormat, LogTarget, PlainField, Tracing, may_be_secret,
+};
 pub use redirect::{Redirect, RedirectCode, RedirectUrl};
 pub use rollout::{
     FailureAction, FirstTouch, GateTime, Gates, Hook, HookEvent, LatencyGate, OnFailure,
@@ -74,6 +78,10 @@ pub struct Spec {
     pub state: State,
     /// How long the series of a pool that has left stay visible.
     pub metrics_linger: Duration,
+    /// `None`: no line is written of requests.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// `None`: no spans are made.
+    pub tracing: Option<Arc<Tracing>>,
     pub services: IndexMap<Name, Service>,
     /// In file order, which breaks ties between equally specific matches.
     pub routes: Vec<Route>,
@@ -95,6 +103,8 @@ impl Default for Spec {
             admin: Admin::default(),
             state: State::default(),
             metrics_linger: Duration::from_secs(60),
+            access_log: None,
+            tracing: None,
             services: IndexMap::new(),
             routes: Vec::new(),
         }

@@ -30,6 +30,7 @@ const ROOMS: &[Room] = &[
         may_name: &["spec", "routing", "rollout", "live", "net"],
         forbidden: &[],
     },
+    Room { name: "accounts", may_name: &["spec", "routing", "live", "net"], forbidden: &[] },
     Room { name: "acme", may_name: &["spec", "live", "net", "control"], forbidden: &[] },
     Room {
         name: "upgrade",
@@ -44,7 +45,8 @@ const ROOMS: &[Room] = &[
     Room {
         name: "process",
         may_name: &[
-            "spec", "routing", "rollout", "live", "net", "config", "proxy", "control", "acme",
+            "spec", "routing", "rollout", "live", "net", "config", "proxy", "control", "accounts",
+            "acme",
         ],
         forbidden: &[],
     },
@@ -126,11 +128,13 @@ const ENGINE_NEUTRAL: &[&str] = &[
     "framing",
     "head",
     "headers",
+    "note",
     "record",
     "retry",
     "tries",
     "websocket",
     "withheld",
+    "witness",
 ];
 const HTTP_ENGINES: &[&str] = &[
     "hyper",

@@ -21,14 +21,19 @@ async fn a_good_version_goes_all_the_way_through_a_crash() {
     assert_eq!(shop.weights(), [50, 50]);
     // The port is another one, so the people of before are gone.
     shop.visit(8, OFTEN);
+    goes_all_the_way(&shop).await;
+    let undone = shop.served().change("POST", "/v1/undo", "{}");
+    assert_eq!(shop.weights(), [100, 0], "one command, one swap: {undone}");
+}
+
+/// From step to step, each once, and nobody notices.
+async fn goes_all_the_way(shop: &Shop) {
     let end = shop.until_state("promoted").await;
     assert_eq!(shop.weights(), [0, 100]);
     let steps: Vec<_> =
         told(&end).into_iter().map(|(event, step)| format!("{event} {step}")).collect();
     assert_eq!(steps, ["started 0", "step 1", "step 2", "step 3", "step 4", "promoted 4"]);
     assert_eq!(shop.failed(), 0);
-    let undone = shop.served().change("POST", "/v1/undo", "{}");
-    assert_eq!(shop.weights(), [100, 0], "one command, one swap: {undone}");
 }
 
 /// Ends a process that nobody else ends.
@@ -55,12 +60,7 @@ async fn a_rollout_goes_on_in_the_process_that_takes_over() {
     assert_eq!(after["id"], before["id"]);
     let seen = |it: &serde_json::Value| it["canary"]["requests"].as_u64().unwrap();
     assert!(seen(&after) >= seen(&before), "{after:#}");
-    let end = shop.until_state("promoted").await;
-    assert_eq!(shop.weights(), [0, 100]);
-    let steps: Vec<_> =
-        told(&end).into_iter().map(|(event, step)| format!("{event} {step}")).collect();
-    assert_eq!(steps, ["started 0", "step 1", "step 2", "step 3", "step 4", "promoted 4"]);
-    assert_eq!(shop.failed(), 0);
+    goes_all_the_way(&shop).await;
     assert!(shop.served().get("/v1/status")["revision"].as_u64() > Some(5));
 }
 

@@ -91,14 +91,14 @@ impl Event {
 /// A line of the audit log. What is not known or does not apply is absent.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(in crate::admin) struct Entry {
-    /// Of how it is written: 1.
-    #[serde(default = "schema")]
-    pub(in crate::admin) schema: u8,
     /// Goes up by one; by more where another process has taken over.
     pub(in crate::admin) id: u64,
     /// RFC 3339.
     pub(in crate::admin) at: String,
     pub(in crate::admin) event: Event,
+    /// Of how it is written: 1.
+    #[serde(default = "schema")]
+    pub(in crate::admin) schema: u8,
     /// The name of the token, the user of the unix socket, the name of the certificate, `file`; `api` where nobody
     /// need say who they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,10 +165,10 @@ impl Entry {
     /// Now. The id is given when it is kept.
     pub(in crate::admin) fn new(event: Event) -> Self {
         Self {
-            schema: SCHEMA,
             id: 0,
             at: Timestamp::now().to_string(),
             event,
+            schema: SCHEMA,
             author: None,
             by: None,
             role: None,

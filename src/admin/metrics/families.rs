@@ -12,7 +12,10 @@ use crate::{
         Mirrored, PoolTotals, Reason, Tally, Tickets,
     },
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 /// A pool with its counters, read once for the whole page.
 struct Counted {
@@ -25,7 +28,7 @@ struct Counted {
 pub(super) fn write(page: &mut Page, admin: &Admin, tickets: Option<&Tickets>) {
     let view = admin.handle.view();
     let pools = count(admin);
-    requests(page, &pools);
+    requests(page, admin, &pools);
     upstream(page, &pools);
     failures(page, &pools);
     in_flight(page, &pools);
@@ -46,6 +49,7 @@ pub(super) fn write(page: &mut Page, admin: &Admin, tickets: Option<&Tickets>) {
     control(page, &view);
     rollouts::write(page, &view);
     access(page, admin);
+    accounts(page, admin);
 }
 
 fn count(admin: &Admin) -> Vec<Counted> {
@@ -77,7 +81,7 @@ fn and_two<'a>(
     [service, name, version, first, second]
 }
 
-fn requests(page: &mut Page, pools: &[Counted]) {
+fn requests(page: &mut Page, admin: &Admin, pools: &[Counted]) {
     let name = "crossfade_requests_total";
     let mut family =
         page.family(name, Type::Counter, "Replies sent, under the pool that answered.");
@@ -93,10 +97,12 @@ fn requests(page: &mut Page, pools: &[Counted]) {
         Type::Histogram,
         "From the request head read to the last byte of the reply written.",
     );
+    let exemplars = &admin.live.journal.exemplars;
     for Counted { pool, totals, .. } in pools {
-        for (class, histogram) in CLASSES.iter().zip(&totals.duration) {
+        for (number, (class, histogram)) in CLASSES.iter().zip(&totals.duration).enumerate() {
             if histogram.count() > 0 {
-                family.histogram(&and(pool, "code_class", class), histogram);
+                let known = exemplars.of([&pool.service, &pool.name, &pool.version], number);
+                family.histogram_with(&and(pool, "code_class", class), histogram, &known);
             }
         }
     }
@@ -329,6 +335,20 @@ fn certificates(page: &mut Page, listeners: &[LiveListener], view: &View) {
             family.sample(&[("listener", &address), ("name", name)], expiry);
         }
     }
+}
+
+fn accounts(page: &mut Page, admin: &Admin) {
+    let journal = &admin.live.journal;
+    let (lines, spans) = journal.dropped();
+    let mut counter = |name, help, count| page.family(name, Type::Counter, help).sample(&[], count);
+    let help = "Lines written to the access log.";
+    counter("crossfade_access_log_written_total", help, journal.sinks.log.written.load(Relaxed));
+    let help = "Lines of the access log for which there was no room, or that could not be written.";
+    counter("crossfade_access_log_dropped_total", help, lines);
+    let help = "Spans that the collector has taken.";
+    counter("crossfade_spans_sent_total", help, journal.sinks.spans.written.load(Relaxed));
+    let help = "Requests whose spans had no room, or could not be sent.";
+    counter("crossfade_spans_dropped_total", help, spans);
 }
 
 fn access(page: &mut Page, admin: &Admin) {

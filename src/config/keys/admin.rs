@@ -18,7 +18,6 @@ section! {
         role: RoleKind, Required, example "operator",
             "`viewer` looks, `operator` changes too, `approver` also approves what waits for one.";
     }
-    planned {}
 }
 
 section! {
@@ -29,7 +28,6 @@ section! {
         min_version: TlsVersionKind, Default("\"1.2\""), example "\"1.3\"",
             "The oldest version of TLS that is spoken. The newest is 1.3.";
     }
-    planned {}
 }
 
 section! {
@@ -40,7 +38,6 @@ section! {
         role: RoleKind, Required, example "operator",
             "`viewer` looks, `operator` changes too, `approver` also approves what waits for one.";
     }
-    planned {}
 }
 
 section! {
@@ -54,7 +51,6 @@ section! {
         keep: Count<0, 1000>, Default("5"), example "20",
             "So many of those are kept.";
     }
-    planned {}
 }
 
 section! {
@@ -65,7 +61,6 @@ section! {
         connections_each: Count<1, 1_000_000>, Default("256"), example "16",
             "Of those, so many of one client: one address (IPv6: one /64), or one user of a unix socket. Further ones of it              are closed, so that it cannot take all.";
     }
-    planned {}
 }
 
 section! {
@@ -79,7 +74,6 @@ section! {
         role: RoleKind, Required, example "operator",
             "`viewer` looks, `operator` changes too, `approver` also approves what waits for one.";
     }
-    planned {}
 }
 
 choice! {

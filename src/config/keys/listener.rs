@@ -37,7 +37,6 @@ section! {
             "Sends clients to HTTPS (308), unless a trusted proxy says by `X-Forwarded-Proto` that they speak it \
              already. See docs/tls.md.";
     }
-    planned {}
 }
 
 section! {
@@ -52,7 +51,6 @@ section! {
         handshake: Span<false>, Default("5s"), example "2s",
             "How long a TLS handshake may take, from the start of the connection.";
     }
-    planned {}
 }
 
 section! {
@@ -76,7 +74,6 @@ section! {
             "Clients that come back may resume their session, on any thread and after a reload, which \
              saves most of a handshake.";
     }
-    planned {}
 }
 
 section! {
@@ -87,7 +84,6 @@ section! {
         key: FilePath, Required, example "shop.key",
             "PEM file: the private key (PKCS #8, PKCS #1 or SEC1), not encrypted.";
     }
-    planned {}
 }
 
 section! {
@@ -106,7 +102,6 @@ section! {
         http2_heads: Bytes<{ 64 << 10 }, { 1 << 30 }>, Default("3MiB"), example "8MiB",
             "What the heads of HTTP/2 requests in flight take, on each thread; a connection with more than 64 KiB of it gets no more requests (REFUSED_STREAM) as long as it is full.";
     }
-    planned {}
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -1,9 +1,7 @@
 //! THE TABLE OF KEYS. Reader, schema and reference are made from it, so they cannot differ: `section!`
-//! turns each entry into a line of the table and, if it is supported, into a field of a struct that
+//! turns each entry into a line of the table and into a field of a struct that
 //! [`Kind::read`](super::reader::Kind::read) fills. A key that is not in the table has no field to be
-//! read from; a supported key that nobody uses is a field that is never read, which the compiler reports.
-//!
-//! To support a planned key, move its line up, give it a presence and an example, and use the field.
+//! read from; one that nobody uses is a field that is never read, which the compiler reports.
 
 mod admin;
 mod listener;
@@ -31,7 +29,10 @@ pub(super) use service::{
     PoolProtocolKind, PoolTls, ProxyVersionKind, Rescue, RescueCause, Retries, RetryCause, Service,
     ServiceLimits, ServiceTimeouts, Sticky, UnhealthyPoolKind, ValueMatchSection,
 };
-pub(super) use top::{Acme, Admin, ChallengeKind, FamiliesKind, File, Resolver, State};
+pub(super) use top::{
+    AccessLogSection, Acme, Admin, ChallengeKind, FamiliesKind, File, LogFormatKind, Resolver,
+    State, TracingSection,
+};
 
 /// A raw identifier without its `r#`.
 const fn bare(identifier: &'static str) -> &'static str {
@@ -41,15 +42,12 @@ const fn bare(identifier: &'static str) -> &'static str {
     }
 }
 
-/// Lines of `KEY: KIND, PRESENCE, example YAML, meaning`, then of planned `KEY: KIND, STATUS, meaning`.
+/// Lines of `KEY: KIND, PRESENCE, example YAML, meaning`.
 macro_rules! section {
     (
         $name:ident, $about:literal,
         {
             $($field:ident: $kind:ty, $presence:expr, example $example:literal, $meaning:literal;)*
-        }
-        planned {
-            $($later:literal: $later_kind:ty, $status:ident, $later_meaning:literal;)*
         }
     ) => {
         pub(in crate::config) struct $name {
@@ -71,17 +69,8 @@ macro_rules! section {
                                 use $crate::config::shape::Presence::{Absent, Default, Required};
                                 $presence
                             },
-                            status: $crate::config::shape::Status::Supported,
                             example: $example,
                             meaning: $meaning,
-                        },)*
-                        $($crate::config::shape::Key {
-                            name: $later,
-                            shape: <$later_kind as $crate::config::reader::Kind>::SHAPE,
-                            presence: $crate::config::shape::Presence::Absent(""),
-                            status: $crate::config::shape::Status::$status,
-                            example: "",
-                            meaning: $later_meaning,
                         },)*
                     ],
                 };
@@ -97,11 +86,6 @@ macro_rules! section {
                 node: $crate::config::tree::NodeId,
             ) -> Option<Self> {
                 let members = reader.section(node, &Self::SECTION)?;
-                $(reader.planned::<$later_kind>(
-                    &members,
-                    $later,
-                    $crate::config::shape::Status::$status,
-                );)*
                 Some(Self {
                     $($field: reader.field::<$kind>(
                         &members,

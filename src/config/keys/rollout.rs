@@ -69,7 +69,6 @@ section! {
         rolling: Rolling, Absent("the defaults below"), example "{ parallelism: 2 }",
             "How `rolling` goes about it.";
     }
-    planned {}
 }
 
 section! {
@@ -79,7 +78,6 @@ section! {
         rate: Count<1, 1_000_000>, Default("20"), example "5",
             "Requests on the canary in a second, at most.";
     }
-    planned {}
 }
 
 section! {
@@ -92,7 +90,6 @@ section! {
         pause: PauseEntry, Absent("see `share`"), example "1h",
             "Waits so long, or with `{}` until somebody promotes.";
     }
-    planned {}
 }
 
 section! {
@@ -100,7 +97,6 @@ section! {
     {
         r#for: Span<false>, Absent("until somebody promotes"), example "1h", "Its time.";
     }
-    planned {}
 }
 
 /// A step written as its share alone, or as a mapping.
@@ -159,7 +155,6 @@ section! {
             example "[{ name: smoke, url: \"http://127.0.0.1:8000/smoke\", when: before }]",
             "Addresses that must answer 200. See docs/rollouts.md.";
     }
-    planned {}
 }
 
 section! {
@@ -167,7 +162,6 @@ section! {
     {
         max: Part<1, 1_000_000, true>, Default("1%"), example "0.5%", "Of its requests.";
     }
-    planned {}
 }
 
 section! {
@@ -177,7 +171,6 @@ section! {
             "So large a part of its requests must not take longer than `max`.";
         max: Span<false>, Default("1s"), example "300ms", "The limit.";
     }
-    planned {}
 }
 
 section! {
@@ -187,7 +180,6 @@ section! {
             "More errors, of all requests.";
         latency: Growth, Default("20%"), example "10%", "Longer, of stable's time.";
     }
-    planned {}
 }
 
 section! {
@@ -201,7 +193,6 @@ section! {
         interval: Span<false>, Default("15s"), example "1m", "From one question to the next.";
         timeout: Span<false>, Default("5s"), example "10s", "How long an answer may take.";
     }
-    planned {}
 }
 
 section! {
@@ -218,7 +209,6 @@ section! {
         key_file: FilePath, Absent("what is sent is not signed"), example "hook.key",
             "What is in it signs what is sent, without the white space around it. Read anew each time.";
     }
-    planned {}
 }
 
 section! {
@@ -229,7 +219,6 @@ section! {
         key_file: FilePath, Absent("what is sent is not signed"), example "hook.key",
             "What is in it signs what is sent, without the white space around it. Read anew each time.";
     }
-    planned {}
 }
 
 section! {
@@ -248,7 +237,6 @@ section! {
             "Must answer 200 before a batch of backends gets requests: it starts them, say. By POST, with the rollout as \
              JSON.";
     }
-    planned {}
 }
 
 choice! {

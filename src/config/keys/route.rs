@@ -30,11 +30,10 @@ section! {
             example "{ url: \"https://{host}{path}{query}\" }",
             "The proxy answers with another place. Such a route has no service.";
     }
-    planned {}
 }
 
 matching_section! {
-    RouteMatch, "What a request must look like: everything that is named must hold.", {} planned {}
+    RouteMatch, "What a request must look like: everything that is named must hold.", {}
 }
 
 section! {
@@ -43,7 +42,6 @@ section! {
         prefix: RewritePath, Required, example "/",
             "What the match's `path_prefix` becomes. The rest of the path stays as it came.";
     }
-    planned {}
 }
 
 section! {
@@ -57,7 +55,6 @@ section! {
         remove: SetOf<RequestField, 1>, Absent("none"), example "[x-debug]",
             "Whatever the value. As with `set`, `_` is the same as `-`.";
     }
-    planned {}
 }
 
 section! {
@@ -71,7 +68,6 @@ section! {
         remove: SetOf<ResponseField, 1>, Absent("none"), example "[server]",
             "Whatever the value. As with `set`, `_` is the same as `-`.";
     }
-    planned {}
 }
 
 section! {
@@ -87,7 +83,6 @@ section! {
         tunnel_idle: Span<false>, Absent("the service's"), example "10m",
             "The longest silence of a tunnel.";
     }
-    planned {}
 }
 
 section! {
@@ -96,7 +91,6 @@ section! {
         body_bytes: Bytes<1, { 1 << 50 }>, Absent("the service's"), example "10MiB",
             "A request body.";
     }
-    planned {}
 }
 
 section! {
@@ -108,5 +102,4 @@ section! {
         code: RedirectCodeKind, Default("302"), example "308",
             "301 and 308 are for good, 302 and 307 for now; 307 and 308 keep the method.";
     }
-    planned {}
 }

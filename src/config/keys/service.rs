@@ -46,7 +46,6 @@ section! {
         expose_version: Flag, Default("false"), example "true",
             "Replies carry `x-crossfade-version`.";
     }
-    planned {}
 }
 
 section! {
@@ -70,8 +69,6 @@ section! {
         tls: PoolTls, Absent("in the clear"), example "{ ca: backends.crt }",
             "Speaks TLS with the backends, who must prove who they are. `{}`: with the defaults.";
     }
-    planned {
-    }
 }
 
 section! {
@@ -86,7 +83,6 @@ section! {
         key: FilePath, Absent("no certificate is shown"), example "proxy.key",
             "PEM file: the private key of `cert`, not encrypted.";
     }
-    planned {}
 }
 
 section! {
@@ -100,7 +96,6 @@ section! {
         drained: Flag, Default("false"), example "true",
             "No new requests go to the backend.";
     }
-    planned {}
 }
 
 /// A backend written as its address alone, or as a mapping.
@@ -135,7 +130,7 @@ pub(in crate::config) struct Conditions {
 /// A section with the keys of a match, and others.
 macro_rules! matching_section {
     (
-        $name:ident, $about:literal, { $($own:tt)* } planned { $($planned:tt)* }
+        $name:ident, $about:literal, { $($own:tt)* }
     ) => {
         $crate::config::keys::section! {
             $name, $about,
@@ -166,7 +161,6 @@ macro_rules! matching_section {
                     Absent("any query"), example "{ version: { regex: \"2.*\" } }",
                     "All of these parameters, decoded.";
             }
-            planned { $($planned)* }
         }
 
         impl $name {
@@ -196,7 +190,6 @@ matching_section! {
             "Only requests of clients in these networks. Of others that would match otherwise the headers and \
              cookies that the pin names are removed before the backend, and it is counted.";
     }
-    planned {}
 }
 
 section! {
@@ -207,7 +200,6 @@ section! {
         present: Flag, Absent("see `regex`"), example "true",
             "Any value will do.";
     }
-    planned {}
 }
 
 section! {
@@ -225,7 +217,6 @@ section! {
         salt: Label, Absent("new with each release"), example "spring",
             "Mixed into the key, so that not the same users go first in each release.";
     }
-    planned {}
 }
 
 section! {
@@ -242,7 +233,6 @@ section! {
         unhealthy_after: Count<1, 1000>, Default("3"), example "5",
             "Bad probes in a row until a healthy backend is unhealthy.";
     }
-    planned {}
 }
 
 section! {
@@ -263,7 +253,6 @@ section! {
         at_most: Percent, Default("50%"), example "30%",
             "The share of a pool's backends that may be unavailable, rounded down, for another one to be left out.";
     }
-    planned {}
 }
 
 section! {
@@ -284,7 +273,6 @@ section! {
         drain: Span<true>, Default("30s"), example "5m",
             "How long what is in flight may take when a backend leaves.";
     }
-    planned {}
 }
 
 section! {
@@ -304,7 +292,6 @@ section! {
             "Open connections to each backend, over all cores, idle ones too. Who needs another one waits for it, \
              as long as for a connection (`timeouts.connect`).";
     }
-    planned {}
 }
 
 section! {
@@ -319,7 +306,6 @@ section! {
         buffer: Bytes<0, { 16 << 20 }>, Default("64KiB"), example "1MiB",
             "Bytes of a request body that are kept so that it can be sent again.";
     }
-    planned {}
 }
 
 section! {
@@ -333,7 +319,6 @@ section! {
             "`failure`: the pool has no backend, or its backend could not be connected to, closed the connection, \
              took too long or answered nonsense. `server_error`: it answered 500 to 599.";
     }
-    planned {}
 }
 
 section! {
@@ -349,7 +334,6 @@ section! {
         in_flight: Count<1, 1_000_000>, Default("100"), example "1000",
             "Copies at once, over all cores; others are dropped, and counted.";
     }
-    planned {}
 }
 
 choice! { ProxyVersionKind -> ProxyVersion { "v1" => ProxyVersion::V1, "v2" => ProxyVersion::V2 } }

@@ -3,10 +3,11 @@ use super::{
     TokenSection, UnixRoleSection, section,
 };
 use crate::config::kinds::{
-    AdminAddressKind, AdminHost, Anything, Contact, Count, DirectoryUrl, FilePath, Flag,
-    HostsOfOne, ListOf, MapOf, NameKind, Nameserver, Percent, SetOf, Span, choice,
+    AdminAddressKind, AdminHost, Contact, Count, DirectoryUrl, FilePath, Flag, HostsOfOne, HttpUrl,
+    ListOf, LogFieldKind, LogTargetKind, MapOf, NameKind, Nameserver, Percent, SampleKind, SetOf,
+    Span, choice,
 };
-use crate::spec::{AcmeChallenge, Engine, Families};
+use crate::spec::{AcmeChallenge, Engine, Families, LogFormat};
 
 section! {
     File, "The whole file.",
@@ -37,6 +38,12 @@ section! {
             "What survives a restart. See docs/changes.md.";
         metrics: Metrics, Absent("the defaults below"), example "{ linger: 5m }",
             "How metrics are kept.";
+        access_log: AccessLogSection, Absent("nothing is written of requests"),
+            example "{ to: access.log }",
+            "A line for each request. See docs/logs.md.";
+        tracing: TracingSection, Absent("no spans are made"),
+            example "{ otlp: \"http://127.0.0.1:4318\" }",
+            "Spans of requests, sent by OTLP. See docs/traces.md.";
         services: MapOf<NameKind, Service, 1>, Required,
             example "{ shop: { pools: { blue: { backends: [127.0.0.1:9001] } } } }",
             "What clients ask for, each with its pools.";
@@ -44,9 +51,37 @@ section! {
             example "[{ match: { path_prefix: /shop }, service: shop }]",
             "Which service a request is for. The most specific match wins, the first on ties.";
     }
-    planned {
-        "access_log": Anything, Inert, "A log line for each request.";
-        "tracing": Anything, Inert, "Spans of requests, sent by OTLP.";
+}
+
+section! {
+    AccessLogSection, "A line for each request, when it is over.",
+    {
+        to: LogTargetKind, Default("stdout"), example "/var/log/crossfade/access.log",
+            "`stdout`, `stderr`, or a file, which is made if it is missing and opened anew on SIGUSR1.";
+        format: LogFormatKind, Default("json"), example "text",
+            "`json`, an object a line, or `text`, `key=value` for people.";
+        fields: SetOf<LogFieldKind, 1>, Absent("all but `query` and `header.NAME`"),
+            example "[time, status, path, header.user-agent]",
+            "What a line has, in this order. docs/logs.md lists them. `header.NAME` is a field of the request's head; \
+             those that let somebody in (`cookie`, `authorization`, tokens, keys) are refused.";
+        sample: SampleKind, Default("1"), example "5%",
+            "How many of the requests get a line, as a fraction or in percent. Those that were answered 500 to 599, or \
+             failed otherwise than by the client's fault, always do.";
+        queue: Count<16, 1_000_000>, Default("8192"), example "1024",
+            "Lines that may wait to be written, for each core. What comes beyond them is dropped, and counted.";
+    }
+}
+
+section! {
+    TracingSection, "Spans of requests, sent to a collector by OTLP over HTTP.",
+    {
+        otlp: HttpUrl, Required, example "https://collector.example.com:4318",
+            "The collector: spans go to its `/v1/traces`, as protobuf.";
+        sample: SampleKind, Default("1"), example "1%",
+            "How many of the traces that begin here are recorded, as a fraction or in percent. Who comes with a \
+             `traceparent` has decided already.";
+        queue: Count<16, 1_000_000>, Default("2048"), example "512",
+            "Requests that may wait to be sent as spans, for each core. What comes beyond them is dropped, and counted.";
     }
 }
 
@@ -74,7 +109,6 @@ section! {
         ca: FilePath, Absent("whom the system trusts"), example "internal-ca.crt",
             "PEM file of the authorities that vouch for the directory itself, for one of your own.";
     }
-    planned {}
 }
 
 section! {
@@ -85,7 +119,6 @@ section! {
         drain: Span<true>, Default("30s"), example "1m",
             "Then the longest wait for what is in flight.";
     }
-    planned {}
 }
 
 section! {
@@ -94,7 +127,6 @@ section! {
         wait: Span<true>, Default("10s"), example "30s",
             "How long `/readyz` waits for a proven backend in every pool with traffic.";
     }
-    planned {}
 }
 
 section! {
@@ -103,7 +135,6 @@ section! {
         in_flight: Count<1, 10_000_000>, Absent("any number"), example "20000",
             "Requests in flight, over all services. What comes beyond it is answered 503 `overloaded` at once.";
     }
-    planned {}
 }
 
 section! {
@@ -112,7 +143,6 @@ section! {
         max_stranded: Percent, Absent("any share"), example "5%",
             "The largest share of the last hour's requests that it may leave without anybody to answer them.";
     }
-    planned {}
 }
 
 section! {
@@ -134,7 +164,6 @@ section! {
         max_addresses: Count<1, 10000>, Default("256"), example "1000",
             "Of one name; others are left out, and logged.";
     }
-    planned {}
 }
 
 section! {
@@ -143,7 +172,6 @@ section! {
         linger: Span<true>, Default("1m"), example "5m",
             "How long the series of a pool that has left stay visible.";
     }
-    planned {}
 }
 
 section! {
@@ -180,7 +208,6 @@ section! {
             "Allows an address that is not loopback without `tokens` or `client_ca`: anyone who reaches it can steer the proxy; \
              and tokens on such an address without TLS, without a warning. For networks that are trusted on purpose.";
     }
-    planned {}
 }
 
 section! {
@@ -193,10 +220,11 @@ section! {
             "How many revisions are kept at most; the oldest go first. In all they take 256 MiB at most, 64 MiB in \
              memory.";
     }
-    planned {}
 }
 
 choice! { EngineKind -> Engine { "native" => Engine::Native, "hyper" => Engine::Hyper } }
+
+choice! { LogFormatKind -> LogFormat { "json" => LogFormat::Json, "text" => LogFormat::Text } }
 
 choice! {
     FamiliesKind -> Families {

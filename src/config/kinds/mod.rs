@@ -4,6 +4,7 @@ mod acme;
 mod address;
 mod matching;
 mod number;
+mod observing;
 mod part;
 mod route;
 mod several;
@@ -18,12 +19,13 @@ pub(super) use matching::{
     CookieName, HeaderName, Host, Method, ParameterName, Regex, UrlPath, ValuePattern,
 };
 pub(super) use number::{Bytes, Count, Flag, Percent, Span, Weighting};
+pub(super) use observing::{LogFieldKind, LogTargetKind, SampleKind, Target as LogTargetPath};
 pub(super) use part::{Decimal, Growth, OffOr, Part, Quantile};
 pub(super) use route::{
     FieldValue, RedirectCodeKind, RedirectUrlKind, RequestField, ResponseField, RewritePath,
 };
 pub(super) use several::{ListOf, MapOf, Named, SetOf};
-pub(super) use text::{Anything, FilePath, Label, NameKind, QueryText, Target};
+pub(super) use text::{FilePath, Label, NameKind, QueryText, Target};
 pub(super) use url::HttpUrl;
 
 /// A kind of a few words, each with the value it means.

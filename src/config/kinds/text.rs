@@ -1,8 +1,7 @@
 use super::super::{
     problem::quote,
-    reader::{Kind, Reader, Scalar, ScalarKind, Wrong},
+    reader::{Scalar, ScalarKind, Wrong},
     shape::Shape,
-    tree::NodeId,
 };
 use std::{path::PathBuf, sync::Arc};
 
@@ -97,17 +96,5 @@ impl ScalarKind for FilePath {
     fn parse(scalar: &Scalar<'_>) -> Result<PathBuf, Wrong> {
         let text = &*scalar.text;
         if text.is_empty() || text.contains('\0') { Err(Wrong::Kind) } else { Ok(text.into()) }
-    }
-}
-
-/// What a later version reads.
-pub(in crate::config) struct Anything;
-
-impl Kind for Anything {
-    type Value = ();
-    const SHAPE: Shape = Shape::Anything;
-
-    fn read(_: &mut Reader<'_>, _: NodeId) -> Option<()> {
-        Some(())
     }
 }

@@ -4,6 +4,7 @@ mod acme;
 mod admin;
 mod gates;
 mod matching;
+mod observing;
 mod rollout;
 mod route;
 mod service;
@@ -71,6 +72,8 @@ pub(super) fn spec(reader: &mut Reader<'_>) -> Option<Spec> {
             .value()
             .and_then(|keys| keys.linger.value())
             .unwrap_or(defaults.metrics_linger),
+        access_log: observing::access_log(reader, file.access_log),
+        tracing: observing::tracing(file.tracing),
         services,
         routes,
     })

@@ -1,6 +1,10 @@
 //! Any spec comes back from its document. What is large is in boxes: stacks of tests are not.
 
-use super::{plans::plan, *};
+use super::{
+    observing::{access_log, tracing},
+    plans::plan,
+    *,
+};
 use crate::spec::*;
 use indexmap::IndexMap;
 use ipnet::IpNet;
@@ -640,11 +644,12 @@ pub(super) fn spec() -> impl Strategy<Value = Spec> {
         duration(0),
         duration(0),
         (duration(0), resolver(), option::of(1u32..=10_000_000), option::of(0u32..=100)),
-        (duration(0), state()),
+        (duration(0), state(), option::of(access_log()), option::of(tracing())),
     );
     (services, (listeners, acme().boxed()), routes.boxed(), admin().boxed(), settings)
         .prop_map(|(services, (listeners, acme), routes, admin, settings)| {
-            let ((threads, engine), delay, drain, startup, (metrics_linger, state)) = settings;
+            let ((threads, engine), delay, drain, startup, rest) = settings;
+            let (metrics_linger, state, access_log, tracing) = rest;
             let (startup_wait, resolver, in_flight, max_stranded_percent) = startup;
             let routes: IndexMap<Name, Route> = routes
                 .into_iter()
@@ -672,6 +677,8 @@ pub(super) fn spec() -> impl Strategy<Value = Spec> {
                 admin,
                 state,
                 metrics_linger,
+                access_log,
+                tracing,
                 services,
                 routes: routes.into_values().collect(),
             }

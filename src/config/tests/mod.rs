@@ -3,6 +3,7 @@
 mod admin;
 mod generated;
 mod mutated;
+mod observing;
 mod plans;
 mod rollout;
 mod round_trips;

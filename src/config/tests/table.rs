@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     keys::File,
-    shape::{Key, Presence, Section, Shape, Status},
+    shape::{Key, Presence, Section, Shape},
 };
 
 /// The beginning of a file by which certificates are ordered.
@@ -57,18 +57,6 @@ fn mapping(entries: &Entries) -> String {
     format!("{{ {} }}", entries.join(", "))
 }
 
-/// A value of an inert key.
-fn sample(shape: &Shape) -> String {
-    match shape {
-        Shape::Whole { min, .. } => min.to_string(),
-        Shape::Duration { .. } => "1s".into(),
-        Shape::Percent => "10%".into(),
-        Shape::Text { .. } => "x".into(),
-        Shape::Choice(words) => words[0].into(),
-        _ => "{}".into(),
-    }
-}
-
 /// A key and a file around it.
 struct Spot {
     section: &'static Section,
@@ -107,12 +95,10 @@ fn spots() -> Vec<Spot> {
 fn add_section(section: &'static Section, at: &str, template: &str, spots: &mut Vec<Spot>) {
     for key in section.keys {
         let path = if at.is_empty() { key.name.into() } else { format!("{at}.{}", key.name) };
-        if key.status == Status::Supported {
-            let mut entries = company(section, key.name);
-            entries.push((key.name.into(), "@".into()));
-            let within = template.replace('@', &mapping(&entries));
-            add_shape(&key.shape, &path, &within, spots);
-        }
+        let mut entries = company(section, key.name);
+        entries.push((key.name.into(), "@".into()));
+        let within = template.replace('@', &mapping(&entries));
+        add_shape(&key.shape, &path, &within, spots);
         spots.push(Spot { section, key, path, template: template.to_owned() });
     }
 }
@@ -137,9 +123,9 @@ fn add_shape(shape: &'static Shape, path: &str, template: &str, spots: &mut Vec<
 }
 
 #[test]
-fn each_supported_key_has_an_effect() {
+fn each_key_has_an_effect() {
     let mut count = 0;
-    for spot in spots().iter().filter(|it| it.key.status == Status::Supported) {
+    for spot in &spots() {
         let Spot { key, path, .. } = spot;
         count += 1;
         let with = parsed(&spot.file(Some(key.example)));
@@ -157,7 +143,7 @@ fn each_supported_key_has_an_effect() {
 #[test]
 fn each_default_is_what_absence_means() {
     let mut count = 0;
-    for spot in spots().iter().filter(|it| it.key.status == Status::Supported) {
+    for spot in &spots() {
         let Presence::Default(default) = spot.key.presence else { continue };
         count += 1;
         let with = parsed(&spot.file(Some(default)));
@@ -167,33 +153,10 @@ fn each_default_is_what_absence_means() {
 }
 
 #[test]
-fn each_inert_key_is_accepted_with_a_warning() {
-    for spot in spots().iter().filter(|it| it.key.status == Status::Inert) {
-        let outcome = read_text(&spot.file(Some(&sample(&spot.key.shape))));
-        assert_eq!(lines(&outcome.errors), "", "{}", spot.path);
-        assert_eq!(outcome.spec, Some(parsed(&spot.file(None))));
-        let [warning] = &outcome.warnings[..] else { panic!("{:?}", outcome.warnings) };
-        assert_eq!(warning.path, spot.path);
-        assert!(warning.message.contains("no effect in this version"));
-    }
-}
-
-#[test]
 fn any_other_key_is_an_error() {
     for spot in &spots() {
         let outcome = read_text(&spot.file_with("zzz", Some("1")));
         let said = outcome.errors.iter().any(|it| it.message == "the key `zzz` is unknown");
         assert!(said, "beside {}", spot.path);
     }
-}
-
-#[test]
-fn what_is_inert_is_a_warning() {
-    let outcome = read_text(
-        "listeners: [{ address: 127.0.0.1:1 }]\n\
-         services: { s: { pools: { p: { backends: [a:1] } }, limits: { in_flight: many } } }\n\
-         tracing: { sample: x }\n",
-    );
-    assert_eq!(outcome.errors.len(), 1, "{}", lines(&outcome.errors));
-    assert_eq!(outcome.warnings.len(), 1, "{}", lines(&outcome.warnings));
 }

@@ -1,10 +1,6 @@
 use super::signature;
-use crate::{
-    net,
-    spec::{PoolProtocol, PoolTls, crypto_provider},
-};
+use crate::net;
 use reqwest::{Client, Method, RequestBuilder, Response, Url, header, redirect::Policy};
-use rustls::{ClientConfig, RootCertStore};
 use std::{error::Error, path::Path, time::Duration};
 use tokio::time::timeout;
 
@@ -25,7 +21,7 @@ impl Outside {
             // It may be minutes to the next question, and a connection that has ended since would spoil that.
             .pool_max_idle_per_host(0)
             .user_agent(concat!("crossfade/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_preconfigured(tls().map_err(|error| error.to_string())?)
+            .tls_backend_preconfigured(net::config_for_others().map_err(|e| e.to_string())?)
             .build()
             .map_err(|error| error.to_string())?;
         Ok(Self { http })
@@ -66,16 +62,6 @@ impl Outside {
 
 /// Of an answer that only its status is wanted of.
 const LONGEST_WORDS: usize = 64 << 10;
-
-/// The authorities of the system; on a machine without any, nobody is trusted, and `http` works all the same.
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    if let Ok(config) = net::client_config(&PoolTls::default(), PoolProtocol::H1) {
-        return Ok(config);
-    }
-    let builder = ClientConfig::builder_with_provider(crypto_provider().clone());
-    let builder = builder.with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
-}
 
 /// What `asking` comes to, if it does in time.
 pub(super) async fn within<T>(

@@ -24,6 +24,7 @@ use crate::{
         headers::{Added, Changes, add_to_backend, to_backend},
         hyper::Agreed,
         mirror::Original,
+        note::{self, note_refused},
         queue::{Turn, Waiting},
         record::{Answerer, Recorder},
         tries::{Miss, Next, Tries},
@@ -204,18 +205,20 @@ impl Session {
         };
         let is_head = method == b"HEAD";
         let mut closes = true;
-        let refuse = |recorder: Recorder, reply: Reply, download: &mut Download, closes| {
+        let lines = Scanned { lines: &scan.lines, bytes: request };
+        let refuse = |mut recorder: Recorder, reply: Reply, download: &mut Download, closes| {
             download.begin(closes);
+            let head = message::head(scan, request, &lines).ok();
+            note_refused(connection, head.as_ref(), &mut recorder);
             self.refuse(scan.minor, is_head, recorder, &reply, download);
             Stop::For(Outcome::Refused)
         };
-        let lines = Scanned { lines: &scan.lines, bytes: request };
         // Not put together, because every request would be copied about for it.
         let head = match message::head(scan, request, &lines) {
             Ok(head) => head,
             Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
         };
-        let (facts, host) = match Facts::of(&head) {
+        let (mut facts, host) = match Facts::of(&head) {
             Ok(judged) => judged,
             Err(reason) => return Err(refuse(recorder, reason.into(), download, closes)),
         };
@@ -233,6 +236,7 @@ impl Session {
         let assignment = match decide(&query, turn) {
             Ok(assignment) => assignment,
             Err(Refusal::Waits(waiting)) => {
+                note_refused(connection, Some(&head), &mut recorder);
                 return Err(Stop::Queued(Box::new(Queued { waiting, recorder, began })));
             }
             Err(refusal) => {
@@ -252,11 +256,16 @@ impl Session {
         let tries = Tries::new(head.method);
         let has_ids = facts.has_request_id && !connection.client.traces;
         let request_id = if has_ids { [0; 32] } else { core.random_hex() };
-        if let Some(mirror) = &assignment.policy.mirror {
-            let (head, facts, request_id) = (&head, &facts, &request_id);
-            let assignment = &assignment;
-            let original = Original { connection, head, facts, request_id, assignment };
-            upload.copying = original.mirror(mirror, has_body).map(Box::new);
+        if assignment.policy.is_attended {
+            let (head, request_id, assignment) = (&head, &request_id, &assignment);
+            note::Decided { connection, head, request_id, assignment, at: decided }
+                .note(&mut facts, &mut recorder);
+            if let Some(mirror) = &assignment.policy.mirror {
+                let (facts, remarks) = (&facts, recorder.remarks());
+                let original =
+                    Original { connection, head, facts, request_id, assignment, remarks };
+                upload.copying = original.mirror(mirror, has_body).map(Box::new);
+            }
         }
         let exchange = exchange.insert(Exchange {
             recorder,
@@ -363,6 +372,7 @@ impl Session {
             Ok(Next::Fresh(same)) => (same, true),
             Ok(Next::Elsewhere(other)) => (other, false),
             Err(failure) => {
+                recorder.note_bytes(|| (upload.read, 0));
                 let is_read = upload.incoming == Incoming::Ended;
                 download.begin(!exchange.keeps || !is_read);
                 let Asked { minor, is_head, .. } = exchange.asked;
@@ -384,7 +394,7 @@ impl Session {
         let Exchange { recorder, assignment, .. } = exchange;
         let outcome = match end {
             End::Answered => {
-                self.quiet_since = recorder.finish();
+                self.quiet_since = recorder.finish_with(|| (upload.read, download.passed));
                 if !upload.is_sent() || backend.stream.is_unsettled() {
                     backend.stream.set_reset();
                 } else if download.reusable {
@@ -409,6 +419,7 @@ impl Session {
                     _ => fault_of(reason),
                 };
                 recorder.fail(fault, reason);
+                recorder.note_bytes(|| (upload.read, download.delivered()));
                 if fault == Fault::Upstream {
                     assignment.ticket.flight.note_cut();
                 }
@@ -416,6 +427,7 @@ impl Session {
                 Outcome::Cut
             }
             End::ClientGone | End::Missed(_) => {
+                recorder.note_bytes(|| (upload.read, download.delivered()));
                 backend.stream.set_reset();
                 Outcome::ClientGone
             }
@@ -514,6 +526,7 @@ impl Exchange {
             request_id: &self.request_id,
             backend: flight.upstream.authority.as_bytes(),
             changes: Changes::of(&self.assignment.policy, self.assignment.withheld.as_deref()),
+            remarks: self.recorder.remarks(),
         };
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.

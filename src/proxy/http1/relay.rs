@@ -344,7 +344,8 @@ impl Relay<'_> {
     fn delivered(&mut self, now: Moment) {
         self.assignment.ticket.finish();
         if !self.download.is_slow() {
-            self.recorder.finish_at(now);
+            let (upload, download) = (&*self.upload, &*self.download);
+            self.recorder.finish_at(now, || (upload.read, download.passed));
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
         head::LONGEST_TARGET,
         headers::{Decimal, Sink},
         http2::PREFACE,
+        note::note_unreadable,
         record::Recorder,
     },
 };
@@ -281,7 +282,9 @@ impl Session {
         let core = &self.connection.core;
         let mut work = self.work.take().unwrap_or_else(|| core.desk.take_work());
         // Whatever was read of its method is not to be believed.
-        let recorder = Recorder::new(core.clone(), method_index(b""), core.live.clock.now());
+        let now = core.live.clock.now();
+        let mut recorder = Recorder::new(core.clone(), method_index(b""), now);
+        note_unreadable(&self.connection, None, &mut recorder);
         work.download.begin(true);
         self.refuse(1, false, recorder, &reason.into(), &mut work.download);
         if self.flush(&mut work.download.out).await {
@@ -315,6 +318,7 @@ impl Session {
         out.extend_from_slice(b"\r\n");
         if !is_head {
             out.extend_from_slice(page.as_bytes());
+            recorder.note_bytes_out(page.len() as u64);
         }
         recorder.reply(reply);
         recorder.finish();

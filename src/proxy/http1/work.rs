@@ -378,6 +378,8 @@ pub(super) struct Download {
     pub(super) reusable: bool,
     /// The client's connection ends with this response.
     pub(super) closes: bool,
+    /// Bytes of the body so far.
+    pub(super) passed: u64,
     /// What the backend switched to is a WebSocket.
     pub(super) websocket: bool,
     /// The client did not take all that it was offered last.
@@ -406,8 +408,14 @@ impl Download {
         self.received = false;
         self.begun = false;
         self.interims = (0, 0);
+        self.passed = 0;
         self.reusable = true;
         self.closes = closes;
+    }
+
+    /// Bytes of the body that the client has taken, framing of what has not left included.
+    pub(super) fn delivered(&self) -> u64 {
+        self.passed.saturating_sub(self.out.rest().len() as u64)
     }
 
     /// All of the response has come.
@@ -431,6 +439,7 @@ impl Download {
         end: usize,
     ) -> Result<std::ops::Range<usize>, Malformed> {
         let (data, read) = decode(&mut self.incoming, &mut self.chunked, &mut scratch[start..end])?;
+        self.passed += data as u64;
         // Bytes beyond the message: nobody asked for them, and nobody gets them.
         self.reusable &= start + read == end;
         let mut piece = start..start + data;

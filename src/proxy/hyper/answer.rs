@@ -113,6 +113,7 @@ pub(super) fn answer(
         awaits_backend: false,
         upstream_idle: policy.timeouts.upstream_idle,
         size,
+        passed: 0,
     };
     Ok(Answer::Streaming(with_head(head.status, headers, Some(stream))))
 }

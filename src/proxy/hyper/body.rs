@@ -8,6 +8,7 @@ use super::{
         flight::{Flight, Ticket},
         grpc, http1, http2,
         mirror::{Copying, copy_end, copy_piece},
+        note::Note,
     },
     activity::Activity,
     feed::Feed,
@@ -108,6 +109,8 @@ pub(super) struct Upload {
     reader: u32,
     /// Of the request, for another pool.
     copying: Option<Box<Copying>>,
+    /// Of a request that is written down.
+    note: Option<Rc<Note>>,
     /// The client waits for 100 before it sends any of it.
     awaits_continue: bool,
 }
@@ -138,7 +141,7 @@ impl Upload {
         trailers: bool,
         keep_at_most: usize,
         limit: u64,
-        copying: Option<Box<Copying>>,
+        (copying, note): (Option<Box<Copying>>, Option<Rc<Note>>),
     ) -> Self {
         Self {
             incoming,
@@ -153,6 +156,7 @@ impl Upload {
             ended: false,
             reader: 0,
             copying,
+            note,
             awaits_continue: false,
         }
     }
@@ -337,7 +341,11 @@ impl UploadReader {
                     Ok(_) => Frame::trailers(HeaderMap::new()),
                     Err(data) => data,
                 };
-                upload.read_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                upload.read_bytes += bytes;
+                if let Some(note) = &upload.note {
+                    note.add_in(bytes);
+                }
                 if upload.read_bytes > upload.limit {
                     return Poll::Ready(Some(Err(self.stop(Reason::BodyTooLarge))));
                 }
@@ -467,6 +475,8 @@ pub(in crate::proxy) struct StreamBody {
     /// How long the connection may idle afterwards.
     pub(super) upstream_idle: Duration,
     pub(super) size: SizeHint,
+    /// Bytes so far.
+    pub(super) passed: u64,
 }
 
 impl StreamBody {
@@ -499,6 +509,7 @@ impl StreamBody {
                     self.awaits_status = grpc::has_failed(Some(trailers));
                     flight.call_ended(grpc::is_error(Some(trailers)));
                 }
+                self.passed += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if is_end || frame.is_trailers() {
                     self.finish();
                 }
@@ -535,6 +546,7 @@ impl StreamBody {
             if self.awaits_status {
                 recorder.fail(Fault::Upstream, Reason::GrpcStatus);
             }
+            recorder.note_bytes_out(self.passed);
             recorder.finish();
         }
     }
@@ -545,6 +557,7 @@ impl StreamBody {
                 Reason::IdleTimeout if !self.awaits_backend => Fault::Downstream,
                 _ => fault_of(reason),
             };
+            recorder.note_bytes_out(self.passed);
             recorder.fail(fault, reason);
             if let Some(ticket) = &self.ticket {
                 match reason {
@@ -569,6 +582,9 @@ impl Drop for StreamBody {
         // A client that did not read has kept the verdict from being seen.
         if let Some(reason) = self.ticket.as_ref().and_then(|ticket| ticket.flight.verdict()) {
             self.fail(reason);
+        }
+        if let Some((recorder, _active)) = &self.record {
+            recorder.note_bytes_out(self.passed);
         }
         // An upload that still goes on holds the flight, and would hold the connection that it goes on.
         self.passing.exchange.take();

@@ -11,6 +11,7 @@ use super::{
         headers::Changes,
         http2::Interim,
         mirror::{Copying, Original},
+        note::{self, Note, note_refused, note_unreadable},
         queue::Turn,
         record::{Answerer, Recorder},
         tries::Tries,
@@ -22,7 +23,7 @@ use super::{
     serve::Served,
     tunnel::{ClientEnd, Place},
 };
-use crate::live::{Reason, method_index};
+use crate::live::{Moment, Reason, method_index};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use std::{cell::RefCell, rc::Rc};
@@ -69,19 +70,24 @@ pub(in crate::proxy) fn refuse(
     reason: Reason,
 ) -> Response<ReplyBody> {
     served.head_read();
-    let core = &served.connection.core;
-    let method = method_index(method.as_str().as_bytes());
-    respond(&reason.into(), Recorder::new(core.clone(), method, core.live.clock.now()), false)
+    respond(&reason.into(), unread(served, method), false)
 }
 
 /// Counts a request that is not even answered.
 pub(in crate::proxy) fn turned_away(served: &Served, method: &Method, reason: Reason) {
     served.head_read();
-    let core = &served.connection.core;
-    let method = method_index(method.as_str().as_bytes());
-    let mut recorder = Recorder::new(core.clone(), method, core.live.clock.now());
+    let mut recorder = unread(served, method);
     recorder.reply(&reason.into());
     recorder.finish();
+}
+
+/// The record of a request of which nothing but its method is to be believed.
+fn unread(served: &Served, method: &Method) -> Recorder {
+    let core = &served.connection.core;
+    let index = method_index(method.as_str().as_bytes());
+    let mut recorder = Recorder::new(core.clone(), index, core.live.clock.now());
+    note_unreadable(&served.connection, Some(method.as_str()), &mut recorder);
+    recorder
 }
 
 /// Trailers alone: whoever makes calls looks for their status, and takes HTTP's for the transport's.
@@ -94,9 +100,11 @@ fn refuse_call(failure: Failure, mut recorder: Recorder) -> Response<ReplyBody> 
 }
 
 fn respond(reply: &Reply, mut recorder: Recorder, is_h1: bool) -> Response<ReplyBody> {
+    let page = reply.page();
+    recorder.note_bytes_out(page.len() as u64);
     recorder.reply(reply);
     recorder.finish();
-    let mut response = Response::new(ReplyBody::Full(Some(Bytes::from(reply.page()))));
+    let mut response = Response::new(ReplyBody::Full(Some(Bytes::from(page))));
     *response.status_mut() =
         StatusCode::from_u16(reply.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     reply.fields(response.headers_mut());
@@ -134,14 +142,32 @@ async fn forward(
     recorder: &mut Recorder,
 ) -> Result<Answer, Reply> {
     let connection = &served.connection;
-    let core = &connection.core;
     let client = match place {
         Some(place) => ClientEnd::Http2(place),
         None => ClientEnd::Hyper(hyper::upgrade::on(&mut *request)),
     };
     let (parts, incoming) = request.into_parts();
-    let head = head(&parts);
-    let (facts, host) = Facts::of(&head)?;
+    let decided = match judge(connection, (&parts, &incoming), recorder).await {
+        Ok(decided) => decided,
+        Err(reply) => {
+            note_refused(connection, Some(&head(&parts)), recorder);
+            return Err(reply);
+        }
+    };
+    let upgrade = decided.facts.upgrades.then_some(client);
+    Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
+}
+
+/// # Errors
+/// With what it is answered instead.
+async fn judge(
+    connection: &ClientConnection,
+    (parts, incoming): (&Parts, &ArrivingBody),
+    recorder: &mut Recorder,
+) -> Result<Decided, Reply> {
+    let core = &connection.core;
+    let head = head(parts);
+    let (mut facts, host) = Facts::of(&head)?;
     if let Some(reply) = connection.steps_in(&head, host.as_ref()) {
         return Err(reply);
     }
@@ -151,22 +177,23 @@ async fn forward(
     let now = core.live.clock.now();
     let query = Query::new(connection, &head, &facts, host, now);
     let tries = Tries::new(head.method);
-    let assignment = admit(query, recorder).await?;
+    let (assignment, at) = admit(query, recorder).await?;
     recorder.set_answerer(Answerer::Backend(assignment.ticket.flight.upstream.clone()));
     if facts.upgrades && !incoming.is_end_stream() {
         return Err(Reason::BadRequest.into());
     }
     let request_id = core.random_id();
-    let copying = assignment.policy.mirror.as_ref().and_then(|mirror| {
-        let request_id = request_id.as_bytes();
-        let assignment = &assignment;
-        let original = Original { connection, head: &head, facts: &facts, request_id, assignment };
-        original.mirror(mirror, !incoming.is_end_stream()).map(Box::new)
-    });
-    let decided =
-        Decided { facts, assignment, tries, request_id, began_millis: now.millis(), copying };
-    let upgrade = facts.upgrades.then_some(client);
-    Ok(send(served, (&parts, incoming), decided, interim, upgrade, recorder).await?)
+    let mut copying = None;
+    if assignment.policy.is_attended {
+        let (head, request_id, assignment) = (&head, request_id.as_bytes(), &assignment);
+        note::Decided { connection, head, request_id, assignment, at }.note(&mut facts, recorder);
+        copying = assignment.policy.mirror.as_ref().and_then(|mirror| {
+            let (facts, remarks) = (&facts, recorder.remarks());
+            let original = Original { connection, head, facts, request_id, assignment, remarks };
+            original.mirror(mirror, !incoming.is_end_stream()).map(Box::new)
+        });
+    }
+    Ok(Decided { facts, assignment, tries, request_id, began_millis: now.millis(), copying })
 }
 
 /// A request that was judged, and for which it was decided.
@@ -224,7 +251,7 @@ async fn send(
         request_id,
         began_millis,
         client_waits: grpc::timeout(&parts.headers),
-        upload: upload(incoming, &facts, &assignment, copying)?,
+        upload: upload(incoming, &facts, &assignment, (copying, recorder.note().cloned()))?,
         interim,
         body_timeout: connection.listener.spec.timeouts.body,
     };
@@ -232,16 +259,19 @@ async fn send(
     answer(served, parts, answered, upgrade)
 }
 
-/// Decides, as often as it has to wait for its turn.
+/// Decides, as often as it has to wait for its turn; says when that was.
 async fn admit<L: Lines>(
     mut query: Query<'_, L>,
     recorder: &mut Recorder,
-) -> Result<Assignment, Reply> {
+) -> Result<(Assignment, Moment), Reply> {
     let mut turn = Turn::First;
     loop {
         match decide(&query, turn) {
-            Ok(assignment) => return Ok(assignment),
-            Err(Refusal::Waits(waiting)) => turn = waiting.turn().await,
+            Ok(assignment) => return Ok((assignment, query.now)),
+            Err(Refusal::Waits(waiting)) => {
+                note_refused(query.connection, Some(query.head), recorder);
+                turn = waiting.turn().await;
+            }
             Err(refusal) => return Err(recorder.note_refusal(refusal)),
         }
         query.now = query.connection.core.live.clock.now();
@@ -254,7 +284,7 @@ fn upload(
     incoming: ArrivingBody,
     facts: &Facts,
     assignment: &Assignment,
-    copying: Option<Box<Copying>>,
+    (copying, note): (Option<Box<Copying>>, Option<Rc<Note>>),
 ) -> Result<Option<Rc<RefCell<Upload>>>, Failure> {
     if incoming.is_end_stream() {
         return Ok(None);
@@ -268,6 +298,6 @@ fn upload(
     // must not come in by them.
     let trailers = !facts.names_fields && !changes.edit_fields();
     let keep = policy.retries.buffer as usize;
-    let upload = Upload::new(incoming, trailers, keep, policy.limits.body_bytes, copying);
+    let upload = Upload::new(incoming, trailers, keep, policy.limits.body_bytes, (copying, note));
     Ok(Some(Rc::new(RefCell::new(upload))))
 }

@@ -103,11 +103,13 @@ impl Sending<'_> {
             }
             let attempt = match flight.upstream.backend.protocol {
                 PoolProtocol::H1 => match self.connection(&assignment, &flight, fresh).await {
-                    Ok(conn) => self.attempt(&assignment, &flight, conn).await,
+                    Ok(conn) => self.attempt(&assignment, &flight, conn, recorder).await,
                     Err(reason) => Err(self.failed(reason)),
                 },
                 // Boxed, as those to the other kind would have to have room for it.
-                PoolProtocol::H2 => Box::pin(self.attempt_http2(&assignment, &flight, fresh)).await,
+                PoolProtocol::H2 => {
+                    Box::pin(self.attempt_http2(&assignment, &flight, fresh, recorder)).await
+                }
             };
             let missed = match attempt {
                 Ok((link, response)) => {
@@ -157,13 +159,19 @@ impl Sending<'_> {
         }
     }
 
-    async fn attempt(&self, assignment: &Assignment, flight: &Rc<Flight>, conn: Conn) -> Attempt {
+    async fn attempt(
+        &self,
+        assignment: &Assignment,
+        flight: &Rc<Flight>,
+        conn: Conn,
+        recorder: &Recorder,
+    ) -> Attempt {
         let core = &self.connection.core;
         let clock = core.live.clock;
         let asking = Asking::new(
             self.head,
             self.facts,
-            &self.added(assignment, flight),
+            &self.added(assignment, flight, recorder),
             self.length(),
             // Where nobody passes it on, hyper has said 100 of its own accord.
             self.body(assignment, flight, self.facts.expects_continue && self.interim.is_some()),
@@ -217,6 +225,7 @@ impl Sending<'_> {
         assignment: &Assignment,
         flight: &Rc<Flight>,
         fresh: bool,
+        recorder: &Recorder,
     ) -> Attempt {
         let timeouts = &assignment.policy.timeouts;
         let core = &self.connection.core;
@@ -237,7 +246,7 @@ impl Sending<'_> {
             Ok(Ok(lease)) => lease,
             Err(reason) | Ok(Err(reason)) => return Err(self.failed(reason)),
         };
-        let mut request = match self.request(assignment, flight) {
+        let mut request = match self.request(assignment, flight, recorder) {
             Ok(request) => request,
             Err(reason) => return Err(self.failed(reason)),
         };
@@ -308,8 +317,9 @@ impl Sending<'_> {
         &self,
         assignment: &Assignment,
         flight: &Rc<Flight>,
+        recorder: &Recorder,
     ) -> Result<Request<UpstreamBody>, Reason> {
-        let added = self.added(assignment, flight);
+        let added = self.added(assignment, flight, recorder);
         let mut request = Request::new(self.body(assignment, flight, false));
         *request.method_mut() = self.parts.method.clone();
         *request.uri_mut() = origin_form(&self.parts.uri, added.changes.rewrite)?;
@@ -317,12 +327,18 @@ impl Sending<'_> {
         Ok(request)
     }
 
-    fn added<'b>(&'b self, assignment: &'b Assignment, flight: &'b Flight) -> Added<'b> {
+    fn added<'b>(
+        &'b self,
+        assignment: &'b Assignment,
+        flight: &'b Flight,
+        recorder: &'b Recorder,
+    ) -> Added<'b> {
         Added {
             client: &self.connection.client,
             request_id: self.request_id.as_bytes(),
             backend: flight.upstream.authority.as_bytes(),
             changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
+            remarks: recorder.remarks(),
         }
     }
 

@@ -1,0 +1,175 @@
+//! What is written down of requests: lines of the access log, spans of traces. One thread takes what the cores hand
+//! over ([`Journal`](crate::live::Journal)), formats it and writes it; no core ever waits for it.
+
+mod escape;
+mod exporter;
+mod line;
+mod otlp;
+mod spans;
+mod target;
+mod wall;
+
+use crate::{
+    live::{Handed, Journal, Live},
+    routing::Observed,
+    spec::{AccessLog, Tracing},
+};
+use exporter::{Batch, Exporter};
+use line::Lines;
+use otlp::Span;
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+use target::Target;
+use wall::Wall;
+
+/// How long what comes is gathered before it is written.
+const GATHERING: Duration = Duration::from_millis(50);
+
+/// Bytes that are written at once, and spans that are handed on.
+const BATCH: usize = 64 << 10;
+const SPANS: usize = 512;
+
+/// How long what is left of the spans may take at the end.
+const LAST_SPANS: Duration = Duration::from_millis(1500);
+
+/// Starts the thread. It ends when the journal does.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(live: Arc<Live>) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name("accounts".to_owned()).spawn(move || {
+        live.journal.attach();
+        Writer { live, observed: None, log: None, text: Vec::new(), exporter: None }.run();
+    })
+}
+
+struct Writer {
+    live: Arc<Live>,
+    /// What was in force when it was last looked at.
+    observed: Option<Arc<Observed>>,
+    log: Option<Log>,
+    text: Vec<u8>,
+    exporter: Option<Exporter>,
+}
+
+/// The access log as it is written.
+struct Log {
+    settings: Arc<AccessLog>,
+    lines: Lines,
+    target: Target,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut handed = Vec::new();
+        loop {
+            let ends = self.journal().has_ended();
+            let round = self.journal().begin_round();
+            self.follow();
+            if self.journal().take_reopen()
+                && let Some(log) = &mut self.log
+            {
+                log.target.reopen();
+            }
+            self.journal().take(&mut handed);
+            let is_quiet = handed.is_empty();
+            self.write(&mut handed);
+            self.journal().end_round(round);
+            match (ends, is_quiet) {
+                (true, _) => break,
+                (false, true) => self.journal().sleep(),
+                (false, false) => self.journal().pause(GATHERING),
+            }
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.end(LAST_SPANS);
+        }
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.live.journal
+    }
+
+    /// Brings what is written in line with what is in force. What was handed over before a log was turned off is
+    /// still written where it belongs.
+    fn follow(&mut self) {
+        let observed = self.live.published.read(|snapshot| snapshot.table.observed.clone());
+        if observed == self.observed {
+            return;
+        }
+        if let Some(settings) = observed.as_ref().and_then(|observed| observed.access_log.clone())
+            && self.log.as_ref().is_none_or(|log| log.settings != settings)
+        {
+            let (lines, target) = (Lines::new(&settings), Target::new(&settings.to));
+            self.log = Some(Log { settings, lines, target });
+        }
+        if let Some(settings) = observed.as_ref().and_then(|observed| observed.tracing.clone()) {
+            self.export_to(settings);
+        }
+        self.observed = observed;
+    }
+
+    fn export_to(&mut self, settings: Arc<Tracing>) {
+        let is_same = |known: &Exporter| known.settings.otlp == settings.otlp;
+        if self.exporter.as_ref().is_some_and(is_same) {
+            return;
+        }
+        // What the one before still has to send it sends beside this.
+        self.exporter = Exporter::start(settings, self.live.clone())
+            .inspect_err(|error| tracing::error!(%error, "spans cannot be sent"))
+            .ok();
+    }
+
+    fn write(&mut self, handed: &mut Vec<Handed>) {
+        let wall = Wall::now(self.live.clock);
+        let (mut spans, mut requests) = (Vec::new(), 0);
+        for Handed { account, to_log, to_spans } in handed.drain(..) {
+            if to_spans {
+                spans.extend(spans::spans(&account, &wall));
+                self.journal().exemplars.note(&account, wall.at(account.ended));
+                requests += 1;
+                if spans.len() >= SPANS {
+                    self.export(&mut spans, &mut requests);
+                }
+            }
+            if let Some(log) = self.log.as_mut().filter(|_| to_log) {
+                log.lines.add(&account, &wall, &mut self.text);
+                if self.text.len() >= BATCH {
+                    flush(log, &mut self.text, &self.live.journal);
+                }
+            }
+        }
+        if let Some(log) = &mut self.log {
+            flush(log, &mut self.text, &self.live.journal);
+        }
+        self.export(&mut spans, &mut requests);
+    }
+
+    fn export(&self, spans: &mut Vec<Span>, requests: &mut u64) {
+        let batch = Batch { spans: std::mem::take(spans), requests: std::mem::take(requests) };
+        if batch.spans.is_empty() {
+            return;
+        }
+        match &self.exporter {
+            Some(exporter) => exporter.send(batch, self.journal()),
+            None => {
+                let failed = &self.journal().sinks.spans.failed;
+                failed.fetch_add(batch.requests, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn flush(log: &mut Log, text: &mut Vec<u8>, journal: &Journal) {
+    if text.is_empty() {
+        return;
+    }
+    let (written, failed) = log.target.write(text);
+    journal.sinks.log.written.fetch_add(written, Ordering::Relaxed);
+    journal.sinks.log.failed.fetch_add(failed, Ordering::Relaxed);
+    text.clear();
+}

@@ -1,0 +1,387 @@
+//! What is written down of a request while it is in flight. Whoever knows something of it adds that; when nobody
+//! holds the note any more it is handed over, for the access log and for the spans of a trace.
+
+use super::{
+    connection::ClientConnection,
+    core::Core,
+    decide::Assignment,
+    fields::{Known, Lines, first},
+    head::{self, Facts, Head, Version},
+    record::{Recorder, Remarks},
+    trace::{self, Parent},
+};
+use crate::{
+    live::{
+        Account, Answered, Attempt, Fault, Labels, LivePool, Moment, Protocol, Reason, Trace,
+        Wanted,
+    },
+    routing::{Observed, RequestView},
+    spec::{AccessLog, Name, Share},
+};
+use http::HeaderMap;
+use rand::{Rng, RngExt};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+pub(super) struct Note {
+    core: Rc<Core>,
+    account: RefCell<Account>,
+    /// Whether it gets a line, and how many of these may wait.
+    log: Option<(Share, u32)>,
+    spans: Option<u32>,
+    tells: Tells,
+}
+
+/// What backends are told of the trace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tells {
+    /// What the client has said.
+    AsItCame,
+    /// The attempt that they answer, and the client's `tracestate` if it may pass.
+    Attempt { keeps_state: bool },
+}
+
+/// The line that a backend gets.
+pub(super) struct Told {
+    pub(super) parent: [u8; trace::LENGTH],
+    /// The client's `tracestate` goes along.
+    pub(super) keeps_state: bool,
+}
+
+/// One attempt of a request that is written down.
+pub(super) struct NotedAttempt {
+    note: Rc<Note>,
+    nth: usize,
+}
+
+/// A request that was decided.
+pub(super) struct Decided<'a, L> {
+    pub(super) connection: &'a ClientConnection,
+    pub(super) head: &'a Head<'a, L>,
+    /// Of its own making, where the client has sent none.
+    pub(super) request_id: &'a [u8],
+    pub(super) assignment: &'a Assignment,
+    pub(super) at: Moment,
+}
+
+impl<L: Lines> Decided<'_, L> {
+    /// It is written down, if requests of its route are.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note(&self, facts: &mut Facts, recorder: &mut Recorder) {
+        let Some(observed) = &self.assignment.policy.observed else { return };
+        let id = if facts.has_request_id { None } else { Some(self.request_id) };
+        let note = match recorder.note() {
+            Some(known) => {
+                known.has_waited(id, self.at);
+                known.clone()
+            }
+            None => {
+                let note = Note::new(self.connection, Some(self.head), observed, id, recorder);
+                if note.is_idle() {
+                    return;
+                }
+                recorder.attach(note.clone());
+                note
+            }
+        };
+        note.account.borrow_mut().chosen_by = Some(self.assignment.chosen_by);
+        note.attempt(self.assignment, false, self.at);
+        // What was judged is not sent byte for byte.
+        facts.passes &= note.tells == Tells::AsItCame;
+    }
+}
+
+/// The request goes to no backend, or not yet; it is written down if any are.
+#[cold]
+#[inline(never)]
+pub(super) fn note_refused<L: Lines>(
+    connection: &ClientConnection,
+    head: Option<&Head<'_, L>>,
+    recorder: &mut Recorder,
+) {
+    if recorder.note().is_some() {
+        return;
+    }
+    let observed = connection.core.live.published.read(|snapshot| {
+        let observed = snapshot.table.observed.clone()?;
+        let route = head.and_then(|head| {
+            let host = head::host(head).ok()?;
+            let client = connection.client.address(head.lines, &connection.listener.spec);
+            let Head { method, path, query, lines, .. } = *head;
+            snapshot.table.find(&RequestView::new(method, host, path, query, lines, client))
+        });
+        Some(match route {
+            Some(route) => {
+                Arc::new(Observed { route: Some(route.name.clone()), ..(*observed).clone() })
+            }
+            None => observed,
+        })
+    });
+    if let Some(observed) = observed {
+        recorder.attach(Note::new(connection, head, &observed, None, recorder));
+    }
+}
+
+/// The same for one of which nothing can be said but, perhaps, its method.
+#[cold]
+pub(super) fn note_unreadable(
+    connection: &ClientConnection,
+    method: Option<&str>,
+    recorder: &mut Recorder,
+) {
+    note_refused::<HeaderMap>(connection, None, recorder);
+    if let (Some(method), Some(note)) = (method, recorder.note()) {
+        note.account.borrow_mut().set_texts([method.as_bytes(), b"", b"", b"", b"", b""]);
+    }
+}
+
+impl Note {
+    /// `id`: what its backend is told as its request id, if the client has sent none.
+    fn new<L: Lines>(
+        connection: &ClientConnection,
+        head: Option<&Head<'_, L>>,
+        observed: &Observed,
+        id: Option<&[u8]>,
+        recorder: &Recorder,
+    ) -> Rc<Self> {
+        let core = recorder.core().clone();
+        let mut account = Account::new(recorder.began());
+        account.client = Some(connection.client.peer);
+        account.is_secure = connection.client.proto == "https";
+        let mut tells = Tells::AsItCame;
+        if let Some(head) = head {
+            account.client = Some(connection.client.address(head.lines, &connection.listener.spec));
+            account.protocol = match head.version {
+                Version::Http10 => Protocol::Http10,
+                Version::Http11 => Protocol::Http11,
+                Version::Http2 => Protocol::Http2,
+            };
+            let host = head.authority.map(str::as_bytes).or_else(|| first(head.lines, Known::Host));
+            let own = first(head.lines, Known::XRequestId).or(id).unwrap_or_default();
+            account.set_texts([
+                head.method.as_bytes(),
+                host.unwrap_or_default(),
+                head.path.as_bytes(),
+                head.query.unwrap_or_default().as_bytes(),
+                own,
+                observed.route.as_deref().unwrap_or_default().as_bytes(),
+            ]);
+            if let Some(log) = &observed.access_log {
+                account.headers = shown(head.lines, log);
+            }
+            (account.trace, tells) = trace_of(connection, head.lines, observed, id);
+        }
+        let is_sampled = account.trace.is_some_and(|trace| trace.is_sampled);
+        let tracing = observed.tracing.as_ref().filter(|_| is_sampled);
+        Rc::new(Self {
+            core,
+            account: RefCell::new(account),
+            log: observed.access_log.as_ref().map(|log| (log.sample, log.queue)),
+            spans: tracing.map(|tracing| tracing.queue),
+            tells,
+        })
+    }
+
+    /// It was decided later than it began; `id` is what its backend is told as its request id, if the client has sent
+    /// none.
+    fn has_waited(&self, id: Option<&[u8]>, decided: Moment) {
+        let mut account = self.account.borrow_mut();
+        account.decided = decided;
+        if let Some(id) = id {
+            account.set_request_id(id);
+        }
+    }
+
+    /// Nobody wants to know of it: it belongs to a trace that is not recorded.
+    fn is_idle(&self) -> bool {
+        self.log.is_none() && self.spans.is_none() && self.tells == Tells::AsItCame
+    }
+
+    /// A try to get it answered.
+    pub(super) fn attempt(self: &Rc<Self>, assignment: &Assignment, is_rescue: bool, now: Moment) {
+        let flight = &assignment.ticket.flight;
+        let span = if self.core_needs_span() { self.core.span() } else { 0 };
+        let nth = self.account.borrow_mut().add(Attempt {
+            labels: flight.upstream.labels.clone(),
+            began: now,
+            connect: None,
+            head: None,
+            ended: None,
+            failure: None,
+            is_rescue,
+            span,
+        });
+        flight.attend(NotedAttempt { note: self.clone(), nth });
+    }
+
+    fn core_needs_span(&self) -> bool {
+        self.tells != Tells::AsItCame || self.spans.is_some()
+    }
+
+    /// What the backend of its last attempt is told of its trace; `None`: what its client has said.
+    fn told(&self) -> Option<Told> {
+        let Tells::Attempt { keeps_state } = self.tells else { return None };
+        let account = self.account.borrow();
+        let trace = account.trace?;
+        let span = account.last()?.span;
+        Some(Told { parent: trace::line(trace.id, span, trace.is_sampled), keeps_state })
+    }
+
+    pub(super) fn failed(&self, fault: Fault, reason: Reason) {
+        self.account.borrow_mut().failure = Some((fault, reason));
+    }
+
+    /// It is counted under the name of this pool, though none of its backends was asked.
+    pub(super) fn of_pool(&self, pool: &LivePool) {
+        if self.account.borrow().last().is_some() {
+            return;
+        }
+        let labels = Labels {
+            service: pool.service.clone(),
+            pool: pool.name.clone(),
+            version: pool.version.clone(),
+            backend: Box::default(),
+        };
+        self.account.borrow_mut().pool = Some(Arc::new(labels));
+    }
+
+    pub(super) fn set_bytes(&self, incoming: u64, outgoing: u64) {
+        let mut account = self.account.borrow_mut();
+        (account.bytes_in, account.bytes_out) = (incoming, outgoing);
+    }
+
+    /// More of the client's body has come.
+    pub(super) fn add_in(&self, bytes: u64) {
+        self.account.borrow_mut().bytes_in += bytes;
+    }
+
+    pub(super) fn set_out(&self, bytes: u64) {
+        self.account.borrow_mut().bytes_out = bytes;
+    }
+
+    pub(super) fn ended(&self, now: Moment, status: u16) {
+        let mut account = self.account.borrow_mut();
+        account.status = status;
+        account.ended = now;
+    }
+
+    /// It went on as a tunnel, which has ended.
+    pub(super) fn tunnel_ended(&self, now: Moment, incoming: u64, outgoing: u64) {
+        let mut account = self.account.borrow_mut();
+        account.is_tunnel = true;
+        account.ended = now;
+        (account.bytes_in, account.bytes_out) = (incoming, outgoing);
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if self.log.is_none() && self.spans.is_none() {
+            return;
+        }
+        let account = std::mem::take(self.account.get_mut());
+        let is_drawn = |share: Share| {
+            share == Share::ALL
+                || self.core.dice.borrow_mut().random_range(0..Share::ALL.millionths())
+                    < share.millionths()
+        };
+        let log = self.log.filter(|(share, _)| account.has_failed() || is_drawn(*share));
+        let wanted = Wanted { log: log.map(|(_, most)| most), spans: self.spans };
+        self.core.live.journal.hand_over(self.core.index, account, wanted);
+    }
+}
+
+impl Remarks {
+    /// What a backend is told of the request's trace, unless it is what the client has said.
+    pub(super) fn told(&self) -> Option<Told> {
+        self.note.as_ref()?.told()
+    }
+}
+
+impl NotedAttempt {
+    pub(super) fn note(&self) -> &Rc<Note> {
+        &self.note
+    }
+
+    fn with(&self, f: impl FnOnce(&mut Attempt)) {
+        if let Some(attempt) = self.note.account.borrow_mut().attempt_mut(self.nth) {
+            f(attempt);
+        }
+    }
+
+    /// A connection was opened, in so many nanoseconds.
+    pub(super) fn connected(&self, taken: u64) {
+        self.with(|attempt| attempt.connect = Some(taken));
+    }
+
+    pub(super) fn answered(&self, at: Moment, sent: Moment, status: u16) {
+        self.with(|attempt| attempt.head = Some(Answered { sent, at, status }));
+    }
+
+    pub(super) fn failed(&self, now: Moment, reason: Reason) {
+        self.with(|attempt| {
+            attempt.ended = Some(now);
+            attempt.failure = Some(reason);
+        });
+    }
+}
+
+/// The fields that the access log shows.
+fn shown(lines: &impl Lines, log: &AccessLog) -> Vec<(Name, Box<[u8]>)> {
+    let names = log.fields.iter().filter_map(|field| field.header());
+    let mut shown = Vec::new();
+    for name in names {
+        let all: Vec<&[u8]> = lines.values(name).collect();
+        if !all.is_empty() {
+            let mut value = all.join(&b", "[..]);
+            value.truncate(LONGEST_FIELD);
+            shown.push((name.clone(), value.into()));
+        }
+    }
+    shown
+}
+
+/// Of a field that is shown.
+const LONGEST_FIELD: usize = 1024;
+
+/// Whose trace it belongs to, and what backends are told of it.
+fn trace_of(
+    connection: &ClientConnection,
+    lines: &impl Lines,
+    observed: &Observed,
+    id: Option<&[u8]>,
+) -> (Option<Trace>, Tells) {
+    let core = &connection.core;
+    let parent = trace::parent(lines);
+    // What its backend is told by the key of the listener.
+    let begun = || id.and_then(trace::id_of).filter(|_| connection.client.traces);
+    let Some(tracing) = &observed.tracing else {
+        let known = parent.map(|parent| parent.trace).or_else(begun);
+        let trace = known.map(|id| Trace { id, parent: None, span: 0, is_sampled: false });
+        return (trace, Tells::AsItCame);
+    };
+    match parent {
+        // Nothing is to be said of it.
+        Some(Parent { trace: id, is_sampled: false, span }) => {
+            let trace = Trace { id, parent: Some(span), span: 0, is_sampled: false };
+            (Some(trace), Tells::AsItCame)
+        }
+        Some(Parent { trace: id, span, is_sampled: true }) => {
+            let trace = Trace { id, parent: Some(span), span: core.span(), is_sampled: true };
+            (Some(trace), Tells::Attempt { keeps_state: trace::has_good_state(lines) })
+        }
+        None => {
+            let id = id.and_then(trace::id_of).unwrap_or_else(|| core.nonce().max(1));
+            let is_sampled = trace::is_drawn(id, tracing.sample);
+            let trace = Trace { id, parent: None, span: core.span(), is_sampled };
+            (Some(trace), Tells::Attempt { keeps_state: false })
+        }
+    }
+}
+
+impl Core {
+    /// A number for a span, which is never 0.
+    fn span(&self) -> u64 {
+        self.dice.borrow_mut().next_u64().max(1)
+    }
+}
