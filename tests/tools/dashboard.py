@@ -423,10 +423,6 @@ class Play:
         expect(page.get_by_role("region", name="Events").get_by_text("restart", exact=True)).to_be_visible()
         self.act(page, "Drain green…", "Drain")
         self.act(page, "Undrain green…", "Undrain")
-        # What is refused is told as well.
-        with contextlib.suppress(urllib.error.HTTPError):
-            self.proxy.ask("POST", "/v1/services/shop/rollout/pause", {"cause": "nothing to pause"})
-        expect(page.get_by_role("region", name="Events").get_by_text("refused", exact=True)).to_be_visible()
 
     def locked(self, page: Page) -> None:
         self.proxy.write(tokens=True)
