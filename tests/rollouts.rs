@@ -114,8 +114,10 @@ async fn a_good_version_is_promoted_step_by_step_and_undone_as_one_change() {
     shop.until("promoted", |rollout| rollout.phase() == Phase::Promoted).await;
     assert_eq!(shop.weights(), [0, 100]);
     let mut told = Vec::new();
-    while let Ok(news) = news.try_recv() {
-        told.push((news.notice.event.as_str(), news.notice.share.to_string()));
+    while told.last().is_none_or(|(event, _)| *event != "promoted") {
+        let next = tokio::time::timeout(PATIENCE, news.recv()).await;
+        let notice = next.expect("it is told").unwrap().notice;
+        told.push((notice.event.as_str(), notice.share.to_string()));
     }
     let told: Vec<_> = told.iter().map(|(event, share)| (*event, &**share)).collect();
     let wanted =
