@@ -1,5 +1,5 @@
 //! What is written down of requests: lines of the access log, spans of traces. One thread takes what the cores hand
-//! over ([`Journal`](crate::live::Journal)), formats it and writes it; no core ever waits for it.
+//! over ([`Journal`]), formats it and writes it; no core ever waits for it.
 
 mod escape;
 mod exporter;
