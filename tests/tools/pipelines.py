@@ -62,9 +62,9 @@ class Runner:
         )
 
 
-async def visit(url: str) -> None:
+async def visit(url: str, over: asyncio.Event) -> None:
     connection = Connection(url)
-    while True:
+    while not over.is_set():
         with contextlib.suppress(OSError, EOFError):
             await connection.request("GET", "/")
         await asyncio.sleep(PAUSE)
@@ -93,7 +93,8 @@ async def run(arguments: argparse.Namespace, stage: Stage) -> int:
         if (rollout["state"], rollout["weights"].get("green")) != (state, green):
             problems.append(f"{what}: {rollout['state']} with {rollout['weights']}, not {state} with {green} on green")
 
-    visitors = [asyncio.create_task(visit(stage.proxy)) for _ in range(VISITORS)]
+    over = asyncio.Event()
+    visitors = [asyncio.create_task(visit(stage.proxy, over)) for _ in range(VISITORS)]
     with tempfile.TemporaryDirectory() as folder:
         job = Runner(stage, arguments.binary, pathlib.Path(folder))
 
@@ -119,9 +120,8 @@ async def run(arguments: argparse.Namespace, stage: Stage) -> int:
             problems.append("a version that fails has passed")
         await is_so("a version that fails", "aborted", 0)
         server.close()
-    for visitor in visitors:
-        visitor.cancel()
-    await asyncio.gather(*visitors, return_exceptions=True)
+    over.set()
+    await asyncio.wait(visitors, timeout=LONGEST_JOB)
     return verdict(problems)
 
 
