@@ -6,6 +6,7 @@
 - docs/metrics.md has every family of the page, with its labels, and no other; its queries have answers.
 - Rules, alerts and the dashboard ask for nothing that is not on the page, and Prometheus understands them.
 - Every alert has a test, and a line in the document.
+- The exemplars that Prometheus keeps have the id of a trace that was asked to be recorded, and that a collector got.
 
 Needs prometheus and promtool (Debian's package `prometheus`), openssl and Python's yaml.
 """
@@ -13,12 +14,15 @@ Needs prometheus and promtool (Debian's package `prometheus`), openssl and Pytho
 import argparse
 import concurrent.futures
 import contextlib
+import http.server
 import json
 import pathlib
 import re
+import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -48,6 +52,7 @@ admin:
   address: 127.0.0.1:{admin}
   audit: {{ file: audit.log }}
 state: {{ directory: state }}
+tracing: {{ otlp: "http://127.0.0.1:{collector}", sample: 0 }}
 services:
   shop:
     pools:
@@ -158,6 +163,30 @@ def filled(query: str) -> str:
     return query
 
 
+class Collector(http.server.ThreadingHTTPServer):
+    """Takes spans by OTLP over HTTP."""
+
+    def __init__(self):
+        taken = self.taken = []
+
+        class Taker(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                taken.append(self.rfile.read(int(self.headers["content-length"])))
+                self.send_response(200)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Taker)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def has(self, trace: str) -> bool:
+        """Ids are written as they are (opentelemetry/proto/trace/v1/trace.proto)."""
+        return any(bytes.fromhex(trace) in body for body in self.taken)
+
+
 class Prometheus:
     def __init__(self, url: str):
         self.url = url
@@ -174,6 +203,10 @@ class Prometheus:
     def get(self, path: str):
         with urllib.request.urlopen(self.url + path, timeout=30) as answer:
             return json.load(answer)["data"]
+
+    def exemplars(self, query: str, since: float) -> list[dict]:
+        asked = urllib.parse.urlencode({"query": query, "start": since, "end": time.time() + 60})
+        return self.get(f"/api/v1/query_exemplars?{asked}")
 
 
 def until(what: str, holds) -> None:
@@ -208,6 +241,32 @@ def act(proxy: str, admin: str) -> None:
     get(f"{admin}/v1/services/shop/weights", "PUT", {"weights": {"blue": 50, "green": 50}})
     get(f"{admin}/v1/services/none/cutover", "POST", {"to": "green"})
     visit(proxy)
+
+
+def trace_problems(proxy: str, since: float, prometheus: Prometheus, collector: Collector) -> list[str]:
+    """From a request that belongs to a recorded trace to the bucket that leads to it."""
+    recorded, silent = secrets.token_hex(16), secrets.token_hex(16)
+    for trace, flags in ((recorded, "01"), (silent, "00")):
+        parent = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-{flags}"}
+        with urllib.request.urlopen(urllib.request.Request(f"{proxy}/bytes/7", headers=parent), timeout=30):
+            pass
+    query = 'crossfade_request_duration_seconds_bucket{service="shop"}'
+
+    def kept() -> dict[str, dict]:
+        found = prometheus.exemplars(query, since)
+        return {exemplar["labels"].get("trace_id"): entry["seriesLabels"] for entry in found for exemplar in entry["exemplars"]}
+
+    until("Prometheus has an exemplar of the request", lambda: recorded in kept())
+    until("the collector has its spans", lambda: collector.has(recorded))
+    problems = []
+    series = kept()[recorded]
+    if series.get("version") not in ("v1", "v2") or "le" not in series:
+        problems.append(f"the exemplar is not at a bucket of a version: {series}")
+    if set(kept()) != {recorded}:
+        problems.append(f"exemplars of requests that nobody asked to record: {set(kept()) - {recorded}}")
+    if collector.has(silent):
+        problems.append("the collector has a trace that was not to be recorded")
+    return problems
 
 
 def check_tools(problems: list[str]) -> None:
@@ -278,6 +337,9 @@ def main() -> int:
         subprocess.run([*key, "-keyout", folder / "key.pem", "-out", folder / "cert.pem"], check=True, capture_output=True)
         config = folder / "crossfade.yaml"
         addresses = {"blue": f"127.0.0.1:{blue}", "green": f"127.0.0.1:{green}", "port": blue}
+        collector = stack.enter_context(Collector())
+        stack.callback(collector.shutdown)
+        addresses["collector"] = collector.server_port
         config.write_text(CONFIG.format(proxy=proxy, secure=secure, admin=admin, **addresses))
         log = folder / "crossfade.log"
         stage.run([arguments.binary.resolve(), "serve", config], log, stack)
@@ -288,10 +350,10 @@ def main() -> int:
         scraper = folder / "prometheus.yml"
         scraper.write_text(text.replace("prometheus/rules.yml", str(RULES)))
         flags = [f"--config.file={scraper}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{web}"]
-        stage.run(["prometheus", *flags], folder / "prometheus.log", stack)
+        stage.run(["prometheus", "--enable-feature=exemplar-storage", *flags], folder / "prometheus.log", stack)
         url = f"http://127.0.0.1:{web}"
         stage.wait_for(f"{url}/-/ready", folder / "prometheus.log")
-        prometheus = Prometheus(url)
+        prometheus, began = Prometheus(url), time.time()
         act(proxy_url, admin_url)
 
         def has_rates() -> bool:
@@ -307,6 +369,7 @@ def main() -> int:
         with urllib.request.urlopen(f"{admin_url}/metrics", timeout=30) as answer:
             text = answer.read().decode()
         problems = check(page(text), text, prometheus)
+        problems += trace_problems(proxy_url, began, prometheus, collector)
         check_tools(problems)
         return stage.verdict(problems)
 
