@@ -177,6 +177,9 @@ impl std::fmt::Display for Sample {
     }
 }
 
+/// What adding up shares leaves over; the share of the smallest weight is far above it.
+const DUST: f64 = 1e-12;
+
 impl Fate {
     /// What changes when `self` becomes `after`.
     pub fn moved(&self, after: &Self) -> Moved {
@@ -189,8 +192,9 @@ impl Fate {
             true => self.shares.iter().map(|(pool, share)| share.min(share_of(pool))).sum(),
             false => 0.0,
         };
-        let nowhere = (sum(self) - sum(after)).clamp(0.0, 1.0);
-        Moved { nowhere, elsewhere: (sum(self) - stays - nowhere).clamp(0.0, 1.0) }
+        let share = |sum: f64| if sum < DUST { 0.0 } else { sum.min(1.0) };
+        let nowhere = share(sum(self) - sum(after));
+        Moved { nowhere, elsewhere: share(sum(self) - stays - nowhere) }
     }
 }
 
@@ -277,6 +281,29 @@ mod tests {
         let known = sample(&spec, ("a", "/", &[("cookie", "user=ann")]));
         spec.services["shop"].sticky = Some(other);
         assert_eq!(fate(&known, &spec).shares.len(), 2, "nobody knows that cookie's value");
+    }
+
+    #[test]
+    fn what_adding_up_leaves_over_strands_nobody() {
+        let of = |weights: &[u32]| {
+            let sum = f64::from(weights.iter().sum::<u32>());
+            let share = |(at, weight): (usize, &u32)| {
+                (Name::from(format!("p{at}")), f64::from(*weight) / sum)
+            };
+            let shares = weights.iter().enumerate().map(share).collect();
+            Fate { service: Some("shop".into()), shares }
+        };
+        let some = [40, 20, 10, 8, 6, 5, 4, 3, 2, 1, 1, 0];
+        for turned in 0..some.len() {
+            let mut other = some;
+            other[turned] += 17;
+            for (before, after) in [(some, other), (other, some)] {
+                let Moved { nowhere, elsewhere } = of(&before).moved(&of(&after));
+                assert_eq!(nowhere, 0.0, "{turned}");
+                assert!(elsewhere > 0.0, "{turned}");
+                assert_eq!(of(&before).moved(&of(&before)), Moved::default());
+            }
+        }
     }
 
     #[test]
