@@ -69,7 +69,7 @@ fn figures(pool: &Pool) -> [(&'static str, String, Option<Color>); 8] {
         ("requests/s", format!("{:.1}", pool.rate), None),
         ("errors", pool.error_rate.map_or_else(dash, percent), errors(pool)),
         ("p50", pool.p50.map_or_else(dash, time), None),
-        ("p95, p99", format!("{} {}", seconds(pool.p95), seconds(pool.p99)), None),
+        ("p95/p99", format!("{} {}", seconds(pool.p95), seconds(pool.p99)), None),
     ]
 }
 

@@ -11,8 +11,9 @@ use ratatui::{
 };
 use serde_json::Value;
 
-/// Lines of drains at most; their number is told in any case.
+/// Lines of drains, and of backends that are not well, at most; their number is told in any case.
 const DRAINS: usize = 4;
+const SICK: usize = 4;
 
 /// Lines that each section below the pools gets if there is any room: its title and one more.
 const LEAST: u16 = 2;
@@ -96,19 +97,27 @@ pub(super) fn draw(screen: &Screen, frame: &mut Frame<'_>) {
         lines(vec![keys(screen, paint)], room.take_last(), frame);
     }
 
-    let sections = [rollout(screen, paint), drains(screen, paint), happened(screen)];
+    let sections =
+        [rollout(screen, paint), drains(screen, paint), sick(screen, paint), happened(screen)];
     let wanted: u16 = sections.iter().map(|it| it.height().min(LEAST)).sum();
     let rollout_height = sections[0].height();
     let pools = screen.pools();
     let shown = &pools[screen.skipped.min(pools.len())..];
     let roomy = room.area.height >= cards::HEIGHT + rollout_height.max(LEAST) + wanted;
-    if roomy && cards::across(room.area.width) >= shown.len().min(2) {
+    // Side by side only if that is all of them.
+    if roomy && cards::across(room.area.width) >= pools.len() {
         cards::cards(screen, paint, shown, room.take(cards::HEIGHT), frame);
     } else {
         let rows = (shown.len() as u16).saturating_add(1);
         let height = room.area.height;
         let most = height.saturating_sub(wanted).max(height / 2 + 1);
-        cards::table(paint, shown, room.take(rows.min(most)), frame);
+        if rows <= most || most < 4 {
+            cards::table(paint, shown, room.take(rows.min(most)), frame);
+        } else {
+            cards::table(paint, shown, room.take(most - 1), frame);
+            let below = format!("{} more: down", rows - (most - 1));
+            lines(vec![Line::styled(below, paint.dim())], room.take(1), frame);
+        }
     }
     let count = sections.len();
     for (place, section) in sections.into_iter().enumerate() {
@@ -271,6 +280,23 @@ fn drains(screen: &Screen, paint: Paint) -> Section {
     }
 }
 
+/// Backends of the service that get no requests though nobody has asked for that.
+fn sick(screen: &Screen, paint: Paint) -> Section {
+    let sick: Vec<Line<'static>> = screen
+        .pools()
+        .into_iter()
+        .flat_map(|pool| pool.backends.iter().map(move |backend| (pool, backend)))
+        .filter(|(_, backend)| backend.state == "active" && (backend.ejected || !backend.healthy))
+        .map(|(pool, backend)| {
+            let why = if backend.ejected { "ejected" } else { "unhealthy" };
+            let text = format!("{} {}: {why}", pool.name, backend.address);
+            Line::styled(text, paint.colour(Some(Color::Red)))
+        })
+        .collect();
+    let title = format!("not well: {} backends", sick.len());
+    Section { title, lines: sick.into_iter().take(SICK).collect() }
+}
+
 fn happened(screen: &Screen) -> Section {
     let lines = screen.picture.happened.iter().map(|it| Line::raw(it.line()));
     Section { title: "what happened".to_owned(), lines: lines.collect() }
@@ -394,6 +420,8 @@ pub(super) mod tests {
                 "missing: 200 requests (about 40s)",
                 "gate checkout: pass",
                 "draining: 2 backends, 9 in flight",
+                "not well: 3 backends",
+                "green 127.0.0.1:1: unhealthy",
                 "d-2 api/one 127.0.0.1:7: 6 requests, 1 streams, 0 tunnels, until 18:42:05, 0 cut",
                 "18:41:05 shop: started, step 0 of 4, 0% on green, by ci: release 2",
                 "18:40:00 revision 41 by ann: a reason",
@@ -413,6 +441,22 @@ pub(super) mod tests {
             &lines,
             &["crossfade 9.8.7", "shop", "POOL", "blue", "75.0%", "1.2%", "rollout shop-1"],
         );
+    }
+
+    #[test]
+    fn of_many_pools_none_is_left_out_in_silence() {
+        let mut screen = shop();
+        let pools = (0..12).map(|at| pool(&format!("pool-{at}"), 1, 1.0, None, None));
+        let pools: Vec<Value> = pools.collect();
+        screen.picture.status.services[0].pools = serde_json::from_value(pools.into()).unwrap();
+        assert_says(&drawn(&screen, 120, 50), &["POOL", "v-pool-0 ", "v-pool-11 "]);
+        let small = drawn(&screen, 120, 24);
+        assert_says(&small, &["POOL", "v-pool-0 ", "more: down"]);
+        assert!(!small.iter().any(|line| line.contains("v-pool-11 ")));
+        screen.skipped = 11;
+        let last = drawn(&screen, 120, 24);
+        assert_says(&last, &["POOL", "v-pool-11 "]);
+        assert!(!last.iter().any(|line| line.contains("more: down")));
     }
 
     #[test]
