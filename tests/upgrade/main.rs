@@ -1,6 +1,7 @@
 //! Another process takes over, on real processes: no connection is refused, no request fails, nothing that was
 //! changed is forgotten; and where it cannot, nothing has changed.
 
+mod log;
 mod stage;
 mod supervised;
 
