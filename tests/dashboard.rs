@@ -182,12 +182,16 @@ struct Follower {
 
 impl Follower {
     async fn follow(api: &Api, token: Option<&str>) -> Self {
-        let mut stream = TcpStream::connect(api.address).await.unwrap();
         let shown = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+        Self::with(api, &shown.unwrap_or_default()).await
+    }
+
+    /// With these fields, each with its line end.
+    async fn with(api: &Api, fields: &str) -> Self {
+        let mut stream = TcpStream::connect(api.address).await.unwrap();
         let head = format!(
-            "GET {LIVE} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{}\r\n",
-            api.address,
-            shown.unwrap_or_default()
+            "GET {LIVE} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{fields}\r\n",
+            api.address
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut follower = Self { stream, seen: String::new() };
@@ -224,6 +228,23 @@ impl Follower {
                 let data = part.lines().find_map(|line| line.strip_prefix("data: "))?;
                 serde_json::from_str(data).ok().filter(&holds)
             })
+        })
+        .await
+    }
+
+    /// So many entries of the audit log, with their ids.
+    async fn audited(&mut self, count: usize) -> Vec<(String, Value)> {
+        self.until(&format!("{count} entries"), |seen| {
+            let whole = &seen[..seen.rfind("\n\n")?];
+            let told = whole.split("\n\n").filter(|event| event.contains("event: audit"));
+            let told: Vec<(String, Value)> = told
+                .map(|event| {
+                    let line = |key: &str| event.lines().find_map(|line| line.strip_prefix(key));
+                    let data = serde_json::from_str(line("data: ").unwrap()).unwrap();
+                    (line("id: ").unwrap().to_owned(), data)
+                })
+                .collect();
+            (told.len() >= count).then_some(told)
         })
         .await
     }
@@ -325,6 +346,59 @@ async fn a_viewer_sees_who_they_are_and_ceases_to_see_with_their_token() {
     api.proxy.apply(crossfade::control::Command::Replace { spec: Box::new(spec) }).await.unwrap();
     follower.ended().await;
     assert_eq!(api.ask(me(VIEWER), "").await.status, 401);
+}
+
+#[tokio::test]
+async fn what_was_refused_is_told_as_the_audit_log_has_it() {
+    let backend = Backend::named("blue").await;
+    let api = guarded(&backend).await;
+    let shown = format!("authorization: Bearer {OPERATOR}\r\n");
+    let mut follower = Follower::with(&api, &shown).await;
+    let weights = |token: &str| {
+        as_json(Request::put("/v1/services/shop/weights")).header("authorization", token)
+    };
+    let ask = async |token: &str| {
+        api.raw(weights(token), r#"{"weights": {"green": 50}}"#).await.status.as_u16()
+    };
+    assert_eq!(ask("").await, 401);
+    assert_eq!(ask("Bearer a-token-of-nobody").await, 401);
+    assert_eq!(ask(&format!("Bearer {VIEWER}")).await, 403);
+    // There is no file.
+    let reload = api.post("/v1/reload", json!({})).await;
+    assert_eq!(reload.status, 409, "{}", reload.text);
+    let told = follower.audited(4).await;
+
+    let says = |(_, entry): &(String, Value)| {
+        let text = |key: &str| entry[key].as_str().unwrap_or("-").to_owned();
+        let [name, author, operation] = ["name", "author", "operation"].map(text);
+        format!("{name} {} {author} {operation}", entry["status"])
+    };
+    assert_eq!(
+        told.iter().map(says).collect::<Vec<_>>(),
+        [
+            "access.denied 401 - put_weights",
+            "access.denied 401 - put_weights",
+            "access.denied 403 eye put_weights",
+            "change.refused 409 ci reload",
+        ]
+    );
+    let audit = api.get("/v1/audit").await.json();
+    let kept: Vec<&Value> = audit["entries"].as_array().unwrap().iter().rev().collect();
+    assert_eq!(kept.len(), told.len(), "{audit}");
+    for ((_, entry), kept) in told.iter().zip(kept) {
+        let mut entry = entry.clone();
+        let name = entry.as_object_mut().unwrap().remove("name");
+        assert_eq!((name.as_ref(), &entry), (kept.get("event"), kept));
+    }
+    for secret in [OPERATOR, VIEWER, "a-token-of-nobody"] {
+        assert!(!told.iter().any(|(_, entry)| entry.to_string().contains(secret)), "{told:?}");
+    }
+
+    // Who was away is told what was missed.
+    let fields = format!("{shown}last-event-id: {}\r\n", told[1].0);
+    let mut away = Follower::with(&api, &fields).await;
+    assert_eq!(away.audited(2).await, told[2..]);
+    assert_eq!(api.service().await["revision"], 1);
 }
 
 #[tokio::test]
