@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The dashboard in a real Chromium, as somebody uses it: a rollout is started, watched, paused, resumed, promoted and
-undone; weights are moved by slider and keyboard; a backend drains; crossfade is restarted under the open page; tokens are
-asked for once there are any, and a viewer can do nothing. Exits 1 when any of it is not as it should be, when there is an
+undone, another one aborted; weights are moved by slider and keyboard; a backend drains; the file is mistaken; a tab is in the
+background for an hour; crossfade is restarted under the open page; tokens are asked for once there are any, and a viewer can
+do nothing. Exits 1 when any of it is not as it should be, when there is an
 error in the console, when something breaks the page's policy, when axe finds anything serious, or when a page of another
 origin can read or steer.
 
@@ -26,6 +27,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error, Page, expect, sync_playwright
@@ -56,9 +58,25 @@ services:
   search:
     pools:
       one: {{ version: v7, weight: 1, backends: ["127.0.0.1:{blue}"] }}
+  {large}:
+    pools:
+{pools}
 routes:
   - {{ name: search, match: {{ path_prefix: /search }}, service: search }}
+  - {{ name: large, match: {{ path_prefix: /large }}, service: {large} }}
   - {{ name: shop, match: {{ path_prefix: / }}, service: shop }}
+"""
+# Nothing here is as short as people who draw pages like it.
+LARGE = "everything-that-is-for-sale-in-all-of-the-shops-of-the-house"
+COMMIT = "3f786850e387550fdab836ed7e6dc881de23001b"
+PATH = "/run/nobody/" + "a-folder-within-another/" * 3 + "backend.sock"
+POOLS = {f"since-the-year-of-{1990 + at}": (at, ["127.0.0.1:{blue}"]) for at in range(11)}
+POOLS["the-one-that-is-to-be-released-before-the-winter"] = (3, [f"unix:{PATH}", *(f"127.0.0.{at}:9" for at in range(2, 20))])
+# A script cannot put a tab into the background, so the page is told that it is there.
+HIDE = """\
+let hides = false;
+Object.defineProperty(document, "hidden", { get: () => hides });
+addEventListener("hide", event => { hides = event.detail; document.dispatchEvent(new Event("visibilitychange")); });
 """
 # What a page of another origin can try. Whatever it comes to is put into its title.
 EVIL = """\
@@ -130,14 +148,16 @@ class Proxy:
         stack.callback(self.running.close)
         self.start()
         self.over = threading.Event()
-        visitors = [threading.Thread(target=self.visit, args=(path,), daemon=True) for path in ("/", "/", "/search")]
+        visitors = [threading.Thread(target=self.visit, args=(path,), daemon=True) for path in ("/", "/", "/search", "/large")]
         for visitor in visitors:
             visitor.start()
         stack.callback(lambda: [self.over.set(), *(visitor.join() for visitor in visitors)])
 
-    def write(self, tokens: bool) -> None:
+    def write(self, tokens: bool, mistake: tuple[str, str] = ("", "")) -> None:
+        pools = "\n".join(f"      {name}: {{ version: {COMMIT}, weight: {weight}, backends: {json.dumps(backends)} }}"
+                          for name, (weight, backends) in POOLS.items()).replace("{blue}", str(self.ports["blue"]))
         listed = ", ".join(f"{{ name: {name}, file: {name}.token, role: {role} }}" for name, (role, _) in TOKENS.items())
-        text = CONFIG.format(tokens=f", tokens: [{listed}]" if tokens else "", **self.ports)
+        text = CONFIG.format(tokens=f", tokens: [{listed}]" if tokens else "", large=LARGE, pools=pools, **self.ports).replace(*mistake)
         fresh = self.folder / "crossfade.new"
         fresh.write_text(text)
         fresh.rename(self.folder / "crossfade.yaml")
@@ -192,8 +212,8 @@ class Play:
     def all(self) -> list[str]:
         page = self.open(1280, 900, "light")
         acts = [
-            self.rollout, self.pictures, self.promoted, self.undone, self.slider, self.keyboard, self.drained, self.services,
-            self.foreign, self.restarted, self.locked,
+            self.rollout, self.pictures, self.promoted, self.undone, self.aborted, self.slider, self.keyboard, self.drained,
+            self.services, self.large, self.mistaken, self.background, self.foreign, self.restarted, self.locked,
         ]
         for act in acts:
             began = time.monotonic()
@@ -207,7 +227,7 @@ class Play:
             print(f"{act.__name__}: {time.monotonic() - began:.1f} s", flush=True)
         return self.problems
 
-    def open(self, width: int, height: int, scheme: str) -> Page:
+    def open(self, width: int, height: int, scheme: str, prepare: Callable[[Page], None] | None = None) -> Page:
         context = self.browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         context.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
@@ -218,6 +238,8 @@ class Play:
         page.add_init_script("addEventListener('securitypolicyviolation', it => violated(`${it.violatedDirective} ${it.blockedURI} ${it.sample}`))")
         page.on("request", lambda request: None if request.url.startswith((self.proxy.url, "data:")) else
                 self.problems.append(f"asks elsewhere: {request.url}"))
+        if prepare:
+            prepare(page)
         page.goto(self.proxy.url)
         return page
 
@@ -307,6 +329,7 @@ class Play:
     def undone(self, page: Page) -> None:
         history = page.get_by_role("region", name="History")
         history.get_by_role("button", name=re.compile("^Undo revision")).click()
+        expect(page.get_by_role("dialog").get_by_label("Why")).to_have_value(re.compile("^undo of revision [0-9]+$"))
         self.confirm(page, "Undo", cause="not yet")
         expect(history.get_by_text("not yet")).to_be_visible()
         assert self.proxy.weights() == {"blue": 95, "green": 5}, self.proxy.weights()
@@ -314,12 +337,25 @@ class Play:
         expect(page.get_by_role("dialog").get_by_text("values differ")).to_be_visible()
         page.keyboard.press("Escape")
 
+    def aborted(self, page: Page) -> None:
+        self.proxy.ask("POST", "/v1/services/shop/rollout", {"to": "green", "cause": "once more"})
+        panel = page.get_by_role("region", name="Rollout")
+        expect(panel.get_by_text("running", exact=True)).to_be_visible()
+        self.act(page, "Abort…", "Abort", cause="seen enough")
+        expect(panel.get_by_text("aborted", exact=True).first).to_be_visible()
+        # How far it came, and why it ended, once.
+        expect(panel.get_by_role("list", name="Steps").get_by_role("listitem").first).to_contain_text("25 %, aborted here")
+        expect(panel.get_by_role("listitem").filter(has_text="seen enough")).to_have_text(re.compile("^(?!.*seen enough.*seen enough)", re.S))
+        assert self.proxy.weights() == {"blue": 100, "green": 0}
+        self.proxy.ask("POST", "/v1/undo", {"service": "shop"})
+
     def slider(self, page: Page) -> None:
         page.get_by_role("button", name="Weights…").click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_label("Weight of green").fill("40")
         expect(dialog.get_by_text("services.shop.pools.green.weight")).to_be_visible()
-        expect(dialog.get_by_text("requests of the last hour")).to_be_visible()
+        # Of this service's requests, not of everybody's.
+        expect(dialog.get_by_text(re.compile(r"requests of the last hour to shop 35\s% would go elsewhere and 0\s% nowhere"))).to_be_visible()
         assert self.proxy.weights() == {"blue": 95, "green": 5}, "a preview has changed it"
         # Somebody else is faster.
         self.proxy.ask("PUT", "/v1/services/shop/weights", {"weights": {"green": 6}})
@@ -378,6 +414,71 @@ class Play:
         page.get_by_text("In numbers").click()
         expect(page.get_by_role("cell", name="requests/s").first).to_be_visible()
 
+    def large(self, page: Page) -> None:
+        for width, height in SIZES:
+            other = self.open(width, height, "light")
+            other.get_by_role("navigation", name="Services").get_by_role("link", name=LARGE).click()
+            expect(other.get_by_role("heading", level=1, name=LARGE)).to_be_visible()
+            expect(other.get_by_role("article")).to_have_count(len(POOLS))
+            wide = other.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{LARGE}, {width} px: {wide} px wide"
+            self.look(other, f"many pools, {width} px")
+            other.get_by_role("button", name="Start rollout…").click()
+            dialog = other.get_by_role("dialog")
+            expect(dialog.get_by_label("From", exact=True)).to_have_value("since-the-year-of-2000")
+            dialog.get_by_label("To", exact=True).select_option("since-the-year-of-1995")
+            expect(dialog.get_by_text("Would change")).to_be_visible()
+            dialog.get_by_label("Steps in percent").fill("5, soon")
+            expect(dialog.get_by_role("alert")).to_contain_text("soon is no step")
+            expect(dialog.get_by_role("button", name="Start")).to_be_disabled()
+            other.keyboard.press("Escape")
+            other.get_by_role("button", name="Weights…").click()
+            dialog.get_by_label("Weight of since-the-year-of-1995").fill("50")
+            # What adding up shares leaves over is no request that goes nowhere.
+            expect(dialog.get_by_text(re.compile(rf"to {LARGE} .* would go elsewhere and 0\s% nowhere"))).to_be_visible()
+            expect(dialog.get_by_text("GET ")).to_have_count(0)
+            expect(dialog.get_by_role("button", name="Set the weights")).to_be_in_viewport(ratio=1)
+            if self.shots:
+                other.screenshot(path=self.shots / f"large-{width}.png")
+            other.context.close()
+
+    def mistaken(self, page: Page) -> None:
+        self.proxy.write(tokens=False, mistake=("weight", "weihgt"))
+        page.get_by_role("link", name="file not loaded").click()
+        drift = page.get_by_role("region", name="Drift")
+        expect(drift.get_by_text("cannot be loaded")).to_be_visible()
+        expect(drift.get_by_role("listitem").filter(has_text="weihgt is unknown").first).to_be_visible()
+        drift.locator("summary").first.click()
+        assert drift.locator(".mistakes > li").count() >= 10, "each mistake in a line of its own"
+        self.proxy.write(tokens=False)
+        expect(page.get_by_role("link", name="file not loaded")).to_have_count(0)
+
+    def background(self, page: Page) -> None:
+        def prepare(other: Page) -> None:
+            other.add_init_script(HIDE)
+            other.clock.install()
+
+        def hide(hides: bool) -> None:
+            other.evaluate("hides => dispatchEvent(new CustomEvent('hide', { detail: hides }))", hides)
+
+        other = self.open(1280, 900, "light", prepare)
+        expect(other.get_by_text("live", exact=True)).to_be_visible()
+        hide(True)
+        other.clock.fast_forward(5_000)
+        other.clock.fast_forward(65_000)
+        expect(other.get_by_text("asleep", exact=True)).to_be_visible()
+        self.proxy.ask("PUT", "/v1/services/shop/weights", {"weights": {"green": 7}, "cause": "while nobody looked"})
+        other.clock.fast_forward(3_600_000)
+        expect(other.get_by_text("asleep", exact=True)).to_be_visible()
+        expect(other).to_have_title("crossfade")
+        hide(False)
+        expect(other.get_by_text("live", exact=True)).to_be_visible()
+        for region in ("History", "Events"):
+            expect(other.get_by_role("region", name=region).get_by_text("while nobody looked")).to_be_visible()
+        expect(other.get_by_role("article", name="green")).to_contain_text("weight 7")
+        self.proxy.ask("POST", "/v1/undo", {"service": "shop"})
+        other.context.close()
+
     def foreign(self, page: Page) -> None:
         before = self.proxy.revision()
         text = EVIL.replace("ADMIN", self.proxy.url).encode()
@@ -417,8 +518,15 @@ class Play:
         if self.shots:
             page.screenshot(path=self.shots / "restart.png")
         self.look(page, "without a connection")
+        page.get_by_role("button", name="Drain green…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_text("No preview.")).to_be_visible()
+        expect(dialog.get_by_role("button", name="Drain")).to_be_disabled()
         self.proxy.start()
         expect(page.get_by_text("live", exact=True)).to_be_visible()
+        dialog.get_by_role("button", name="Look again").click()
+        expect(dialog.get_by_text("Would change")).to_be_visible()
+        page.keyboard.press("Escape")
         expect(page.get_by_text("No connection.")).to_have_count(0)
         expect(page.get_by_role("region", name="Events").get_by_text("restart", exact=True)).to_be_visible()
         self.act(page, "Drain green…", "Drain")

@@ -57,10 +57,10 @@ export function weights(service) {
 
 const clamp = text => Math.min(MOST, Math.max(0, Math.round(Number(text) || 0)));
 
-function pick(id, label, pools, form, set) {
+function pick(id, label, pools, form, set, key = "to") {
     return html`<p class="field"><label for=${id}>${label}</label>
-        <select id=${id} value=${form.to} onChange=${event => set({ ...form, to: event.target.value })}>
-            ${pools.map(({ name, version }) => html`<option key=${name} value=${name} selected=${name === form.to}>${name} (${version})</option>`)}
+        <select id=${id} value=${form[key]} onChange=${event => set({ ...form, [key]: event.target.value })}>
+            ${pools.map(({ name, version }) => html`<option key=${name} value=${name} selected=${name === form[key]}>${name} (${version})</option>`)}
         </select></p>`;
 }
 
@@ -123,20 +123,28 @@ function step(text) {
 
 export function startRollout(service) {
     const to = other(service);
+    const pools = service.pools;
+    // Of two it is clear; of more, the one with most of the traffic.
+    const from = pools.length > 2 ? [...pools].sort((one, next) => next.weight - one.weight)[0].name : null;
+    const steps = form => form.steps.split(/[\s,]+/).filter(Boolean);
     open({
         title: `Start a rollout of ${service.name}`,
         intro: html`Traffic moves step by step, by the service’s plan, while both versions are compared. It goes back by itself when the new one is worse.`,
         confirm: "Start",
-        form: { to, steps: "" },
-        fields: (form, set) => html`${pick("rollout-to", "To", service.pools, form, set)}
+        form: { from, to, steps: "" },
+        fields: (form, set) => html`${from && pick("rollout-from", "From", pools, form, set, "from")}
+            ${pick("rollout-to", "To", pools, form, set)}
             <p class="field"><label for="rollout-steps">Steps in percent <small>as the plan says when empty</small></label>
                 <input id="rollout-steps" type="text" autocomplete="off" placeholder="5, 25:10m, pause, 100" value=${form.steps}
                     onInput=${event => set({ ...form, steps: event.target.value })} /></p>`,
-        request: form => {
-            const steps = form.steps.split(/[\s,]+/).filter(Boolean).map(step);
-            if (steps.includes(null)) return null;
-            return { method: "POST", path: ofService(service.name, "/rollout"), body: { to: form.to, ...(steps.length ? { steps } : {}) } };
+        wrong: form => {
+            const unknown = steps(form).find(text => step(text) === null);
+            return unknown && `\`${unknown}\` is no step: say a share such as \`25\` or \`25:10m\`, or \`pause\``;
         },
+        request: form => ({
+            method: "POST", path: ofService(service.name, "/rollout"),
+            body: { to: form.to, ...(from ? { from: form.from } : {}), ...(form.steps.trim() ? { steps: steps(form).map(step) } : {}) },
+        }),
     });
 }
 
@@ -175,7 +183,7 @@ export function steerRollout(service, view, verb) {
     });
 }
 
-export function undo(service, to) {
+export function undo(service, newest, to) {
     const whose = service ? service.name : "everything";
     open({
         title: to ? `Back to revision ${to} for ${whose}` : `Undo the newest change of ${whose}`,
@@ -183,6 +191,7 @@ export function undo(service, to) {
             ? html`What was in force after revision ${to} is put in force anew, as a new revision.${service ? ends(service) : ""}`
             : html`What was before the newest change is put in force anew, as a new revision. All revisions of one rollout count as one change; a second undo undoes the first.${service ? ends(service) : ""}`,
         confirm: to ? `Back to ${whole(to)}` : "Undo",
+        cause: to ? `back to revision ${to}` : `undo of revision ${newest}`,
         form: {},
         request: () => ({
             method: "POST", path: "/v1/undo",

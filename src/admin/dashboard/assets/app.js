@@ -45,6 +45,12 @@ function App() {
 const PHASES = { ready: "good", starting: "warn", leaving: "warn", draining: "warn" };
 const LINKS = { live: ["good", "live"], connecting: ["warn", "connecting"], waiting: ["bad", "no connection"], asleep: ["off", "asleep"], locked: ["off", "locked"] };
 
+// The address names the service.
+function toDrift(event) {
+    event.preventDefault();
+    document.getElementById("drift")?.scrollIntoView();
+}
+
 function Top() {
     const { live, link, me } = store;
     const [kind, word] = LINKS[link.state];
@@ -56,8 +62,8 @@ function Top() {
                 <span class="fact">${live.status.version}</span>
                 ${live.status.phase !== "ready" && html`<${Chip} kind=${PHASES[live.status.phase]}>${live.status.phase}<//>`}
                 <span class="fact">revision <b>${live.status.revision}</b></span>
-                ${live.status.config.file && html`<a class=${`fact ${drift ? "warn" : ""}`} href="#drift" onClick=${event => { event.preventDefault(); document.getElementById("drift")?.scrollIntoView(); }}>${drift ? `${drift} drift` : "no drift"}</a>`}
-                ${live.status.config.error && html`<${Chip} kind="bad">file not loaded<//>`}`}
+                ${live.status.config.file && html`<a class=${`fact ${drift ? "warn" : ""}`} href="#drift" onClick=${toDrift}>${drift ? `${drift} drift` : "no drift"}</a>`}
+                ${live.status.config.error && html`<a href="#drift" onClick=${toDrift}><${Chip} kind="bad">file not loaded<//></a>`}`}
             <span class="gap"></span>
             ${me && html`<span class="fact me">${me.author} · ${me.role}</span>`}
             ${me?.by === "token" && html`<button type="button" class="small" onClick=${lock}>Forget the token</button>`}

@@ -2,7 +2,7 @@
 
 import { diff, undo } from "./acts.js";
 import { clock, inFlight, kinds, moment, percent, span, value, whole } from "./format.js";
-import { Changes, Chip, Steer, Words, touches } from "./parts.js";
+import { Chip, FewChanges, Steer, Words, touches } from "./parts.js";
 import { html, useState } from "./preact.js";
 
 export function Drains({ store, now }) {
@@ -23,19 +23,27 @@ export function Drains({ store, now }) {
         </section>`;
 }
 
+const FEW = 3, FEW_DRIFTS = 6, FEW_MISTAKES = 3, PAGE = 12;
+
+// What is wrong with the file, one to a line.
+function Mistakes({ text }) {
+    const mistakes = text.split("\n").filter(Boolean);
+    const list = part => html`<ul class="mistakes">${part.map(line => html`<li key=${line}><${Words} text=${line} /></li>`)}</ul>`;
+    return html`<div class="notice bad"><b>The file as it is now cannot be loaded.</b> ${list(mistakes.slice(0, FEW_MISTAKES))}
+        ${mistakes.length > FEW_MISTAKES && html`<details><summary>${mistakes.length - FEW_MISTAKES} more</summary>${list(mistakes.slice(FEW_MISTAKES))}</details>`}</div>`;
+}
+
 export function Drift({ store }) {
     const { drift, status } = store.live;
     return html`
         <section class="card" aria-labelledby="drift-title" id="drift">
             <h2 id="drift-title">Drift <small>${status.config.file ? `${status.drift || "none"}` : "no file"}</small></h2>
-            ${status.config.error && html`<p class="notice bad">The file as it is now cannot be loaded: ${status.config.error}</p>`}
+            ${status.config.error && html`<${Mistakes} text=${status.config.error} />`}
             ${status.needs_restart.length > 0 && html`<p class="notice warn">Waits for a restart: ${status.needs_restart.join(", ")}</p>`}
             ${drift.length > 0 && html`<p class="quiet">What is in force and not in ${status.config.file}:</p>
-                <${Changes} changed=${drift} /> ${status.drift > drift.length && html`<p class="quiet">and ${status.drift - drift.length} more</p>`}`}
+                <${FewChanges} changed=${drift} first=${store.service} few=${FEW_DRIFTS} /> ${status.drift > drift.length && html`<p class="quiet">and ${status.drift - drift.length} more</p>`}`}
         </section>`;
 }
-
-const FEW = 3, PAGE = 12;
 
 export function History({ store, service, now }) {
     const [all, setAll] = useState(false);
@@ -47,7 +55,7 @@ export function History({ store, service, now }) {
             <div class="heading">
                 <h2 id="history-title">History</h2>
                 <div class="choice" role="group" aria-label="Whose history">
-                    <button type="button" aria-pressed=${!all} onClick=${() => setAll(false)}>${service.name}</button>
+                    <button type="button" class="name-of" aria-pressed=${!all} onClick=${() => setAll(false)}>${service.name}</button>
                     <button type="button" aria-pressed=${all} onClick=${() => setAll(true)}>everything</button>
                 </div>
             </div>
@@ -57,7 +65,7 @@ export function History({ store, service, now }) {
                     <div class="line">
                         <b class="number">#${it.revision}</b>
                         <span>${it.author}</span>
-                        ${it.source !== "api" && html`<${Chip} kind="off">${it.source}<//>`}
+                        ${it.source !== "api" && it.source !== it.author && html`<${Chip} kind="off">${it.source}<//>`}
                         <time class="quiet">${moment(it.at, now)}</time>
                         <span class="tools">
                             ${it.revision !== store.revisions[0].revision && html`<button type="button" class="small"
@@ -65,16 +73,14 @@ export function History({ store, service, now }) {
                             <${Steer} store=${store}>
                                 ${it.revision === newest
                                     ? html`<button type="button" class="small" aria-label=${`Undo revision ${it.revision}`}
-                                        onClick=${() => undo(all ? null : service)}>Undo…</button>`
+                                        onClick=${() => undo(all ? null : service, newest)}>Undo…</button>`
                                     : html`<button type="button" class="small" aria-label=${`Go back to revision ${it.revision}`}
-                                        onClick=${() => undo(all ? null : service, it.revision)}>Back to…</button>`}
+                                        onClick=${() => undo(all ? null : service, newest, it.revision)}>Back to…</button>`}
                             <//>
                         </span>
                     </div>
                     ${it.cause && html`<p class="cause"><${Words} text=${it.cause} /></p>`}
-                    <${Changes} changed=${it.changed.slice(0, FEW)} service=${all ? null : service.name} />
-                    ${it.changed.length > FEW && html`<details><summary>${it.changed.length - FEW} more</summary>
-                        <${Changes} changed=${it.changed.slice(FEW)} service=${all ? null : service.name} /></details>`}
+                    <${FewChanges} changed=${it.changed} service=${all ? null : service.name} few=${FEW} />
                 </li>`)}</ol>
             ${revisions.length > most && html`<button type="button" class="small" onClick=${() => setMost(most + 4 * PAGE)}>Show more</button>`}
         </section>`;
@@ -104,13 +110,15 @@ function told({ kind, news }) {
 }
 
 export function Events({ store }) {
+    const [most, setMost] = useState(PAGE);
     return html`
         <section class="card" aria-labelledby="events-title">
             <h2 id="events-title">Events</h2>
             ${store.events.length === 0 && html`<p class="quiet">Nothing has happened lately.</p>`}
-            <ol class="events">${store.events.slice(0, 30).map(event => {
+            <ol class="events">${store.events.slice(0, most).map(event => {
                 const [kind, word, text] = told(event);
                 return html`<li key=${event.number}><time class="quiet">${clock(event.at)}</time> <${Chip} kind=${kind}>${word}<//> <span>${text}</span></li>`;
             })}</ol>
+            ${store.events.length > most && html`<button type="button" class="small" onClick=${() => setMost(most + 4 * PAGE)}>Show more</button>`}
         </section>`;
 }

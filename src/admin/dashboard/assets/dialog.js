@@ -1,7 +1,7 @@
 // A change is thought of, previewed, confirmed once, and answered with a receipt.
 
 import { Refused, change, newKey } from "./api.js";
-import { Changes } from "./parts.js";
+import { Changes, Words } from "./parts.js";
 import { kinds, percent, whole } from "./format.js";
 import { html, useEffect, useRef, useState } from "./preact.js";
 import { announce, made, store } from "./store.js";
@@ -23,14 +23,15 @@ export function Dialogs() {
 function Dialog({ act, close }) {
     const frame = useRef(null);
     const [form, setForm] = useState(act.form);
-    const [cause, setCause] = useState("");
+    const [cause, setCause] = useState(act.cause ?? "");
     const [force, setForce] = useState(false);
     const [preview, setPreview] = useState({ state: "none" });
     const [outcome, setOutcome] = useState({ state: "asked" });
     // One key for one change, however often it is tried.
     const key = useRef({});
     const pending = useRef(null);
-    const request = act.request?.(form);
+    const wrong = act.wrong?.(form);
+    const request = wrong ? null : act.request?.(form);
     const body = request && { ...request.body, ...(force ? { force: true } : {}) };
     const asked = request && JSON.stringify([request.path, body]);
 
@@ -67,7 +68,8 @@ function Dialog({ act, close }) {
 
     // What is confirmed is what was previewed.
     const isStale = outcome.state === "failed" && outcome.error.status === 412;
-    const isReady = request && !preview.isOld && preview.state !== "none" && outcome.state !== "busy" && !isStale;
+    const isBlind = preview.state === "refused" && !(preview.error instanceof Refused);
+    const isReady = request && !preview.isOld && preview.state !== "none" && !isBlind && outcome.state !== "busy" && !isStale;
     const confirm = async event => {
         event.preventDefault();
         if (!isReady) return;
@@ -97,9 +99,11 @@ function Dialog({ act, close }) {
                 ${outcome.state === "done" ? html`<${Receipt} receipt=${outcome.receipt} />` : html`
                     ${act.intro && html`<p>${act.intro}</p>`}
                     ${act.fields?.(form, setForm)}
+                    ${wrong && html`<p class="notice bad" role="alert"><${Words} text=${wrong} /></p>`}
                     ${act.request && html`<p class="field"><label for="cause">Why <small>for the history</small></label>
                         <input id="cause" type="text" maxlength="300" autocomplete="off" value=${cause} onInput=${event => setCause(event.target.value)} /></p>`}
-                    <div class="preview" aria-live="polite">${preview.state === "looked" ? preview.text : html`<${Preview} preview=${preview} />`}</div>
+                    <div class="preview" aria-live="polite">${preview.state === "looked" ? preview.text : html`<${Preview} preview=${preview} />`}
+                        ${isBlind && act.request && html`<p><button type="button" class="small" onClick=${again}>Look again</button></p>`}</div>
                     ${canForce && html`<p class="field check"><input id="force" type="checkbox" checked=${force} onChange=${event => setForce(event.target.checked)} />
                         <label for="force">Do it all the same</label></p>`}
                     ${outcome.state === "failed" && html`<div role="alert"><${Problem} error=${outcome.error} />
@@ -115,32 +119,38 @@ function Dialog({ act, close }) {
 }
 
 function Preview({ preview }) {
-    if (preview.state === "refused") return html`<${Problem} error=${preview.error} title="Would be refused" />`;
+    if (preview.state === "refused") {
+        return preview.error instanceof Refused ? html`<${Problem} error=${preview.error} title="Would be refused" />`
+            : html`<p class="notice bad"><b>No preview.</b> crossfade is out of reach. Nothing was changed.</p>`;
+    }
     if (preview.state !== "told") return null;
     const { receipt } = preview;
     return html`
         <h3>Would change</h3>
         ${receipt.changed.length ? html`<${Changes} changed=${receipt.changed} />`
-            : html`<p class="quiet">${receipt.rollout ? `The rollout: ${receipt.rollout.summary}` : "nothing: all is so already"}</p>`}
+            : html`<p class="quiet">${receipt.rollout ? html`The rollout: <${Words} text=${receipt.rollout.summary} />` : "nothing: all is so already"}</p>`}
         ${receipt.preview && receipt.changed.length > 0 && html`<${Forecast} preview=${receipt.preview} />`}
         <${Warnings} warnings=${receipt.warnings} />`;
 }
 
 function Forecast({ preview }) {
     if (!preview.samples) return html`<p class="quiet">No request of the last hour is known, so where they would go is not.</p>`;
+    // Of who is concerned; of all, where nobody is.
+    const told = preview.services.length ? preview.services : [preview];
     return html`
-        <p>Of about <b>${whole(preview.requests)}</b> requests of the last hour <b>${percent(preview.elsewhere)}</b> would go elsewhere and${" "}
-            <b class=${preview.nowhere > 0 ? "bad" : ""}>${percent(preview.nowhere)}</b> nowhere <span class="quiet">(by ${whole(preview.samples)} of them)</span>.</p>
+        ${told.map(of => html`<p key=${of.service}>Of about <b>${whole(of.requests)}</b> requests of the last hour ${of.service && html`to <b>${of.service}</b>`}${" "}
+            <b>${percent(of.elsewhere)}</b> would go elsewhere and <b class=${of.nowhere > 0 ? "bad" : ""}>${percent(of.nowhere)}</b> nowhere${" "}
+            <span class="quiet">(by ${whole(of.samples)} of them)</span>.</p>`)}
         ${preview.examples.length > 0 && html`<ul class="changes">${preview.examples.map(example => html`<li key=${example}><code>${example}</code></li>`)}</ul>`}`;
 }
 
-const Warnings = ({ warnings }) => warnings.map(warning => html`<p key=${warning} class="notice warn">${warning}</p>`);
+const Warnings = ({ warnings }) => warnings.map(warning => html`<p key=${warning} class="notice warn"><${Words} text=${warning} /></p>`);
 
 function Problem({ error, title }) {
-    const errors = error instanceof Refused ? error.problem.errors ?? [] : [];
+    const errors = error instanceof Refused ? (error.problem.errors ?? []).filter(text => text !== error.message) : [];
     const what = error instanceof Refused ? error.message : "crossfade is out of reach; whether it was done is not known. Trying again does not do it twice.";
-    return html`<div class="notice bad"><b>${title ?? (error instanceof Refused ? error.problem.title ?? "Refused" : "No answer")}.</b> ${what}
-        ${errors.length > 0 && html`<ul>${errors.map(text => html`<li key=${text}>${text}</li>`)}</ul>`}</div>`;
+    return html`<div class="notice bad"><b>${title ?? (error instanceof Refused ? error.problem.title ?? "Refused" : "No answer")}.</b> <${Words} text=${what} />
+        ${errors.length > 0 && html`<ul>${errors.map(text => html`<li key=${text}><${Words} text=${text} /></li>`)}</ul>`}</div>`;
 }
 
 export function Receipt({ receipt }) {
@@ -148,7 +158,7 @@ export function Receipt({ receipt }) {
         <div class="receipt" role="status">
             <p class="notice good"><b>Done.</b> ${receipt.revision ? `Revision ${receipt.revision}` : ""}${receipt.author ? ` by ${receipt.author}` : ""}, in force everywhere.</p>
             ${receipt.changed.length ? html`<${Changes} changed=${receipt.changed} />`
-                : html`<p class="quiet">${receipt.rollout ? `The rollout: ${receipt.rollout.summary}` : "Nothing has changed: all was so already."}</p>`}
+                : html`<p class="quiet">${receipt.rollout ? html`The rollout: <${Words} text=${receipt.rollout.summary} />` : "Nothing has changed: all was so already."}</p>`}
             ${receipt.in_flight.length > 0 && html`<h3>In flight at that moment</h3><ul>${receipt.in_flight.map(left => html`
                 <li key=${left.pool + left.backend}>${left.pool}${left.backend ? `/${left.backend}` : ""}: ${kinds(left)}</li>`)}</ul>`}
             ${receipt.drains.length > 0 && html`<p>Drains that began: ${receipt.drains.join(", ")}</p>`}

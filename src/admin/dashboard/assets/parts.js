@@ -20,9 +20,17 @@ export function Steer({ store, children }) {
     return html`<div class="actions">${children}</div>`;
 }
 
-// Whether a revision has changed a service.
-export const touches = (revision, service) => revision.changed.some(({ path }) => path.startsWith(`services.${service}.`)
-    || path === `services.${service}`);
+// Whether a value is one of a service, and whether a revision has changed one.
+export const isOf = ({ path }, service) => path.startsWith(`services.${service}.`) || path === `services.${service}`;
+export const touches = (revision, service) => revision.changed.some(it => isOf(it, service));
+
+// The first of many, those of a service before the others; the rest on request.
+export function FewChanges({ changed, service, first = service, few }) {
+    const sorted = first ? [...changed.filter(it => isOf(it, first)), ...changed.filter(it => !isOf(it, first))] : changed;
+    return html`<${Changes} changed=${sorted.slice(0, few)} service=${service} />
+        ${sorted.length > few && html`<details><summary>${sorted.length - few} more</summary>
+            <${Changes} changed=${sorted.slice(few)} service=${service} /></details>`}`;
+}
 
 export function Changes({ changed, service }) {
     return html`<ul class="changes">${changed.map(({ path, from, to }) => html`<li key=${path}>

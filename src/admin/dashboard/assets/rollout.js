@@ -41,7 +41,7 @@ export function RolloutPanel({ store, service, now }) {
                             : html`<button type="button" onClick=${() => steerRollout(service, view, "pause")}>Pause…</button>`}
                         <button type="button" class=${view.state === "paused" ? "" : "main"} onClick=${() => steerRollout(service, view, "promote")}>Promote…</button>
                         <button type="button" class="danger" onClick=${() => steerRollout(service, view, "abort")}>Abort…</button>`}
-                    ${isOver && html`<button type="button" onClick=${() => retry(service, view)}>Retry…</button>`}
+                    ${isOver && view.state !== "promoted" && html`<button type="button" onClick=${() => retry(service, view)}>Retry…</button>`}
                 <//>
                 ${isShort && html`<button type="button" onClick=${() => setShown(view.id)}>Show it</button>`}
             </div>
@@ -53,9 +53,9 @@ export function RolloutPanel({ store, service, now }) {
 
 function Details({ view, now, isOver }) {
     return html`
-        ${view.paused && html`<p class="notice warn"><b>${PAUSES[view.paused.by] ?? "Paused"}.</b> <${Words} text=${view.why?.text ?? ""} />
-            ${view.paused.until ? ` Goes on at ${clock(view.paused.until)}, in ${span((Date.parse(view.paused.until) - now) / 1e3)}.` : " Until somebody resumes or promotes it."}</p>`}
-        ${!view.paused && view.why && !view.summary.includes(view.why.text) && html`<p class=${`notice ${STATES[view.state]}`}><${Words} text=${view.why.text} /></p>`}
+        ${view.paused && html`<p class="notice warn"><b>${PAUSES[view.paused.by] ?? "Paused"}</b>,${" "}
+            ${view.paused.until ? `goes on at ${clock(view.paused.until)}, in ${span((Date.parse(view.paused.until) - now) / 1e3)}.` : "until somebody resumes or promotes it."}</p>`}
+        ${view.why && !view.summary.includes(view.why.text) && html`<p class=${`notice ${STATES[view.state]}`}><${Words} text=${view.why.text} /></p>`}
         <div class="columns">
             <${Comparison} view=${view} />
             <div>
@@ -71,14 +71,19 @@ function Details({ view, now, isOver }) {
 const label = ({ kind, share }) => kind === "step" ? percent(share) : KINDS[kind] ?? kind;
 
 function Progress({ view }) {
+    // Of one that is over, how far it came.
+    const last = view.ended !== null && view.state !== "promoted" ? view.stages.findLastIndex(({ step }) => step === view.step) : -1;
     return html`
         <ol class="progress" aria-label="Steps">
-            ${view.stages.map((stage, at) => html`
-                <li key=${at} class=${`${stage.state} ${stage.kind}`} aria-current=${stage.state === "current" ? "step" : null}>
+            ${view.stages.map((stage, at) => {
+                const state = at === last ? "ended" : stage.state;
+                return html`
+                <li key=${at} class=${`${state} ${stage.kind}`} aria-current=${state === "current" ? "step" : null}>
                     <span class="knob" aria-hidden="true"></span>
                     <span class="label">${label(stage)}</span>
-                    <span class="sr">, ${stage.state}</span>
-                </li>`)}
+                    <span class="sr">, ${state === "ended" ? `${view.state} here` : state}</span>
+                </li>`;
+            })}
         </ol>`;
 }
 
@@ -99,11 +104,15 @@ function Comparison({ view }) {
 }
 
 function Waits({ view }) {
+    // It goes on by itself neither then nor in a pause.
+    if (view.state === "failed" || ["failure", "deadline"].includes(view.paused?.by)) return null;
     if (!view.lacks.length) return html`<p class="waits">Nothing is missing.</p>`;
+    const eta = view.paused ? null : view.eta_seconds;
+    const own = lack => eta === null || view.lacks.length < 2 ? null : lack.eta_seconds;
     return html`
         <div class="waits">
-            <h3>Waits for ${view.eta_seconds !== null ? html`<small>about ${span(view.eta_seconds)}</small>` : ""}</h3>
-            <ul>${view.lacks.map((lack, at) => html`<li key=${at}><${Words} text=${lack.text} />${lack.eta_seconds !== null ? html` <small>${span(lack.eta_seconds)}</small>` : ""}</li>`)}</ul>
+            <h3>${view.paused ? "Still missing" : "Waits for"} ${eta !== null ? html`<small>about ${span(eta)}</small>` : ""}</h3>
+            <ul>${view.lacks.map((lack, at) => html`<li key=${at}><${Words} text=${lack.text} />${own(lack) !== null ? html` <small>${span(own(lack))}</small>` : ""}</li>`)}</ul>
         </div>`;
 }
 
@@ -112,7 +121,7 @@ function Evidence({ view }) {
     const { against, needed, errors, latency: slow, guards } = view.evidence;
     const share = Math.min(1, Math.max(0, Math.log10(Math.max(against, 1)) / Math.log10(Math.max(needed, 10))));
     const kind = share > 0.75 ? "bad" : share > 0.4 ? "warn" : "calm";
-    const text = value => value < 1000 ? String(+value.toPrecision(2)) : count(value);
+    const text = value => value < 1000 ? String(+value.toPrecision(2)) : value < 1e9 ? count(value) : "beyond doubt";
     return html`
         <div class="evidence">
             <h3>Evidence against ${view.to} <small>${text(against)}, cut at ${text(needed)}</small></h3>
@@ -140,7 +149,7 @@ function Notices({ view, now }) {
         <time class="quiet">${moment(notice.at, now)}</time> <b>${notice.event}</b>
         ${notice.step ? ` step ${notice.step}` : ""} · ${percent(notice.share)}
         ${notice.by ? ` · ${notice.by.author}${notice.by.cause ? `: ${notice.by.cause}` : ""}` : ""}
-        ${notice.why ? html` · <span class="quiet"><${Words} text=${notice.why.text} /></span>` : ""}</li>`;
+        ${notice.why && !(notice.by?.cause && notice.why.text.includes(notice.by.cause)) ? html` · <span class="quiet"><${Words} text=${notice.why.text} /></span>` : ""}</li>`;
     return html`
         <div><h3>What happened</h3>
             <ol class="notices">${notices.slice(0, RECENT).map(line)}</ol>

@@ -54,6 +54,8 @@ export function Pools({ store, service }) {
         </section>`;
 }
 
+// Backends that a card has room for.
+const IN_SIGHT = 9;
 const STATES = { active: "good", draining: "warn", drained: "off" };
 
 function Pool({ store, service, pool, place, lately }) {
@@ -62,6 +64,10 @@ function Pool({ store, service, pool, place, lately }) {
     const differs = Math.abs(configured - pool.effective_weight) > 0.0005;
     const ready = pool.backends.filter(backend => backend.healthy && backend.state === "active").length;
     const title = `pool-${pool.name}`;
+    // Where not all are in sight, those come first that something is wrong with.
+    const isLong = pool.backends.length > IN_SIGHT;
+    const isWell = backend => health(backend)[0] === "good";
+    const backends = isLong ? [...pool.backends.filter(it => !isWell(it)), ...pool.backends.filter(isWell)] : pool.backends;
     return html`
         <article class=${`card pool edge-${place % HUES + 1}`} aria-labelledby=${title}>
             <header>
@@ -84,8 +90,8 @@ function Pool({ store, service, pool, place, lately }) {
             </dl>
             <p class="backends-title"><b>${ready}</b> of ${pool.backends.length} backends ready
                 ${inFlight(pool.in_flight_by_kind) > 0 && html`<span class="quiet"> · ${kinds(pool.in_flight_by_kind)}</span>`}</p>
-            <ul class="backends">
-                ${pool.backends.map(backend => html`<${Backend} key=${backend.address} store=${store} service=${service} pool=${pool}
+            <ul class="backends" tabindex=${isLong ? 0 : null} aria-label=${`Backends of ${pool.name}`}>
+                ${backends.map(backend => html`<${Backend} key=${backend.address} store=${store} service=${service} pool=${pool}
                     backend=${backend} />`)}
             </ul>
             <${Steer} store=${store}>
@@ -114,7 +120,7 @@ function Backend({ store, service, pool, backend }) {
     return html`
         <li>
             <span class=${`dot ${kind}`} aria-hidden="true"></span>
-            <span class="address" title=${backend.source ?? ""}>${backend.address}</span>
+            <span class="address" title=${backend.source ?? backend.address}>${backend.address}</span>
             <span class=${`word ${kind}`}>${word}</span>
             <span class="open" title=${kinds(backend.in_flight_by_kind)}>${whole(backend.in_flight)}<span class="sr"> in flight</span></span>
             <${Steer} store=${store}>
