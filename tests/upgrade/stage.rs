@@ -212,6 +212,10 @@ where
 pub(crate) async fn get_on(stream: &mut TcpStream, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nhost: shop.example.com\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
+    answer_on(stream).await
+}
+
+pub(crate) async fn answer_on(stream: &mut TcpStream) -> String {
     let mut response = Vec::new();
     let reading = async {
         loop {
