@@ -204,7 +204,7 @@ fn tell(field: PlainField, account: &Account, wall: &Wall, line: &mut Line<'_>) 
         F::Version => line.text(account.labels().map_or(b"", |it| it.version.as_bytes())),
         F::Backend => line.text(account.labels().map_or(b"", |it| it.backend.as_bytes())),
         F::ChosenBy => account.chosen_by.iter().for_each(|it| line.word(it.as_str())),
-        F::Attempts => line.number(account.attempts().count() as u64),
+        F::Attempts => line.number(account.attempts.len() as u64),
         F::Failed => line.failed(account),
         F::Rescued if account.is_rescued() => line.truth(),
         F::Rescued => {}
@@ -261,7 +261,7 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
 }
 
 fn failed(account: &Account) -> impl Iterator<Item = &Attempt> {
-    account.attempts().filter(|attempt| attempt.failure.is_some())
+    account.attempts.iter().filter(|attempt| attempt.failure.is_some())
 }
 
 fn why(attempt: &Attempt) -> &'static str {
@@ -345,11 +345,11 @@ mod tests {
         account.client = Some("192.0.2.1".parse().unwrap());
         (account.decided, account.ended) = (at(2), at(12));
         account.chosen_by = Some(ChosenBy::Sticky);
-        account.add(attempt("blue", Some(Reason::ConnectFailed)));
+        account.attempts.push(attempt("blue", Some(Reason::ConnectFailed)));
         let mut second = attempt("green", None);
         second.is_rescue = true;
         second.head = Some(Answered { sent: at(6), at: at(9), status: 200 });
-        account.add(second);
+        account.attempts.push(second);
         (account.status, account.bytes_in, account.bytes_out) = (200, 3, 12_345);
         let trace = Trace { id: 0xabc, parent: None, span: 0, is_sampled: false };
         account.trace = Some(trace);

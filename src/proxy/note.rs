@@ -206,7 +206,9 @@ impl Note {
     pub(super) fn attempt(self: &Rc<Self>, assignment: &Assignment, is_rescue: bool, now: Moment) {
         let flight = &assignment.ticket.flight;
         let span = if self.core_needs_span() { self.core.span() } else { 0 };
-        let nth = self.account.borrow_mut().add(Attempt {
+        let mut account = self.account.borrow_mut();
+        let nth = account.attempts.len();
+        account.attempts.push(Attempt {
             labels: flight.upstream.labels.clone(),
             began: now,
             connect: None,
@@ -216,6 +218,7 @@ impl Note {
             is_rescue,
             span,
         });
+        drop(account);
         flight.attend(NotedAttempt { note: self.clone(), nth });
     }
 
@@ -309,7 +312,7 @@ impl NotedAttempt {
     }
 
     fn with(&self, f: impl FnOnce(&mut Attempt)) {
-        if let Some(attempt) = self.note.account.borrow_mut().attempt_mut(self.nth) {
+        if let Some(attempt) = self.note.account.borrow_mut().attempts.get_mut(self.nth) {
             f(attempt);
         }
     }
