@@ -72,6 +72,8 @@ fn help_and_version_succeed_and_misuse_is_2() {
         "reload",
         "healthcheck",
         "upgrade",
+        "completions",
+        "man",
     ] {
         assert!(help.out.lines().any(|line| line.trim_start().starts_with(verb)), "{verb}");
         assert_eq!(run(&[verb, "--help"]).code, 0, "{verb}");
@@ -94,6 +96,8 @@ fn help_and_version_succeed_and_misuse_is_2() {
         &["--admin", "https://localhost", "--cert", "only.crt", "status"],
         &["--admin", "ftp://localhost", "status"],
         &["--admin", "http://", "status"],
+        &["completions", "cmd.exe"],
+        &["man", "rollout", "begin"],
     ] {
         let ran = run(misuse);
         assert_eq!(ran.code, 2, "{misuse:?}: {}", ran.err);
@@ -132,6 +136,20 @@ fn the_schema_is_one() {
     assert_eq!(ran.code, 0);
     let schema: Value = serde_json::from_str(&ran.out).unwrap();
     assert!(schema["properties"]["services"].is_object());
+}
+
+#[test]
+fn shells_and_manuals_are_told_of_every_verb() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = run(&["completions", shell]);
+        assert_eq!(ran.code, 0, "{shell}: {}", ran.err);
+        assert!(["cutover", "rollout", "wait-healthy"].iter().all(|it| ran.out.contains(it)));
+    }
+    for (verb, told) in [(&["man"][..], "cutover"), (&["man", "rollout", "start"], "\\-\\-to")] {
+        let ran = run(verb);
+        assert_eq!(ran.code, 0, "{verb:?}: {}", ran.err);
+        assert!(ran.out.contains(".TH ") && ran.out.contains(told), "{}", ran.out);
+    }
 }
 
 #[tokio::test]

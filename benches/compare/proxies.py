@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from .processes import PROXY_CORE, compile_c, free_ports, start, stop, tree, wait_for_port, which
+from .processes import LOAD_CORE, PROXY_CORE, compile_c, free_ports, start, stop, tree, wait_for_port, which
 
 NGINX = """\
 daemon off;
@@ -146,6 +146,8 @@ class Recipe:
     alone: list[str]
     # Whether it decides anything: the raw forwarder does not.
     splits: bool = True
+    # Somebody has its dashboard open meanwhile.
+    is_watched: bool = False
 
     @contextlib.contextmanager
     def run(
@@ -166,10 +168,27 @@ class Recipe:
         # strace is the parent of what it looks at and does not hand a signal on; valgrind is the process itself.
         try:
             wait_for_port(port, process, log)
-            yield Running(self.name, port, process, tls)
+            with self.watched(admin, process, log):
+                yield Running(self.name, port, process, tls)
         finally:
             children = tree(process.pid)[1:]
             stop(process, children[0] if under and children else None)
+
+    @contextlib.contextmanager
+    def watched(self, admin: int, process: subprocess.Popen, log: pathlib.Path) -> Iterator[None]:
+        if not self.is_watched:
+            yield
+            return
+        wait_for_port(admin, process, log)
+        url = f"http://127.0.0.1:{admin}/v1/events?live=true"
+        browser = start(LOAD_CORE, ["curl", "-sN", url], log.with_suffix(".events"))
+        try:
+            yield
+        finally:
+            told = log.with_suffix(".events").read_text()
+            stop(browser)
+            if "event: live" not in told and "event:live" not in told:
+                sys.exit(f"{self.name}: its dashboard was told nothing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +209,7 @@ def with_extra(recipe: Recipe, extra: str) -> Recipe:
     """The same crossfade, which also does this."""
     service, whole = EXTRAS[extra]
     text = recipe.text.replace("routes:\n", f"{service}{whole}routes:\n")
-    return dataclasses.replace(recipe, name=f"{recipe.name}+{extra}", text=text)
+    return dataclasses.replace(recipe, name=f"{recipe.name}+{extra}", text=text, is_watched=extra == "observed")
 
 
 def nginx(forwarded: bool) -> Recipe | None:

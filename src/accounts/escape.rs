@@ -22,7 +22,7 @@ pub(super) fn plain_or_quoted(text: &[u8], out: &mut Vec<u8>) {
 }
 
 fn escaped(text: &[u8], out: &mut Vec<u8>) {
-    if text.iter().all(|byte| matches!(byte, 0x20..=0x7e) && !b"\"\\".contains(byte)) {
+    if needs_no_escape(text) {
         out.extend_from_slice(text);
         return;
     }
@@ -37,6 +37,22 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) {
         }
     }
 }
+
+/// Most texts: looked at without a branch for each byte.
+fn needs_no_escape(text: &[u8]) -> bool {
+    text.iter().fold(true, |is_good, byte| is_good & PLAIN[usize::from(*byte)])
+}
+
+/// Bytes that stand for themselves wherever they are.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
+};
 
 /// Control characters, other ends of lines, and what turns the direction of text. All of them fit into four digits.
 fn steers(c: char) -> bool {
@@ -86,6 +102,20 @@ mod tests {
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), odd);
         let broken = text(|out| quoted(b"a\xff\x00b", out));
         assert_eq!(serde_json::from_str::<String>(&broken).unwrap(), "a\u{fffd}\0b");
+    }
+
+    #[test]
+    fn what_is_to_be_escaped_is_found_anywhere() {
+        for length in [1, 15, 16, 17, 40] {
+            for place in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut text = vec![b'a'; length];
+                    text[place] = byte;
+                    let is_good = matches!(byte, 0x20..=0x7e) && !b"\"\\".contains(&byte);
+                    assert_eq!(needs_no_escape(&text), is_good, "{byte:#x} at {place} of {length}");
+                }
+            }
+        }
     }
 
     #[test]

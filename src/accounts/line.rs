@@ -5,7 +5,7 @@ use super::{
     wall::Wall,
 };
 use crate::{
-    live::{Account, Attempt, Text},
+    live::{Account, Attempt, Labels, Text, hexadecimal_id},
     spec::{AccessLog, LogField, LogFormat, PlainField},
 };
 use jiff::Timestamp;
@@ -13,203 +13,255 @@ use std::{io::Write, net::IpAddr};
 
 pub(super) struct Lines {
     format: LogFormat,
-    fields: Vec<LogField>,
+    fields: Vec<Field>,
     /// The last second that was written, and how.
     second: (u64, String),
 }
 
-/// What a field says.
-enum Value<'a> {
-    Word(&'static str),
-    Text(&'a [u8]),
-    Owned(Vec<u8>),
-    Address(IpAddr),
-    Number(u64),
-    /// Nanoseconds, in milliseconds.
-    Time(u64),
-    /// Nanoseconds since 1970.
-    At(u64),
-    Id(u128),
-    True,
-    /// Attempts that have failed.
-    Attempts(Vec<&'a Attempt>),
+struct Field {
+    field: LogField,
+    /// What stands between the value before it and its own.
+    key: Box<[u8]>,
+}
+
+/// A line that is being written. Every value comes with the key that is next.
+struct Line<'a> {
+    format: LogFormat,
+    key: &'a [u8],
+    second: &'a mut (u64, String),
+    begin: usize,
+    out: &'a mut Vec<u8>,
 }
 
 impl Lines {
     pub(super) fn new(log: &AccessLog) -> Self {
-        Self { format: log.format, fields: log.fields.clone(), second: (u64::MAX, String::new()) }
+        let fields = log.fields.iter().map(|field| Field::new(field, log.format)).collect();
+        Self { format: log.format, fields, second: (u64::MAX, String::new()) }
     }
 
     /// Adds a line. What there is nothing to say of is left out.
     pub(super) fn add(&mut self, account: &Account, wall: &Wall, out: &mut Vec<u8>) {
-        let fields = std::mem::take(&mut self.fields);
-        let begin = out.len();
-        for field in &fields {
-            let value = match field {
-                LogField::Plain(field) => value(*field, account, wall),
+        let Self { format, fields, second } = self;
+        let mut line = Line { format: *format, key: &[], second, begin: out.len(), out };
+        for Field { field, key } in fields {
+            line.key = key;
+            match field {
+                LogField::Plain(field) => tell(*field, account, wall, &mut line),
                 LogField::Header(name) => {
-                    let found = account.headers.iter().find(|(known, _)| known == name);
-                    found.map(|(_, value)| Value::Text(value))
-                }
-            };
-            let Some(value) = value else { continue };
-            let (prefix, name) = match field {
-                LogField::Plain(field) => ("", field.as_str()),
-                LogField::Header(name) => ("header.", &**name),
-            };
-            match self.format {
-                LogFormat::Json => {
-                    out.push(if out.len() == begin { b'{' } else { b',' });
-                    // Names have nothing that is to be escaped.
-                    out.push(b'"');
-                    out.extend_from_slice(prefix.as_bytes());
-                    out.extend_from_slice(name.as_bytes());
-                    out.extend_from_slice(b"\":");
-                    self.as_json(&value, out);
-                }
-                LogFormat::Text => {
-                    if out.len() > begin {
-                        out.push(b' ');
+                    if let Some((_, value)) = account.headers.iter().find(|(it, _)| it == name) {
+                        line.text(value);
                     }
-                    // A time at the front is known by what it looks like.
-                    if !matches!(value, Value::At(_)) || out.len() > begin {
-                        out.extend_from_slice(prefix.as_bytes());
-                        out.extend_from_slice(name.as_bytes());
-                        out.push(b'=');
-                    }
-                    self.as_text(&value, out);
                 }
             }
         }
-        match self.format {
-            LogFormat::Json if out.len() == begin => out.extend_from_slice(b"{}\n"),
-            LogFormat::Json => out.extend_from_slice(b"}\n"),
-            LogFormat::Text => out.push(b'\n'),
-        }
-        self.fields = fields;
+        line.end();
+    }
+}
+
+impl Field {
+    /// Names have nothing that is to be escaped.
+    fn new(field: &LogField, format: LogFormat) -> Self {
+        let name = match field {
+            LogField::Plain(field) => field.as_str().to_owned(),
+            LogField::Header(name) => format!("header.{name}"),
+        };
+        let key = match format {
+            LogFormat::Json => format!(",\"{name}\":"),
+            LogFormat::Text => format!(" {name}="),
+        };
+        Self { field: field.clone(), key: key.into_bytes().into() }
+    }
+}
+
+impl Line<'_> {
+    fn is_json(&self) -> bool {
+        self.format == LogFormat::Json
     }
 
-    fn as_json(&mut self, value: &Value<'_>, out: &mut Vec<u8>) {
-        match value {
-            Value::Word(word) => quoted(word.as_bytes(), out),
-            Value::Text(text) => quoted(text, out),
-            Value::Owned(text) => quoted(text, out),
-            Value::At(_) | Value::Id(_) | Value::Address(_) => {
-                out.push(b'"');
-                self.bare(value, out);
-                out.push(b'"');
-            }
-            Value::Number(_) | Value::Time(_) | Value::True => self.bare(value, out),
-            Value::Attempts(attempts) => {
-                for (nth, attempt) in attempts.iter().enumerate() {
-                    out.extend_from_slice(if nth == 0 { b"[{\"pool\":" } else { b",{\"pool\":" });
-                    quoted(attempt.labels.pool.as_bytes(), out);
-                    out.extend_from_slice(b",\"version\":");
-                    quoted(attempt.labels.version.as_bytes(), out);
-                    out.extend_from_slice(b",\"backend\":");
-                    quoted(attempt.labels.backend.as_bytes(), out);
-                    out.extend_from_slice(b",\"reason\":");
-                    quoted(why(attempt).as_bytes(), out);
-                    out.extend_from_slice(b",\"ms\":");
-                    milliseconds(taken(attempt), out);
-                    out.push(b'}');
-                }
-                out.push(b']');
-            }
-        }
+    fn key(&mut self) {
+        // What is before the first one is replaced at the end.
+        let is_first = self.out.len() == self.begin && !self.is_json();
+        self.out.extend_from_slice(&self.key[usize::from(is_first)..]);
     }
 
-    fn as_text(&mut self, value: &Value<'_>, out: &mut Vec<u8>) {
-        match value {
-            Value::Word(word) => out.extend_from_slice(word.as_bytes()),
-            Value::Text(text) => plain_or_quoted(text, out),
-            Value::Owned(text) => plain_or_quoted(text, out),
-            Value::Attempts(attempts) => {
-                let all = attempts.iter().map(|attempt| {
-                    let labels = &attempt.labels;
-                    format!("{}/{}:{}", labels.pool, labels.backend, why(attempt))
-                });
-                plain_or_quoted(all.collect::<Vec<_>>().join(",").as_bytes(), out);
-            }
-            other => self.bare(other, out),
+    /// Nothing in it is to be escaped.
+    fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.key();
+        if self.is_json() {
+            self.out.push(b'"');
+            write(self.out);
+            self.out.push(b'"');
+        } else {
+            write(self.out);
         }
     }
 
-    /// What is the same in both.
-    fn bare(&mut self, value: &Value<'_>, out: &mut Vec<u8>) {
-        match value {
-            Value::Number(number) => decimal(*number, out),
-            Value::Time(nanos) => milliseconds(*nanos, out),
-            Value::At(nanos) => self.time(*nanos, out),
-            // Writing to a vector cannot fail.
-            Value::Id(id) => drop(write!(out, "{id:032x}")),
-            Value::Address(address) => drop(write!(out, "{address}")),
-            Value::True => out.extend_from_slice(b"true"),
-            Value::Word(_) | Value::Text(_) | Value::Owned(_) | Value::Attempts(_) => {}
+    fn word(&mut self, word: &str) {
+        self.plain(|out| out.extend_from_slice(word.as_bytes()));
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            return;
+        }
+        self.key();
+        if self.is_json() {
+            quoted(text, self.out);
+        } else {
+            plain_or_quoted(text, self.out);
         }
     }
 
-    /// RFC 3339, in UTC.
-    fn time(&mut self, nanos: u64, out: &mut Vec<u8>) {
+    fn number(&mut self, number: u64) {
+        self.key();
+        decimal(number, self.out);
+    }
+
+    fn milliseconds(&mut self, nanos: u64) {
+        self.key();
+        milliseconds(nanos, self.out);
+    }
+
+    fn truth(&mut self) {
+        self.key();
+        self.out.extend_from_slice(b"true");
+    }
+
+    /// Nanoseconds since 1970, as RFC 3339 has it, in UTC.
+    fn time(&mut self, nanos: u64) {
         let (second, millis) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1000);
         if self.second.0 != second {
             let at = i64::try_from(second).ok().and_then(|it| Timestamp::from_second(it).ok());
             let text = at.unwrap_or_default().to_string();
-            self.second = (second, text.trim_end_matches('Z').to_owned());
+            *self.second = (second, format!("{}.", text.trim_end_matches('Z')));
         }
-        out.extend_from_slice(self.second.1.as_bytes());
-        out.push(b'.');
-        thousandths(millis, out);
-        out.push(b'Z');
+        // One at the front is known by what it looks like.
+        if !self.is_json() && self.out.len() == self.begin {
+            self.key = b" ";
+        }
+        let known = std::mem::take(&mut self.second.1);
+        self.plain(|out| {
+            out.extend_from_slice(known.as_bytes());
+            let [hundreds, tens, ones] = thousandths(millis);
+            out.extend_from_slice(&[hundreds, tens, ones, b'Z']);
+        });
+        self.second.1 = known;
+    }
+
+    fn failed(&mut self, account: &Account) {
+        if failed(account).next().is_none() {
+            return;
+        }
+        self.key();
+        if !self.is_json() {
+            let all = failed(account).map(|attempt| {
+                let labels = &attempt.labels;
+                format!("{}/{}:{}", labels.pool, labels.backend, why(attempt))
+            });
+            plain_or_quoted(all.collect::<Vec<_>>().join(",").as_bytes(), self.out);
+            return;
+        }
+        for (nth, attempt) in failed(account).enumerate() {
+            let Labels { pool, version, backend, .. } = &*attempt.labels;
+            self.out.push(if nth == 0 { b'[' } else { b',' });
+            let texts: [(&[u8], &str); 4] = [
+                (b"{\"pool\":", pool),
+                (b",\"version\":", version),
+                (b",\"backend\":", backend),
+                (b",\"reason\":", why(attempt)),
+            ];
+            for (key, text) in texts {
+                self.out.extend_from_slice(key);
+                quoted(text.as_bytes(), self.out);
+            }
+            self.out.extend_from_slice(b",\"ms\":");
+            milliseconds(taken(attempt), self.out);
+            self.out.push(b'}');
+        }
+        self.out.push(b']');
+    }
+
+    fn end(self) {
+        match (self.format, self.out.get_mut(self.begin)) {
+            (LogFormat::Json, Some(comma)) => {
+                *comma = b'{';
+                self.out.extend_from_slice(b"}\n");
+            }
+            (LogFormat::Json, None) => self.out.extend_from_slice(b"{}\n"),
+            (LogFormat::Text, _) => self.out.push(b'\n'),
+        }
     }
 }
 
-/// `None`: there is nothing to say.
-fn value<'a>(field: PlainField, account: &'a Account, wall: &Wall) -> Option<Value<'a>> {
+/// Says nothing where there is nothing to say.
+fn tell(field: PlainField, account: &Account, wall: &Wall, line: &mut Line<'_>) {
     use PlainField as F;
-    let labels = account.labels();
-    let last = account.last();
-    let text = |text: &'a [u8]| (!text.is_empty()).then_some(Value::Text(text));
-    let named = |text: Option<&'a str>| Some(Value::Text(text?.as_bytes()));
     match field {
-        F::Time => Some(Value::At(wall.at(account.began))),
-        F::Service => named(labels.map(|it| &*it.service)),
-        F::Route => text(account.text(Text::Route)),
-        F::Pool => named(labels.map(|it| &*it.pool)),
-        F::Version => named(labels.map(|it| &*it.version)),
-        F::Backend => text(labels?.backend.as_bytes()),
-        F::ChosenBy => Some(Value::Word(account.chosen_by?.as_str())),
-        F::Attempts => Some(Value::Number(account.attempts().count() as u64)),
-        F::Failed => {
-            let failed: Vec<_> = account.attempts().filter(|it| it.failure.is_some()).collect();
-            (!failed.is_empty()).then_some(Value::Attempts(failed))
+        F::Time => line.time(wall.at(account.began)),
+        F::Service => line.text(account.labels().map_or(b"", |it| it.service.as_bytes())),
+        F::Route => line.text(account.text(Text::Route)),
+        F::Pool => line.text(account.labels().map_or(b"", |it| it.pool.as_bytes())),
+        F::Version => line.text(account.labels().map_or(b"", |it| it.version.as_bytes())),
+        F::Backend => line.text(account.labels().map_or(b"", |it| it.backend.as_bytes())),
+        F::ChosenBy => account.chosen_by.iter().for_each(|it| line.word(it.as_str())),
+        F::Attempts => line.number(account.attempts.len() as u64),
+        F::Failed => line.failed(account),
+        F::Rescued if account.is_rescued() => line.truth(),
+        F::Rescued => {}
+        F::Client => account.client.iter().for_each(|it| line.plain(|out| write_address(*it, out))),
+        F::Protocol => line.word(account.protocol.as_str()),
+        F::Method => line.text(account.text(Text::Method)),
+        F::Host => line.text(account.text(Text::Host)),
+        F::Path => line.text(account.text(Text::Path)),
+        F::Query => match account.text(Text::Query) {
+            b"" => {}
+            query => line.text(&without_secrets(query)),
+        },
+        F::Status => line.number(account.status.into()),
+        F::Fault => account.failure.iter().for_each(|(fault, _)| line.word(fault.as_str())),
+        F::Reason => account.failure.iter().for_each(|(_, reason)| line.word(reason.as_str())),
+        F::BytesIn => line.number(account.bytes_in),
+        F::BytesOut => line.number(account.bytes_out),
+        F::QueueMs => match account.decided.since(account.began) {
+            0 => {}
+            waited => line.milliseconds(waited),
+        },
+        F::ConnectMs => {
+            let taken = account.last().and_then(|last| last.connect);
+            taken.into_iter().for_each(|taken| line.milliseconds(taken));
         }
-        F::Rescued => account.is_rescued().then_some(Value::True),
-        F::Client => account.client.map(Value::Address),
-        F::Protocol => Some(Value::Word(account.protocol.as_str())),
-        F::Method => text(account.text(Text::Method)),
-        F::Host => text(account.text(Text::Host)),
-        F::Path => text(account.text(Text::Path)),
-        F::Query => {
-            let query = account.text(Text::Query);
-            (!query.is_empty()).then(|| Value::Owned(without_secrets(query)))
+        F::FirstByteMs => {
+            let head = account.last().and_then(|last| last.head);
+            head.iter().for_each(|head| line.milliseconds(head.at.since(account.began)));
         }
-        F::Status => Some(Value::Number(account.status.into())),
-        F::Fault => Some(Value::Word(account.failure?.0.as_str())),
-        F::Reason => Some(Value::Word(account.failure?.1.as_str())),
-        F::BytesIn => Some(Value::Number(account.bytes_in)),
-        F::BytesOut => Some(Value::Number(account.bytes_out)),
-        F::QueueMs => {
-            let waited = account.decided.since(account.began);
-            (waited > 0).then_some(Value::Time(waited))
+        F::TotalMs => line.milliseconds(account.ended.since(account.began)),
+        F::Kind => line.word(if account.is_tunnel { "tunnel" } else { "request" }),
+        F::RequestId => line.text(account.text(Text::RequestId)),
+        F::TraceId => {
+            let id = account.trace.as_ref().map(|trace| hexadecimal_id(trace.id));
+            id.iter().for_each(|id| line.plain(|out| out.extend_from_slice(id)));
         }
-        F::ConnectMs => last?.connect.map(Value::Time),
-        F::FirstByteMs => Some(Value::Time(last?.head?.at.since(account.began))),
-        F::TotalMs => Some(Value::Time(account.ended.since(account.began))),
-        F::Kind => Some(Value::Word(if account.is_tunnel { "tunnel" } else { "request" })),
-        F::RequestId => text(account.text(Text::RequestId)),
-        F::TraceId => account.trace.map(|trace| Value::Id(trace.id)),
     }
+}
+
+/// The library's own way costs as much as half of the line.
+fn write_address(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            for (nth, octet) in address.octets().into_iter().enumerate() {
+                if nth > 0 {
+                    out.push(b'.');
+                }
+                decimal(octet.into(), out);
+            }
+        }
+        // Writing to a vector cannot fail.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
+    }
+}
+
+fn failed(account: &Account) -> impl Iterator<Item = &Attempt> {
+    account.attempts.iter().filter(|attempt| attempt.failure.is_some())
 }
 
 fn why(attempt: &Attempt) -> &'static str {
@@ -223,25 +275,33 @@ fn taken(attempt: &Attempt) -> u64 {
 fn milliseconds(nanos: u64, out: &mut Vec<u8>) {
     let micros = nanos / 1000;
     decimal(micros / 1000, out);
-    out.push(b'.');
-    thousandths(micros % 1000, out);
+    let [hundreds, tens, ones] = thousandths(micros % 1000);
+    out.extend_from_slice(&[b'.', hundreds, tens, ones]);
 }
 
-fn thousandths(number: u64, out: &mut Vec<u8>) {
-    let digits = [number / 100, number / 10, number].map(|digit| b'0' + (digit % 10) as u8);
-    out.extend_from_slice(&digits);
+fn thousandths(number: u64) -> [u8; 3] {
+    [number / 100, number / 10, number].map(|digit| b'0' + (digit % 10) as u8)
 }
 
 fn decimal(mut number: u64, out: &mut Vec<u8>) {
+    // Most are small.
+    if number < 1000 {
+        let [hundreds, tens, ones] = thousandths(number);
+        if number >= 100 {
+            out.push(hundreds);
+        }
+        if number >= 10 {
+            out.push(tens);
+        }
+        out.push(ones);
+        return;
+    }
     let mut digits = [0; 20];
     let mut from = digits.len();
-    loop {
+    while number > 0 {
         from -= 1;
         digits[from] = b'0' + (number % 10) as u8;
         number /= 10;
-        if number == 0 {
-            break;
-        }
     }
     out.extend_from_slice(&digits[from..]);
 }
@@ -285,11 +345,11 @@ mod tests {
         account.client = Some("192.0.2.1".parse().unwrap());
         (account.decided, account.ended) = (at(2), at(12));
         account.chosen_by = Some(ChosenBy::Sticky);
-        account.add(attempt("blue", Some(Reason::ConnectFailed)));
+        account.attempts.push(attempt("blue", Some(Reason::ConnectFailed)));
         let mut second = attempt("green", None);
         second.is_rescue = true;
         second.head = Some(Answered { sent: at(6), at: at(9), status: 200 });
-        account.add(second);
+        account.attempts.push(second);
         (account.status, account.bytes_in, account.bytes_out) = (200, 3, 12_345);
         let trace = Trace { id: 0xabc, parent: None, span: 0, is_sampled: false };
         account.trace = Some(trace);

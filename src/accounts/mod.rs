@@ -43,7 +43,8 @@ const LAST_SPANS: Duration = Duration::from_millis(1500);
 pub fn start(live: Arc<Live>) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name("accounts".to_owned()).spawn(move || {
         live.journal.attach();
-        Writer { live, observed: None, log: None, text: Vec::new(), exporter: None }.run();
+        Writer { live, observed: None, log: None, text: Vec::new(), lines: 0, exporter: None }
+            .run();
     })
 }
 
@@ -52,7 +53,9 @@ struct Writer {
     /// What was in force when it was last looked at.
     observed: Option<Arc<Observed>>,
     log: Option<Log>,
+    /// Lines that are still to be written, and how many they are.
     text: Vec<u8>,
+    lines: u64,
     exporter: Option<Exporter>,
 }
 
@@ -65,7 +68,7 @@ struct Log {
 
 impl Writer {
     fn run(mut self) {
-        let mut handed = Vec::new();
+        let mut room = Vec::new();
         loop {
             let ends = self.journal().has_ended();
             let round = self.journal().begin_round();
@@ -75,9 +78,7 @@ impl Writer {
             {
                 log.target.reopen();
             }
-            self.journal().take(&mut handed);
-            let is_quiet = handed.is_empty();
-            self.write(&mut handed);
+            let is_quiet = !self.write(&mut room);
             self.journal().end_round(round);
             match (ends, is_quiet) {
                 (true, _) => break,
@@ -124,29 +125,35 @@ impl Writer {
             .ok();
     }
 
-    fn write(&mut self, handed: &mut Vec<Handed>) {
-        let wall = Wall::now(self.live.clock);
+    /// Returns whether there was anything.
+    fn write(&mut self, room: &mut Vec<Handed>) -> bool {
+        let live = self.live.clone();
+        let wall = Wall::now(live.clock);
         let (mut spans, mut requests) = (Vec::new(), 0);
-        for Handed { account, to_log, to_spans } in handed.drain(..) {
-            if to_spans {
-                spans.extend(spans::spans(&account, &wall));
-                self.journal().exemplars.note(&account, wall.at(account.ended));
-                requests += 1;
-                if spans.len() >= SPANS {
-                    self.export(&mut spans, &mut requests);
+        let mut has_any = false;
+        live.journal.take(room, |handed| {
+            has_any = true;
+            for Handed { account, to_log, to_spans } in handed {
+                if *to_spans {
+                    spans.extend(spans::spans(account, &wall));
+                    live.journal.exemplars.note(account, wall.at(account.ended));
+                    requests += 1;
+                    if spans.len() >= SPANS {
+                        self.export(&mut spans, &mut requests);
+                    }
+                }
+                if let Some(log) = self.log.as_mut().filter(|_| *to_log) {
+                    log.lines.add(account, &wall, &mut self.text);
+                    self.lines += 1;
+                    if self.text.len() >= BATCH {
+                        self.flush();
+                    }
                 }
             }
-            if let Some(log) = self.log.as_mut().filter(|_| to_log) {
-                log.lines.add(&account, &wall, &mut self.text);
-                if self.text.len() >= BATCH {
-                    flush(log, &mut self.text, &self.live.journal);
-                }
-            }
-        }
-        if let Some(log) = &mut self.log {
-            flush(log, &mut self.text, &self.live.journal);
-        }
+        });
+        self.flush();
         self.export(&mut spans, &mut requests);
+        has_any
     }
 
     fn export(&self, spans: &mut Vec<Span>, requests: &mut u64) {
@@ -162,14 +169,14 @@ impl Writer {
             }
         }
     }
-}
 
-fn flush(log: &mut Log, text: &mut Vec<u8>, journal: &Journal) {
-    if text.is_empty() {
-        return;
+    fn flush(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        let Some(log) = self.log.as_mut().filter(|_| lines > 0) else { return };
+        let (written, failed) = log.target.write(&self.text, lines);
+        let sink = &self.live.journal.sinks.log;
+        sink.written.fetch_add(written, Ordering::Relaxed);
+        sink.failed.fetch_add(failed, Ordering::Relaxed);
+        self.text.clear();
     }
-    let (written, failed) = log.target.write(text);
-    journal.sinks.log.written.fetch_add(written, Ordering::Relaxed);
-    journal.sinks.log.failed.fetch_add(failed, Ordering::Relaxed);
-    text.clear();
 }

@@ -17,7 +17,7 @@ pub(super) fn spans(account: &Account, wall: &Wall) -> Vec<Span> {
     let Some(trace) = account.trace.filter(|trace| trace.is_sampled) else { return Vec::new() };
     let method = Method::of(account);
     let mut spans = vec![of_request(account, &trace, &method, wall)];
-    for (nth, attempt) in account.attempts().enumerate() {
+    for (nth, attempt) in account.attempts.iter().enumerate() {
         spans.push(of_attempt(account, &trace, &method, (nth, attempt), wall));
     }
     spans
@@ -91,7 +91,7 @@ fn of_request(account: &Account, trace: &Trace, method: &Method, wall: &Wall) ->
     if let Some(chosen_by) = account.chosen_by {
         tell(KeyValue::text("crossfade.chosen_by", chosen_by.as_str()));
     }
-    tell(KeyValue::whole("crossfade.attempts", account.attempts().count() as u64));
+    tell(KeyValue::whole("crossfade.attempts", account.attempts.len() as u64));
     if account.is_rescued() {
         tell(KeyValue::new("crossfade.rescued", Value::Flag(true)));
     }

@@ -53,14 +53,13 @@ impl Target {
         self.open = None;
     }
 
-    /// Writes whole lines; says how many were, and how many could not be.
-    pub(super) fn write(&mut self, text: &[u8]) -> (u64, u64) {
-        let all = lines(text);
+    /// Writes whole lines, `all` of them; says how many were written, and how many could not be.
+    pub(super) fn write(&mut self, text: &[u8], all: u64) -> (u64, u64) {
         let mut written = 0;
         if let Err(error) = self.try_write(text, &mut written) {
             self.is_torn = written > 0 && text.get(written - 1) != Some(&b'\n');
             self.open = None;
-            let done = lines(&text[..written]);
+            let done = text[..written].iter().filter(|byte| **byte == b'\n').count() as u64;
             self.complain(&error, all - done);
             return (done, all - done);
         }
@@ -120,10 +119,6 @@ impl Open {
     }
 }
 
-fn lines(text: &[u8]) -> u64 {
-    text.iter().filter(|byte| **byte == b'\n').count() as u64
-}
-
 fn write_all(to: BorrowedFd<'_>, text: &[u8], written: &mut usize) -> io::Result<()> {
     let mut waits_since = None;
     while *written < text.len() {
@@ -155,13 +150,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/access.log");
         let mut target = Target::new(&LogTarget::File(path.clone().into()));
-        assert_eq!(target.write(b"a\nb\n"), (0, 2));
+        assert_eq!(target.write(b"a\nb\n", 2), (0, 2));
         fs::create_dir(folder.path().join("deep")).unwrap();
-        assert_eq!(target.write(b"c\n"), (1, 0));
+        assert_eq!(target.write(b"c\n", 1), (1, 0));
         assert_eq!(fs::read_to_string(&path).unwrap(), "c\n");
         // The device that is always full.
         let mut full = Target::new(&LogTarget::File(Path::new("/dev/full").into()));
-        assert_eq!(full.write(b"a\n"), (0, 1));
+        assert_eq!(full.write(b"a\n", 1), (0, 1));
     }
 
     #[test]
@@ -169,17 +164,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("access.log"), folder.path().join("old.log"));
         let mut target = Target::new(&LogTarget::File(path.clone().into()));
-        target.write(b"a\n");
+        target.write(b"a\n", 1);
         fs::rename(&path, &moved).unwrap();
-        target.write(b"b\n");
+        target.write(b"b\n", 1);
         target.reopen();
-        target.write(b"c\n");
+        target.write(b"c\n", 1);
         assert_eq!(fs::read_to_string(&moved).unwrap(), "a\nb\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "c\n");
         // Nobody has said so, but it is seen.
         fs::rename(&path, &moved).unwrap();
         target.open.as_mut().unwrap().looked -= LOOK;
-        target.write(b"d\n");
+        target.write(b"d\n", 1);
         assert_eq!(fs::read_to_string(&path).unwrap(), "d\n");
     }
 
@@ -190,7 +185,7 @@ mod tests {
         fs::write(&path, "half").unwrap();
         let mut target = Target::new(&LogTarget::File(path.clone().into()));
         target.is_torn = true;
-        assert_eq!(target.write(b"a\n"), (1, 0));
+        assert_eq!(target.write(b"a\n", 1), (1, 0));
         assert_eq!(fs::read_to_string(&path).unwrap(), "half\na\n");
     }
 }

@@ -11,6 +11,7 @@ mod demo;
 pub mod demo_app;
 mod drain;
 mod failure;
+mod generate;
 mod healthcheck;
 mod history;
 mod hold;
@@ -130,6 +131,10 @@ enum Verb {
     Upgrade(upgrade::Args),
     /// Succeed if crossfade lives, for container health checks
     Healthcheck(healthcheck::Args),
+    /// Print what completes the words of this command line in a shell
+    Completions(generate::CompletionsArgs),
+    /// Print the manual page of crossfade, or of a verb
+    Man(generate::ManArgs),
     /// Run a small backend to try crossfade with
     #[command(hide = true)]
     DemoApp(demo_app::Args),
@@ -144,6 +149,8 @@ pub fn run() -> ExitCode {
         Verb::Serve(args) => return serve::run(args),
         Verb::Check(args) => check::run(&args),
         Verb::Schema => schema::run(),
+        Verb::Completions(args) => generate::completions(&args),
+        Verb::Man(args) => generate::man(&args),
         verb => asynchronously(talk(&global, verb)),
     };
     match result {
@@ -176,7 +183,12 @@ async fn talk(global: &Global, verb: Verb) -> Result<(), Failure> {
         Verb::Upgrade(args) => upgrade::run(&client, args).await,
         Verb::Healthcheck(args) => healthcheck::run(&client, args).await,
         Verb::DemoApp(args) => demo_app::run(args).await,
-        Verb::Demo(_) | Verb::Serve(_) | Verb::Check(_) | Verb::Schema => Ok(()),
+        Verb::Demo(_)
+        | Verb::Serve(_)
+        | Verb::Check(_)
+        | Verb::Schema
+        | Verb::Completions(_)
+        | Verb::Man(_) => Ok(()),
     }
 }
 

@@ -2,19 +2,24 @@
 
 use super::{Fault, Moment, Reason};
 use crate::spec::Name;
+use smallvec::SmallVec;
 use std::{net::IpAddr, sync::Arc};
 
 /// The longest texts that are kept of a request's head.
 const LONGEST: usize = 4096;
 
-/// What a request was and what became of it. Its texts share one allocation.
+/// Bytes of texts that need no memory of their own: it would be asked for by a core and given back by the thread that
+/// writes, which costs more than to copy a few bytes.
+const ROOM: usize = 160;
+
+/// What a request was and what became of it.
 #[derive(Debug, Default)]
 pub struct Account {
     pub began: Moment,
     /// Later than it began, if it had to wait for its turn.
     pub decided: Moment,
     pub ended: Moment,
-    texts: Vec<u8>,
+    texts: SmallVec<[u8; ROOM]>,
     /// Where each of them ends.
     ends: [u32; TEXTS],
     pub client: Option<IpAddr>,
@@ -25,8 +30,7 @@ pub struct Account {
     /// Where no backend stands for it.
     pub pool: Option<Arc<Labels>>,
     /// The last one is the one that was answered, if any was.
-    pub first: Option<Attempt>,
-    pub others: Vec<Attempt>,
+    pub attempts: SmallVec<[Attempt; 1]>,
     pub status: u16,
     pub failure: Option<(Fault, Reason)>,
     pub bytes_in: u64,
@@ -147,29 +151,8 @@ impl Account {
         self.texts.get(begin as usize..self.ends[at] as usize).unwrap_or_default()
     }
 
-    pub fn attempts(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
-        self.first.iter().chain(&self.others)
-    }
-
     pub fn last(&self) -> Option<&Attempt> {
-        self.others.last().or(self.first.as_ref())
-    }
-
-    pub fn attempt_mut(&mut self, nth: usize) -> Option<&mut Attempt> {
-        match nth {
-            0 => self.first.as_mut(),
-            nth => self.others.get_mut(nth - 1),
-        }
-    }
-
-    /// Returns which one it is.
-    pub fn add(&mut self, attempt: Attempt) -> usize {
-        if self.first.is_none() {
-            self.first = Some(attempt);
-            return 0;
-        }
-        self.others.push(attempt);
-        self.others.len()
+        self.attempts.last()
     }
 
     /// Under whose name it is counted.
@@ -179,7 +162,7 @@ impl Account {
 
     /// Another pool was asked for it than the one that it was for.
     pub fn is_rescued(&self) -> bool {
-        self.chosen_by == Some(ChosenBy::Rescue) || self.attempts().any(|it| it.is_rescue)
+        self.chosen_by == Some(ChosenBy::Rescue) || self.attempts.iter().any(|it| it.is_rescue)
     }
 
     /// It failed, and not because of its client.

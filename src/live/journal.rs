@@ -10,6 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Accounts for which a queue keeps room: as many as a busy core hands over from one round to the next.
+const KEPT: usize = 2048;
+
 /// Accounts that wait to be written, for each core. Who writes them sleeps as long as there are none.
 #[derive(Debug)]
 pub struct Journal {
@@ -124,18 +127,20 @@ impl Journal {
         let _ = self.writer.set(thread::current());
     }
 
-    /// Everything that waits, of all cores.
-    pub fn take(&self, into: &mut Vec<Handed>) {
+    /// For the writer: what waits of each core, one after the other. Their queues and the writer's own vector change
+    /// places, so that nothing is copied and no core has to ask for memory as long as they keep pace.
+    pub fn take(&self, room: &mut Vec<Handed>, mut each: impl FnMut(&mut Vec<Handed>)) {
         for queue in self.queues.iter() {
+            room.clear();
+            room.shrink_to(KEPT);
             let mut waiting = queue.locked();
-            if waiting.is_empty() {
-                continue;
+            if !waiting.is_empty() {
+                std::mem::swap(&mut *waiting, room);
+                drop(waiting);
+                each(room);
             }
-            let room = Vec::with_capacity(waiting.len().min(1024));
-            let taken = std::mem::replace(&mut *waiting, room);
-            drop(waiting);
-            into.extend(taken);
         }
+        room.clear();
     }
 
     /// For the writer: returns when something waits, or is asked for.
@@ -248,14 +253,16 @@ mod tests {
         }
         journal.hand_over(0, Account::default(), Wanted { log: Some(1), spans: Some(0) });
         assert_eq!(journal.dropped(), (3, 1));
+        let mut room = Vec::new();
         let mut taken = Vec::new();
-        journal.take(&mut taken);
-        assert_eq!(taken.len(), 3);
-        assert!(taken.iter().all(|handed| handed.to_log && !handed.to_spans));
+        journal.take(&mut room, |waiting| taken.push(std::mem::take(waiting)));
+        assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
+        assert!(taken.iter().flatten().all(|handed| handed.to_log && !handed.to_spans));
         taken.clear();
         journal.hand_over(1, Account::default(), ONE);
-        journal.take(&mut taken);
-        assert_eq!((taken.len(), journal.dropped()), (1, (3, 1)));
+        journal.take(&mut room, |waiting| taken.push(std::mem::take(waiting)));
+        assert_eq!((taken[0].len(), journal.dropped()), (1, (3, 1)));
+        journal.take(&mut room, |waiting| panic!("{waiting:?} was taken before"));
     }
 
     #[test]
@@ -268,14 +275,14 @@ mod tests {
             move || {
                 journal.attach();
                 known.send(()).unwrap();
-                let mut all = Vec::new();
+                let mut count = 0;
                 while !journal.has_ended() {
                     journal.sleep();
                     let round = journal.begin_round();
-                    journal.take(&mut all);
+                    journal.take(&mut Vec::new(), |waiting| count += waiting.len());
                     journal.end_round(round);
                 }
-                all.len()
+                count
             }
         });
         is_known.recv().unwrap();

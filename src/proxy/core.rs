@@ -11,7 +11,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    live::{Ejected, Live, LiveBackend, Reason, Trial},
+    live::{Ejected, Live, LiveBackend, Reason, Trial, hexadecimal_id},
     routing::{BalanceState, Policy, Sequence},
     spec::{Ejection, Name},
 };
@@ -137,19 +137,6 @@ impl ServiceState {
         }
         policy
     }
-}
-
-/// Eight hexadecimal digits for the bits of `half`, all at once: each of its nibbles gets a byte, and those
-/// above 9 what is missing to a letter.
-fn hex(half: u32) -> [u8; 8] {
-    const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
-    let mut nibbles = u64::from(half);
-    nibbles = (nibbles | nibbles << 16) & 0x0000_ffff_0000_ffff;
-    nibbles = (nibbles | nibbles << 8) & 0x00ff_00ff_00ff_00ff;
-    nibbles = (nibbles | nibbles << 4) & LOW;
-    let above_nine = (nibbles + 0x0606_0606_0606_0606) >> 4 & (LOW / 15);
-    let digits = nibbles + 0x3030_3030_3030_3030 + above_nine * u64::from(b'a' - b'9' - 1);
-    digits.to_be_bytes()
 }
 
 impl Core {
@@ -317,14 +304,7 @@ impl Core {
 
     /// 128 random bits, as 32 hexadecimal digits.
     pub(super) fn random_hex(&self) -> [u8; 32] {
-        let mut dice = self.dice.borrow_mut();
-        let mut text = [0; 32];
-        for half in text.chunks_exact_mut(16) {
-            let bits = dice.next_u64();
-            half[..8].copy_from_slice(&hex((bits >> 32) as u32));
-            half[8..].copy_from_slice(&hex(bits as u32));
-        }
-        text
+        hexadecimal_id(self.nonce())
     }
 
     /// The same as a field's value.
@@ -346,12 +326,5 @@ mod tests {
             stalls.piece() >> 10
         });
         assert_eq!(pieces, [64, 64, 64, 32, 4, 4]);
-    }
-
-    #[test]
-    fn hexadecimal_digits_are_those_of_the_number() {
-        for bits in [0, 1, 0x0123_4567, 0x89ab_cdef, u32::MAX, 0x9a9a_0f0f, 1 << 31] {
-            assert_eq!(hex(bits), *format!("{bits:08x}").as_bytes(), "{bits:x}");
-        }
     }
 }

@@ -269,6 +269,9 @@ pub(super) fn add_to_backend<L: Lines>(
     added: &Added<'_>,
     sink: &mut impl Sink,
 ) {
+    if let Some(told) = added.remarks.and_then(Remarks::told) {
+        sink.line(trace::TRACEPARENT.as_bytes(), &told.parent);
+    }
     let host = first(head.lines, Known::Host);
     add(head, facts, added, host, Told::default(), sink);
 }

@@ -29,6 +29,8 @@ pub(super) struct Note {
     log: Option<(Share, u32)>,
     spans: Option<u32>,
     tells: Tells,
+    /// What its client says of a trace does not pass as it came.
+    replaces: bool,
 }
 
 /// What backends are told of the trace.
@@ -86,8 +88,7 @@ impl<L: Lines> Decided<'_, L> {
         };
         note.account.borrow_mut().chosen_by = Some(self.assignment.chosen_by);
         note.attempt(self.assignment, false, self.at);
-        // What was judged is not sent byte for byte.
-        facts.passes &= note.tells == Tells::AsItCame;
+        facts.passes &= !note.replaces;
     }
 }
 
@@ -148,7 +149,7 @@ impl Note {
         let mut account = Account::new(recorder.began());
         account.client = Some(connection.client.peer);
         account.is_secure = connection.client.proto == "https";
-        let mut tells = Tells::AsItCame;
+        let (mut tells, mut replaces) = (Tells::AsItCame, false);
         if let Some(head) = head {
             account.client = Some(connection.client.address(head.lines, &connection.listener.spec));
             account.protocol = match head.version {
@@ -169,7 +170,10 @@ impl Note {
             if let Some(log) = &observed.access_log {
                 account.headers = shown(head.lines, log);
             }
-            (account.trace, tells) = trace_of(connection, head.lines, observed, id);
+            let is_told = trace::is_told(head.lines);
+            let parent = if is_told { trace::parent(head.lines) } else { None };
+            (account.trace, tells) = trace_of(connection, head.lines, observed, parent, id);
+            replaces = is_told && tells != Tells::AsItCame;
         }
         let is_sampled = account.trace.is_some_and(|trace| trace.is_sampled);
         let tracing = observed.tracing.as_ref().filter(|_| is_sampled);
@@ -179,6 +183,7 @@ impl Note {
             log: observed.access_log.as_ref().map(|log| (log.sample, log.queue)),
             spans: tracing.map(|tracing| tracing.queue),
             tells,
+            replaces,
         })
     }
 
@@ -201,7 +206,9 @@ impl Note {
     pub(super) fn attempt(self: &Rc<Self>, assignment: &Assignment, is_rescue: bool, now: Moment) {
         let flight = &assignment.ticket.flight;
         let span = if self.core_needs_span() { self.core.span() } else { 0 };
-        let nth = self.account.borrow_mut().add(Attempt {
+        let mut account = self.account.borrow_mut();
+        let nth = account.attempts.len();
+        account.attempts.push(Attempt {
             labels: flight.upstream.labels.clone(),
             began: now,
             connect: None,
@@ -211,6 +218,7 @@ impl Note {
             is_rescue,
             span,
         });
+        drop(account);
         flight.attend(NotedAttempt { note: self.clone(), nth });
     }
 
@@ -304,7 +312,7 @@ impl NotedAttempt {
     }
 
     fn with(&self, f: impl FnOnce(&mut Attempt)) {
-        if let Some(attempt) = self.note.account.borrow_mut().attempt_mut(self.nth) {
+        if let Some(attempt) = self.note.account.borrow_mut().attempts.get_mut(self.nth) {
             f(attempt);
         }
     }
@@ -349,10 +357,10 @@ fn trace_of(
     connection: &ClientConnection,
     lines: &impl Lines,
     observed: &Observed,
+    parent: Option<Parent>,
     id: Option<&[u8]>,
 ) -> (Option<Trace>, Tells) {
     let core = &connection.core;
-    let parent = trace::parent(lines);
     // What its backend is told by the key of the listener.
     let begun = || id.and_then(trace::id_of).filter(|_| connection.client.traces);
     let Some(tracing) = &observed.tracing else {

@@ -1,8 +1,11 @@
 //! W3C Trace Context: whose trace a request belongs to. Asked where listeners begin traces, or requests are written
 //! down.
 
-use super::fields::Lines;
-use crate::spec::Share;
+use super::fields::{Known, Lines};
+use crate::{
+    live::{from_hexadecimal, from_hexadecimal_id, hexadecimal, hexadecimal_id},
+    spec::Share,
+};
 
 pub(super) const TRACEPARENT: &str = "traceparent";
 pub(super) const TRACESTATE: &[u8] = b"tracestate";
@@ -23,6 +26,12 @@ pub(super) struct Parent {
     pub(super) is_sampled: bool,
 }
 
+/// The request says something of a trace, whether that is understood or not.
+pub(super) fn is_told(lines: &impl Lines) -> bool {
+    let mut lines = lines.lines();
+    lines.any(|(known, name, _)| known == Known::Other && (is_parent(name) || is_state(name)))
+}
+
 /// The request belongs to a trace: exactly one line says so, in a way that is understood (sections 3.2 and 4.3).
 pub(super) fn is_part_of_one(lines: &impl Lines) -> bool {
     said(lines).is_some()
@@ -39,14 +48,11 @@ fn said(lines: &impl Lines) -> Option<&[u8]> {
 /// The trace that a request belongs to. Of later versions what version 00 has is taken (section 4.3).
 pub(super) fn parent(lines: &impl Lines) -> Option<Parent> {
     let said = said(lines)?;
-    let number = |from: usize, to: usize| {
-        let digits = std::str::from_utf8(said.get(from..to)?).ok()?;
-        u128::from_str_radix(digits, 16).ok()
-    };
+    let flags = std::str::from_utf8(said.get(53..55)?).ok()?;
     Some(Parent {
-        trace: number(3, 35)?,
-        span: u64::try_from(number(36, 52)?).ok()?,
-        is_sampled: number(53, 55)? & 1 == 1,
+        trace: from_hexadecimal_id(said.get(3..35)?.try_into().ok()?)?,
+        span: from_hexadecimal(said.get(36..52)?.try_into().ok()?)?,
+        is_sampled: u8::from_str_radix(flags, 16).ok()? & 1 == 1,
     })
 }
 
@@ -91,17 +97,15 @@ pub(super) fn is_drawn(trace: u128, share: Share) -> bool {
 
 /// 32 hexadecimal digits as a trace's id, which is not 0.
 pub(super) fn id_of(digits: &[u8]) -> Option<u128> {
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.len() == 32)?;
-    u128::from_str_radix(digits, 16).ok().filter(|id| *id != 0)
+    from_hexadecimal_id(digits.try_into().ok()?).filter(|id| *id != 0)
 }
 
 /// The line for who answers this span.
 pub(super) fn line(trace: u128, span: u64, is_sampled: bool) -> [u8; LENGTH] {
-    let text = format!("00-{trace:032x}-{span:016x}-{:02x}", u8::from(is_sampled));
-    let mut line = [b'0'; LENGTH];
-    for (to, byte) in line.iter_mut().zip(text.bytes()) {
-        *to = byte;
-    }
+    let mut line = *b"00-................................-................-00";
+    line[3..35].copy_from_slice(&hexadecimal_id(trace));
+    line[36..52].copy_from_slice(&hexadecimal(span));
+    line[54] += u8::from(is_sampled);
     line
 }
 

@@ -1,204 +1,159 @@
 #!/usr/bin/env python3
-"""Runs what the documents tell people to type: the tutorial, the how-tos and the explanations.
+"""Whether what the documents say is so: docs/, README.md and CONTRIBUTING.md.
 
     tests/tools/docs.py --binary target/release/crossfade [docs/tutorial.md ...]
+    tests/tools/docs.py --binary target/release/crossfade --update
 
-Each document is one session in an empty folder, from the first block to the last:
+Each document is one session in an empty folder, from the first block to the last. One that has no `crossfade.yaml` of its own
+begins with a crossfade that runs, of a service `shop` with the pools `blue` and `green`. Every block is one of these:
 
-- ```sh is run, and must succeed; `text` under `<!-- says -->` is what the block before it says, line by line, … for whatever
-  is between.
-- ```yaml under `<!-- file: NAME -->` is written there, and must be a valid configuration.
-- ```yaml under `<!-- manifest: NAME -->` is for Kubernetes: written, read as YAML, and the configurations in it must be valid.
-- ```yaml under `<!-- of others -->` is read as YAML.
+- ```sh is run, and must succeed; after `<!-- before: COMMAND -->`, which readers do not see. Under `<!-- by CI -->` it is what
+  .ci/run runs too, under `<!-- ci:NAME -->` what .ci/run takes from there.
+- ```console is run, and each command must say what is shown: … is anything, a number any number. One that has said it is ended.
+- ```text under `<!-- says -->` is what the block before it says, line by line, … for whatever is between. Under
+  `<!-- usage -->` it is for the command line to understand. Under `<!-- not to type -->` it is neither.
+- ```yaml is a part of the configuration, at its top or at `<!-- at: services.shop -->`: valid, and without a warning, when the
+  rest is added. Under `<!-- file: NAME -->` it is a whole one, and is written there; under `<!-- manifest: NAME -->` it is for
+  Kubernetes: written, read as YAML, and the configurations in it must be valid; under `<!-- of others -->` it is read as YAML.
+- ```json under `<!-- hook -->` is what a hook sends, ```python under it knows whether one is genuine.
+- ```promql is asked by observe.py. nginx, haproxy and logrotate are languages of others.
 
-Ports are replaced by free ones. There is a `kubectl` that reads manifests and does nothing else. Needs curl, openssl and
-Python's yaml.
+What stands between backticks in the text is checked too: commands and flags by the command line, which must understand them,
+requests by the description of the admin API, keys of the configuration by its schema, metrics by docs/metrics.md, and
+files by looking for them. docs/api.md and docs/cli.md are made of what the binary says of itself; `--update` makes them.
+
+Ports are replaced by free ones. There are a `kubectl` that reads manifests and a `systemctl` that does nothing. Needs curl,
+openssl and Python's yaml.
 """
 
 import argparse
-import os
+import concurrent.futures
+import contextlib
+import json
 import pathlib
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-
-import yaml
+import time
+import urllib.request
 
 import stage
+from documents import Wrong, blocks, reference, words
+from documents.blocks import ROOT, Document
+from documents.names import Names
+from documents.session import STAGE, Session, end_all
+from observe import DOCUMENTS as WITH_QUERIES
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PORTS = ["8080", "8443", "9900", "9001", "9002", "9011", "9012"]
-BLOCK = re.compile(r"^(?:<!-- (?P<note>.*?) -->\n)?```(?P<kind>[a-z]+)\n(?P<text>.*?)^```$", re.M | re.S)
-# Longest that a document may take.
-PATIENCE = 300
-
-PRELUDE = """\
-set -euo pipefail
-unset CROSSFADE_TOKEN CROSSFADE_TOKEN_FILE NO_COLOR
-until_there() { for _ in $(seq 600); do if (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then return; fi; sleep 0.1; done; return 1; }
-until_ready() { for _ in $(seq 600); do if curl -sf -o /dev/null "$CROSSFADE_ADMIN/readyz"; then return; fi; sleep 0.1; done; return 1; }
-"""
-
-KUBECTL = """\
-#!{python}
-import pathlib, sys, yaml
-names = [name for flag, name in zip(sys.argv, sys.argv[1:]) if flag == "-f"]
-for name in names:
-    for manifest in yaml.safe_load_all(pathlib.Path(name).read_text()):
-        if not {{"apiVersion", "kind", "metadata"}} <= set(manifest):
-            sys.exit(f"{{name}}: not a manifest: {{manifest}}")
-        print(f"{{manifest['kind'].lower()}}/{{manifest['metadata']['name']}} configured")
-"""
+# Fewer between the backticks of all documents means that they were not recognised.
+AT_LEAST = 40
+# They mostly wait.
+AT_A_TIME = 3
 
 
-class Wrong(Exception):
-    """What a document says is not so."""
+def described(binary: pathlib.Path) -> dict:
+    """The description of the admin API, by a crossfade that runs."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = pathlib.Path(name)
+        proxy, admin = stage.free_ports(2)
+        config = folder / "crossfade.yaml"
+        config.write_text(STAGE.replace("8080", str(proxy)).replace("9900", str(admin)))
+        log = folder / "crossfade.log"
+        stage.run([binary, "serve", config], log, stack)
+        url = f"http://127.0.0.1:{admin}"
+        stage.wait_for(f"{url}/healthz", log)
+        with urllib.request.urlopen(f"{url}/v1/openapi.json", timeout=30) as answer:
+            return json.load(answer)
 
 
-class Session:
-    def __init__(self, document: pathlib.Path, binary: pathlib.Path, folder: pathlib.Path):
-        self.document = document
-        self.folder = folder
-        self.binary = binary
-        self.ports = dict(zip(PORTS, map(str, stage.free_ports(len(PORTS)))))
-        self.script = [PRELUDE]
-        self.said: list[tuple[int, str]] = []
-        self.count = 0
-        tools = folder / ".tools"
-        tools.mkdir()
-        (tools / "crossfade").symlink_to(binary)
-        (tools / "kubectl").write_text(KUBECTL.format(python=sys.executable))
-        (tools / "kubectl").chmod(0o755)
-        self.environment = os.environ | {
-            "PATH": f"{tools}:{os.environ['PATH']}",
-            "CROSSFADE_ADMIN": f"http://127.0.0.1:{self.ports['9900']}",
-        }
-
-    def free(self, text: str) -> str:
-        return re.sub(r"\b(" + "|".join(PORTS) + r")\b", lambda found: self.ports[found[1]], text)
-
-    def take(self, note: str, kind: str, text: str) -> None:
-        name = note.partition(": ")[2]
-        match kind, note.partition(": ")[0]:
-            case "sh", "":
-                self.command(self.free(text))
-            case "text", "says":
-                self.said.append((self.count, text))
-            case "text" | "nginx" | "haproxy" | "promql", "":
-                pass
-            case "yaml", "file":
-                # Written when it is its turn: a document may write a file twice.
-                self.write(name, self.free(text), check=True)
-            case "yaml", "manifest":
-                self.write(name, text, check=False)
-                self.manifests(name, text)
-            case "yaml", "of others":
-                list(yaml.safe_load_all(text))
-            case _:
-                raise Wrong(f"a block of {kind!r} with the note {note!r} is not known")
-
-    def command(self, text: str) -> None:
-        self.count += 1
-        self.script.append(f"exec >block.{self.count} 2>&1\n{text}")
-        for line in text.splitlines():
-            if "demo-app" in line and line.rstrip().endswith("&"):
-                self.script += [f"until_there {port}\n" for port in re.findall(r"--address 127\.0\.0\.1:(\d+)", line)]
-            if "crossfade serve" in line and line.rstrip().endswith("&"):
-                self.script.append("until_ready\n")
-
-    def write(self, name: str, text: str, check: bool) -> None:
-        end = "END_OF_" + re.sub(r"\W", "_", name)
-        self.script.append(f"exec >written.{self.count} 2>&1\ncat >new.tmp <<'{end}'\n{text}{end}\nmv new.tmp {name}\n")
-        if check:
-            self.script.append(f"crossfade check {name}\n")
-
-    def manifests(self, name: str, text: str) -> None:
-        for manifest in yaml.safe_load_all(text):
-            for key, value in (manifest.get("data") or {}).items():
-                if manifest["kind"] == "ConfigMap" and key.endswith("crossfade.yaml"):
-                    config = self.folder / f"in-{name}.yaml"
-                    config.write_text(value)
-                    done = subprocess.run([self.binary, "check", config], capture_output=True, text=True)
-                    if done.returncode:
-                        raise Wrong(f"{name}: {done.stderr}")
-
-    def run(self) -> None:
-        script = self.folder / ".session"
-        script.write_text("".join(self.script))
-        # Of its own, so that what it has started can be ended with it.
-        process = subprocess.Popen(["bash", script], cwd=self.folder, env=self.environment, start_new_session=True)
-        try:
-            code = process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            code = f"no end within {PATIENCE} s"
-        finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
-        if code != 0:
-            raise Wrong(f"block ended with {code}; what was said:\n{self.everything()}")
-        for block, wanted in self.said:
-            self.compare(block, wanted)
-
-    def everything(self) -> str:
-        files = sorted(self.folder.glob("block.*"), key=lambda file: int(file.suffix[1:]))
-        return "\n".join(f"--- {file.name}\n{file.read_text()[-3000:]}" for file in [*files, *self.folder.glob("written.*")])
-
-    def compare(self, block: int, wanted: str) -> None:
-        said = (self.folder / f"block.{block}").read_text()
-        lines = iter(said.splitlines())
-        for line in wanted.splitlines():
-            pieces = [re.escape(" ".join(piece.split())) for piece in self.free(line).split("…")]
-            pattern = re.compile(".*".join(pieces))
-            if not any(pattern.search(" ".join(line.split())) for line in lines):
-                raise Wrong(f"it does not say `{line}`, but:\n{said}")
-
-
-def check(document: pathlib.Path, binary: pathlib.Path) -> str | None:
+def play(document: Document, binary: pathlib.Path) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
+        session = Session(document, binary, pathlib.Path(folder))
+        began = time.monotonic()
         try:
-            session = Session(document, binary, pathlib.Path(folder))
-            text = document.read_text()
-            if text.count("\n```") != 2 * len(BLOCK.findall(text)):
-                raise Wrong("a block of it has no kind, or is not closed")
-            for block in BLOCK.finditer(text):
-                session.take(block["note"] or "", block["kind"], block["text"])
-            session.run()
-        except Wrong as wrong:
-            return f"{document}: {wrong}"
-    print(f"{document.relative_to(ROOT)}: {session.count} blocks")
-    return None
+            session.play()
+        except (Wrong, ValueError, SyntaxError) as wrong:
+            return [f"{document.name}: {wrong}"]
+    if session.checked:
+        print(f"{document.name}: {session.checked} blocks in {time.monotonic() - began:.1f} s", flush=True)
+    if any(block.kind == "promql" for block in document.blocks) and document.path not in WITH_QUERIES:
+        return [f"{document.name}: observe.py does not ask its queries"]
+    return []
 
 
-def links(documents: list[pathlib.Path]):
+def links(documents: list[Document]):
     """Places in the repository that documents lead to, and that are not there."""
     for document in documents:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
-            if not (document.parent / target).exists():
-                yield f"{document}: {target} is not there"
+        for target, _, place in re.findall(r"\]\(([^)#:]*)(#([^)]*))?\)", document.path.read_text()):
+            path = document.path.parent / target if target else document.path
+            if not path.exists():
+                yield f"{document.name}: {target} is not there"
+            elif place and place not in anchors(path):
+                yield f"{document.name}: {path.name} has no {place}"
+
+
+def anchors(path: pathlib.Path) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def index() -> list[str]:
+    text = (ROOT / "docs/README.md").read_text()
+    names = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} - {"README.md"}
+    return [f"docs/README.md does not lead to {name}" for name in sorted(names) if f"]({name})" not in text]
+
+
+def pages(commands: words.CommandLine, api: words.Api, update: bool):
+    """Those that are made, and are not what they would be."""
+    for name, page in [("docs/api.md", reference.api_page(api)), ("docs/cli.md", reference.cli_page(commands))]:
+        path = ROOT / name
+        if update:
+            path.write_text(page)
+        elif not path.exists() or path.read_text() != page:
+            yield f"{name} is not what the binary says of itself: use --update"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", type=pathlib.Path, required=True)
+    parser.add_argument("--update", action="store_true", help="make the pages that are made")
     parser.add_argument("documents", type=pathlib.Path, nargs="*")
     arguments = parser.parse_args()
     if not shutil.which("openssl"):
         sys.exit("openssl is needed")
-    run = [ROOT / "docs/tutorial.md", *sorted((ROOT / "docs/howto").glob("*.md")), *sorted((ROOT / "docs/explanation").glob("*.md"))]
-    chosen = [document.resolve() for document in arguments.documents] or run
-    problems = [problem for document in chosen if (problem := check(document, arguments.binary.resolve()))]
-    problems += links([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-    index = (ROOT / "docs/README.md").read_text()
-    for document in (ROOT / "docs").rglob("*.md"):
-        name = str(document.relative_to(ROOT / "docs"))
-        if name != "README.md" and f"]({name})" not in index:
-            problems.append(f"docs/README.md does not lead to {name}")
+    binary = arguments.binary.resolve()
+    commands, api = words.CommandLine(binary), words.Api(described(binary))
+    names = Names(binary, api)
+    problems = list(pages(commands, api, arguments.update))
+    if arguments.update:
+        return stage.verdict(problems)
+
+    everything = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    documents = []
+    for path in [document.resolve() for document in arguments.documents] or everything:
+        try:
+            documents.append(blocks.read(path))
+        except Wrong as wrong:
+            problems.append(f"{path}: {wrong}")
+    for document in documents:
+        found = [*words.problems(document, commands, api), *names.problems(document)]
+        problems += [f"{document.name}: {problem}" for problem in found]
+    said = f"{len(commands.asked)} commands and flags, {len(api.asked)} requests"
+    print(f"between backticks: {said}")
+    if not arguments.documents and min(len(commands.asked), len(api.asked)) < AT_LEAST:
+        problems.append(f"only {said} were found")
+    problems += [*links(documents), *index()]
+    # What is played is of groups of its own, which would go on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    with concurrent.futures.ThreadPoolExecutor(AT_A_TIME) as players:
+        try:
+            for found in players.map(lambda document: play(document, binary), documents):
+                problems += found
+        finally:
+            players.shutdown(wait=False, cancel_futures=True)
+            end_all()
     return stage.verdict(problems)
 
 

@@ -3,7 +3,7 @@
 
     tests/tools/observe.py --binary target/release/crossfade
 
-- docs/metrics.md has every family of the page, with its labels, and no other; its queries have answers.
+- docs/metrics.md has every family of the page, with its labels, and no other; its queries and those of README.md have answers.
 - Rules, alerts and the dashboard ask for nothing that is not on the page, and Prometheus understands them.
 - Every alert has a test, and a line in the document.
 - The exemplars that Prometheus keeps have the id of a trace that was asked to be recorded, and that a collector got.
@@ -34,6 +34,8 @@ import stage
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/metrics.md"
+# Those with queries.
+DOCUMENTS = [DOCUMENT, ROOT / "README.md"]
 RULES = ROOT / "docker/prometheus/rules.yml"
 RULES_TEST = ROOT / "docker/prometheus/rules.test.yml"
 DASHBOARD = ROOT / "docker/grafana/dashboards/crossfade.json"
@@ -286,12 +288,15 @@ def check(families: dict, text: str, prometheus: Prometheus) -> list[str]:
     recorded = {rule["record"]: {"service", "pool", "version"} for rule in rules if "record" in rule}
     queries = [(f"rules, {rule.get('record') or rule['alert']}", rule["expr"]) for rule in rules]
     queries += dashboard_queries(json.loads(DASHBOARD.read_text()))
-    examples = re.findall(r"^```promql\n(.*?)^```", document, re.M | re.S)
-    for number, query in enumerate(examples, 1):
-        queries.append((f"{DOCUMENT.name}, query {number}", query))
+    examples = []
+    for path in DOCUMENTS:
+        shown = re.findall(r"^```promql\n(.*?)^```", path.read_text(), re.M | re.S)
+        examples += [(f"{path.name}, query {number}", query) for number, query in enumerate(shown, 1)]
+    queries += examples
     if len(queries) < 50 or len(examples) < 10:
         problems.append(f"only {len(queries)} queries and {len(examples)} examples were found")
     for where, query in queries:
+        wanted = (where, query) in examples or where.startswith("rules, service")
         query = filled(query)
         problems += query_problems(where, query, described | {"up": set()}, recorded)
         try:
@@ -300,7 +305,7 @@ def check(families: dict, text: str, prometheus: Prometheus) -> list[str]:
             problems.append(f"{where}: {error}: {query}")
             continue
         numbers = [float(sample["value"][1]) for sample in answer]
-        if where.startswith((DOCUMENT.name, "rules, service")) and not any(number == number for number in numbers):
+        if wanted and not any(number == number for number in numbers):
             problems.append(f"{where}: no answer: {query}")
 
     alerts = {rule["alert"] for rule in rules if "alert" in rule}
