@@ -97,7 +97,7 @@ EXTRAS = {
     "rollout": ("    rollout: {{}}\n", ""),
     "observed": (
         "",
-        "access_log: {{ to: {folder}/access.log }}\n"
+        "access_log: {{ to: {folder}/log/access.log }}\n"
         # Nobody listens there: spans are made all the same.
         "tracing: {{ otlp: 'http://127.0.0.1:9', sample: 1% }}\n",
     ),
@@ -162,6 +162,8 @@ class Recipe:
             "clients": str(clients), "sockets": str(2 * clients),
         }  # fmt: skip
         config.write_text(self.text.format(**values))
+        # For a log: what is written beside the configuration wakes who watches that.
+        (stage.folder / "log").mkdir(exist_ok=True)
         command = [word.format(**values) for word in self.command]
         log = config.with_suffix(".log")
         process = start(PROXY_CORE, [*(under or []), *command, *(self.alone if under else [])], log)

@@ -340,7 +340,7 @@ mod tests {
     }
 
     fn account() -> Account {
-        let mut account = Account::new(Moment::default());
+        let mut account = Account::default();
         account.set_texts([b"GET", b"a.example", b"/x y\n", b"page=1&token=t", b"id-1", b"all"]);
         account.client = Some("192.0.2.1".parse().unwrap());
         (account.decided, account.ended) = (at(2), at(12));
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let mut account = Account::new(Moment::default());
+        let mut account = Account::default();
         account.status = 400;
         account.failure = Some((Fault::Downstream, Reason::BadRequest));
         let fields = all_fields().into_iter();

@@ -68,7 +68,6 @@ struct Log {
 
 impl Writer {
     fn run(mut self) {
-        let mut room = Vec::new();
         loop {
             let ends = self.journal().has_ended();
             let round = self.journal().begin_round();
@@ -78,7 +77,7 @@ impl Writer {
             {
                 log.target.reopen();
             }
-            let is_quiet = !self.write(&mut room);
+            let is_quiet = !self.write();
             self.journal().end_round(round);
             match (ends, is_quiet) {
                 (true, _) => break,
@@ -126,28 +125,26 @@ impl Writer {
     }
 
     /// Returns whether there was anything.
-    fn write(&mut self, room: &mut Vec<Handed>) -> bool {
+    fn write(&mut self) -> bool {
         let live = self.live.clone();
         let wall = Wall::now(live.clock);
         let (mut spans, mut requests) = (Vec::new(), 0);
         let mut has_any = false;
-        live.journal.take(room, |handed| {
+        live.journal.take(|Handed { account, to_log, to_spans }| {
             has_any = true;
-            for Handed { account, to_log, to_spans } in handed {
-                if *to_spans {
-                    spans.extend(spans::spans(account, &wall));
-                    live.journal.exemplars.note(account, wall.at(account.ended));
-                    requests += 1;
-                    if spans.len() >= SPANS {
-                        self.export(&mut spans, &mut requests);
-                    }
+            if *to_spans {
+                spans.extend(spans::spans(account, &wall));
+                live.journal.exemplars.note(account, wall.at(account.ended));
+                requests += 1;
+                if spans.len() >= SPANS {
+                    self.export(&mut spans, &mut requests);
                 }
-                if let Some(log) = self.log.as_mut().filter(|_| *to_log) {
-                    log.lines.add(account, &wall, &mut self.text);
-                    self.lines += 1;
-                    if self.text.len() >= BATCH {
-                        self.flush();
-                    }
+            }
+            if let Some(log) = self.log.as_mut().filter(|_| *to_log) {
+                log.lines.add(account, &wall, &mut self.text);
+                self.lines += 1;
+                if self.text.len() >= BATCH {
+                    self.flush();
                 }
             }
         });

@@ -121,8 +121,44 @@ pub enum Text {
 const TEXTS: usize = Text::Route as usize + 1;
 
 impl Account {
-    pub fn new(began: Moment) -> Self {
-        Self { began, decided: began, ended: began, ..Self::default() }
+    /// It is that of a request that begins.
+    pub fn begin(&mut self, began: Moment) {
+        (self.began, self.decided, self.ended) = (began, began, began);
+    }
+
+    /// As a new one, but for the memory that it has.
+    pub fn clear(&mut self) {
+        let Self {
+            began,
+            decided,
+            ended,
+            texts,
+            ends,
+            client,
+            protocol,
+            is_secure,
+            chosen_by,
+            pool,
+            attempts,
+            status,
+            failure,
+            bytes_in,
+            bytes_out,
+            is_tunnel,
+            trace,
+            headers,
+        } = self;
+        (*began, *decided, *ended) = Default::default();
+        (*client, *protocol, *is_secure, *chosen_by, *pool) = Default::default();
+        (*status, *failure, *bytes_in, *bytes_out, *is_tunnel, *trace) = Default::default();
+        *ends = Default::default();
+        // What a long one has asked for is given back.
+        texts.clear();
+        texts.shrink_to_fit();
+        attempts.clear();
+        attempts.shrink_to_fit();
+        headers.clear();
+        headers.shrink_to_fit();
     }
 
     /// The texts in the order of [`Text`].

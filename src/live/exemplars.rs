@@ -71,7 +71,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     fn account(millis: u64, status: u16, is_sampled: bool) -> Account {
-        let mut account = Account::new(Moment::default());
+        let mut account = Account::default();
         account.ended = Moment::default() + Duration::from_millis(millis);
         account.status = status;
         account.trace = Some(Trace { id: millis.into(), parent: None, span: 1, is_sampled });

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Accounts for which a queue keeps room: as many as a busy core hands over from one round to the next.
+/// Accounts that a queue keeps room for, and those that are kept to be used again: as many as a busy core hands over from one round to the next.
 const KEPT: usize = 2048;
 
 /// Accounts that wait to be written, for each core. Who writes them sleeps as long as there are none.
@@ -56,17 +56,25 @@ pub struct Wanted {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Held only to push, or for an exchange of two vectors.
-    waiting: Mutex<Vec<Handed>>,
+    /// Held only to push, or for an exchange of vectors.
+    waiting: Mutex<Waiting>,
     /// What came when there was no room.
     dropped_lines: Counter,
     dropped_spans: Counter,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    handed: Vec<Handed>,
+    /// Accounts that have been written, for the next requests: who asks for memory that another thread gives back pays
+    /// more for that than for all that is written into it.
+    used: Vec<Box<Account>>,
+}
+
 /// An account, and what for.
 #[derive(Debug)]
 pub struct Handed {
-    pub account: Account,
+    pub account: Box<Account>,
     pub to_log: bool,
     pub to_spans: bool,
 }
@@ -88,13 +96,14 @@ impl Journal {
     }
 
     /// A core hands over a request that is over. Never waits for who writes.
-    pub fn hand_over(&self, core: usize, account: Account, wanted: Wanted) {
+    pub fn hand_over(&self, core: usize, account: Box<Account>, wanted: Wanted) {
         if wanted.log.is_none() && wanted.spans.is_none() {
             return;
         }
         let queue = self.queues.of(core);
         let mut waiting = queue.locked();
-        let has_room = |most: Option<u32>| most.is_some_and(|most| waiting.len() < most as usize);
+        let waiting_now = waiting.handed.len();
+        let has_room = |most: Option<u32>| most.is_some_and(|most| waiting_now < most as usize);
         let (to_log, to_spans) = (has_room(wanted.log), has_room(wanted.spans));
         if wanted.log.is_some() && !to_log {
             queue.dropped_lines.add(1);
@@ -105,9 +114,9 @@ impl Journal {
         if !to_log && !to_spans {
             return;
         }
-        waiting.push(Handed { account, to_log, to_spans });
+        waiting.handed.push(Handed { account, to_log, to_spans });
         // Lines of a busy core are fetched often enough; those of a quiet one need not wait for that.
-        let is_much = waiting.len().is_multiple_of(1024);
+        let is_much = (waiting_now + 1).is_multiple_of(1024);
         drop(waiting);
         if is_much || self.sleeps.load(Ordering::Relaxed) {
             self.wake();
@@ -127,27 +136,35 @@ impl Journal {
         let _ = self.writer.set(thread::current());
     }
 
-    /// For the writer: what waits of each core, one after the other. Their queues and the writer's own vector change
-    /// places, so that nothing is copied and no core has to ask for memory as long as they keep pace.
-    pub fn take(&self, room: &mut Vec<Handed>, mut each: impl FnMut(&mut Vec<Handed>)) {
+    /// For a core that has no account left: those that have been written, into a vector that has none.
+    pub fn take_used(&self, core: usize, into: &mut Vec<Box<Account>>) {
+        std::mem::swap(&mut self.queues.of(core).locked().used, into);
+    }
+
+    /// For the writer: what waits of each core, one after the other.
+    pub fn take(&self, mut each: impl FnMut(&Handed)) {
         for queue in self.queues.iter() {
-            room.clear();
-            room.shrink_to(KEPT);
             let mut waiting = queue.locked();
-            if !waiting.is_empty() {
-                std::mem::swap(&mut *waiting, room);
-                drop(waiting);
-                each(room);
+            if waiting.handed.is_empty() {
+                continue;
             }
+            let room = Vec::with_capacity(waiting.handed.len().min(KEPT));
+            let taken = std::mem::replace(&mut waiting.handed, room);
+            drop(waiting);
+            taken.iter().for_each(&mut each);
+            let mut used: Vec<_> = taken.into_iter().map(|handed| handed.account).collect();
+            used.iter_mut().for_each(|account| account.clear());
+            let mut waiting = queue.locked();
+            let room = KEPT.saturating_sub(waiting.used.len()).min(used.len());
+            waiting.used.extend(used.drain(..room));
         }
-        room.clear();
     }
 
     /// For the writer: returns when something waits, or is asked for.
     pub fn sleep(&self) {
         self.sleeps.store(true, Ordering::SeqCst);
         // What came before the word that it sleeps has woken nobody; what comes once its queue was seen has read it.
-        let is_quiet = self.queues.iter().all(|queue| queue.locked().is_empty());
+        let is_quiet = self.queues.iter().all(|queue| queue.locked().handed.is_empty());
         if is_quiet && !self.is_asked() {
             thread::park();
         }
@@ -234,7 +251,7 @@ impl Journal {
 }
 
 impl Queue {
-    fn locked(&self) -> MutexGuard<'_, Vec<Handed>> {
+    fn locked(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -242,6 +259,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::live::Moment;
 
     const ONE: Wanted = Wanted { log: Some(2), spans: None };
 
@@ -249,20 +267,37 @@ mod tests {
     fn what_there_is_no_room_for_is_dropped_and_counted() {
         let journal = Journal::new(2);
         for _ in 0..5 {
-            journal.hand_over(1, Account::default(), ONE);
+            journal.hand_over(1, Box::default(), ONE);
         }
-        journal.hand_over(0, Account::default(), Wanted { log: Some(1), spans: Some(0) });
+        journal.hand_over(0, Box::default(), Wanted { log: Some(1), spans: Some(0) });
         assert_eq!(journal.dropped(), (3, 1));
-        let mut room = Vec::new();
-        let mut taken = Vec::new();
-        journal.take(&mut room, |waiting| taken.push(std::mem::take(waiting)));
-        assert_eq!(taken.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2]);
-        assert!(taken.iter().flatten().all(|handed| handed.to_log && !handed.to_spans));
-        taken.clear();
-        journal.hand_over(1, Account::default(), ONE);
-        journal.take(&mut room, |waiting| taken.push(std::mem::take(waiting)));
-        assert_eq!((taken[0].len(), journal.dropped()), (1, (3, 1)));
-        journal.take(&mut room, |waiting| panic!("{waiting:?} was taken before"));
+        let take = || {
+            let mut taken = Vec::new();
+            journal.take(|handed| taken.push((handed.to_log, handed.to_spans)));
+            taken
+        };
+        assert_eq!(take(), [(true, false); 3]);
+        journal.hand_over(1, Box::default(), ONE);
+        assert_eq!((take(), journal.dropped()), (vec![(true, false)], (3, 1)));
+        assert_eq!(take(), []);
+    }
+
+    #[test]
+    fn accounts_are_used_again_as_new_ones() {
+        let journal = Journal::new(1);
+        let mut account = Box::new(Account::default());
+        account.begin(Moment::default() + Duration::from_secs(1));
+        account.set_texts([b"GET", b"a.example", b"/", b"", &[b'x'; 500], b"all"]);
+        account.headers.push(("a".into(), Box::default()));
+        (account.status, account.is_secure) = (200, true);
+        journal.hand_over(0, account, ONE);
+        let mut used = Vec::new();
+        journal.take_used(0, &mut used);
+        assert!(used.is_empty(), "it is still to be written");
+        journal.take(|_| {});
+        journal.take_used(0, &mut used);
+        let told = |account: &Account| format!("{account:?}");
+        assert_eq!(used.iter().map(|it| told(it)).collect::<Vec<_>>(), [told(&Account::default())]);
     }
 
     #[test]
@@ -279,7 +314,7 @@ mod tests {
                 while !journal.has_ended() {
                     journal.sleep();
                     let round = journal.begin_round();
-                    journal.take(&mut Vec::new(), |waiting| count += waiting.len());
+                    journal.take(|_| count += 1);
                     journal.end_round(round);
                 }
                 count
@@ -287,7 +322,7 @@ mod tests {
         });
         is_known.recv().unwrap();
         for _ in 0..3 {
-            journal.hand_over(0, Account::default(), Wanted { log: Some(9), spans: None });
+            journal.hand_over(0, Box::default(), Wanted { log: Some(9), spans: None });
             assert!(journal.flush(Duration::from_secs(20)));
         }
         journal.end();

@@ -11,7 +11,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    live::{Ejected, Live, LiveBackend, Reason, Trial, hexadecimal_id},
+    live::{Account, Ejected, Live, LiveBackend, Reason, Trial, hexadecimal_id},
     routing::{BalanceState, Policy, Sequence},
     spec::{Ejection, Name},
 };
@@ -36,6 +36,8 @@ pub(super) struct Core {
     private: RefCell<Vec<Weak<Upstream>>>,
     /// By the services' slots.
     services: RefCell<Vec<ServiceState>>,
+    /// For requests that are written down.
+    accounts: RefCell<Vec<Box<Account>>>,
     pub(super) dice: RefCell<SmallRng>,
     pub(super) desk: Desk,
     pub(super) stalls: Stalls,
@@ -149,6 +151,7 @@ impl Core {
             upstreams: RefCell::default(),
             private: RefCell::default(),
             services: RefCell::default(),
+            accounts: RefCell::default(),
             desk: Desk::default(),
             stalls: Stalls::default(),
             heads: Heads::default(),
@@ -294,6 +297,15 @@ impl Core {
     /// The process ends: whatever is still in flight is cancelled.
     pub(super) fn cut_all(&self) {
         self.flights.cut_all(Reason::Draining);
+    }
+
+    /// For a request that is written down.
+    pub(super) fn account(&self) -> Box<Account> {
+        let mut accounts = self.accounts.borrow_mut();
+        if accounts.is_empty() {
+            self.live.journal.take_used(self.index, &mut accounts);
+        }
+        accounts.pop().unwrap_or_default()
     }
 
     /// 128 random bits.

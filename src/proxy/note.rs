@@ -24,7 +24,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 pub(super) struct Note {
     core: Rc<Core>,
-    account: RefCell<Account>,
+    /// There until it is handed over.
+    account: RefCell<Option<Box<Account>>>,
     /// Whether it gets a line, and how many of these may wait.
     log: Option<(Share, u32)>,
     spans: Option<u32>,
@@ -86,7 +87,7 @@ impl<L: Lines> Decided<'_, L> {
                 note
             }
         };
-        note.account.borrow_mut().chosen_by = Some(self.assignment.chosen_by);
+        note.with(|account| account.chosen_by = Some(self.assignment.chosen_by));
         note.attempt(self.assignment, false, self.at);
         facts.passes &= !note.replaces;
     }
@@ -132,7 +133,7 @@ pub(super) fn note_unreadable(
 ) {
     note_refused::<HeaderMap>(connection, None, recorder);
     if let (Some(method), Some(note)) = (method, recorder.note()) {
-        note.account.borrow_mut().set_texts([method.as_bytes(), b"", b"", b"", b"", b""]);
+        note.with(|account| account.set_texts([method.as_bytes(), b"", b"", b"", b"", b""]));
     }
 }
 
@@ -146,7 +147,8 @@ impl Note {
         recorder: &Recorder,
     ) -> Rc<Self> {
         let core = recorder.core().clone();
-        let mut account = Account::new(recorder.began());
+        let mut account = core.account();
+        account.begin(recorder.began());
         account.client = Some(connection.client.peer);
         account.is_secure = connection.client.proto == "https";
         let (mut tells, mut replaces) = (Tells::AsItCame, false);
@@ -168,7 +170,7 @@ impl Note {
                 observed.route.as_deref().unwrap_or_default().as_bytes(),
             ]);
             if let Some(log) = &observed.access_log {
-                account.headers = shown(head.lines, log);
+                show(head.lines, log, &mut account.headers);
             }
             let is_told = trace::is_told(head.lines);
             let parent = if is_told { trace::parent(head.lines) } else { None };
@@ -179,7 +181,7 @@ impl Note {
         let tracing = observed.tracing.as_ref().filter(|_| is_sampled);
         Rc::new(Self {
             core,
-            account: RefCell::new(account),
+            account: RefCell::new(Some(account)),
             log: observed.access_log.as_ref().map(|log| (log.sample, log.queue)),
             spans: tracing.map(|tracing| tracing.queue),
             tells,
@@ -187,14 +189,21 @@ impl Note {
         })
     }
 
+    fn with(&self, f: impl FnOnce(&mut Account)) {
+        if let Some(account) = self.account.borrow_mut().as_deref_mut() {
+            f(account);
+        }
+    }
+
     /// It was decided later than it began; `id` is what its backend is told as its request id, if the client has sent
     /// none.
     fn has_waited(&self, id: Option<&[u8]>, decided: Moment) {
-        let mut account = self.account.borrow_mut();
-        account.decided = decided;
-        if let Some(id) = id {
-            account.set_request_id(id);
-        }
+        self.with(|account| {
+            account.decided = decided;
+            if let Some(id) = id {
+                account.set_request_id(id);
+            }
+        });
     }
 
     /// Nobody wants to know of it: it belongs to a trace that is not recorded.
@@ -206,19 +215,20 @@ impl Note {
     pub(super) fn attempt(self: &Rc<Self>, assignment: &Assignment, is_rescue: bool, now: Moment) {
         let flight = &assignment.ticket.flight;
         let span = if self.core_needs_span() { self.core.span() } else { 0 };
-        let mut account = self.account.borrow_mut();
-        let nth = account.attempts.len();
-        account.attempts.push(Attempt {
-            labels: flight.upstream.labels.clone(),
-            began: now,
-            connect: None,
-            head: None,
-            ended: None,
-            failure: None,
-            is_rescue,
-            span,
+        let mut nth = 0;
+        self.with(|account| {
+            nth = account.attempts.len();
+            account.attempts.push(Attempt {
+                labels: flight.upstream.labels.clone(),
+                began: now,
+                connect: None,
+                head: None,
+                ended: None,
+                failure: None,
+                is_rescue,
+                span,
+            });
         });
-        drop(account);
         flight.attend(NotedAttempt { note: self.clone(), nth });
     }
 
@@ -230,55 +240,53 @@ impl Note {
     fn told(&self) -> Option<Told> {
         let Tells::Attempt { keeps_state } = self.tells else { return None };
         let account = self.account.borrow();
+        let account = account.as_ref()?;
         let trace = account.trace?;
         let span = account.last()?.span;
         Some(Told { parent: trace::line(trace.id, span, trace.is_sampled), keeps_state })
     }
 
     pub(super) fn failed(&self, fault: Fault, reason: Reason) {
-        self.account.borrow_mut().failure = Some((fault, reason));
+        self.with(|account| account.failure = Some((fault, reason)));
     }
 
     /// It is counted under the name of this pool, though none of its backends was asked.
     pub(super) fn of_pool(&self, pool: &LivePool) {
-        if self.account.borrow().last().is_some() {
-            return;
-        }
-        let labels = Labels {
-            service: pool.service.clone(),
-            pool: pool.name.clone(),
-            version: pool.version.clone(),
-            backend: Box::default(),
-        };
-        self.account.borrow_mut().pool = Some(Arc::new(labels));
+        self.with(|account| {
+            if account.last().is_none() {
+                account.pool = Some(Arc::new(Labels {
+                    service: pool.service.clone(),
+                    pool: pool.name.clone(),
+                    version: pool.version.clone(),
+                    backend: Box::default(),
+                }));
+            }
+        });
     }
 
     pub(super) fn set_bytes(&self, incoming: u64, outgoing: u64) {
-        let mut account = self.account.borrow_mut();
-        (account.bytes_in, account.bytes_out) = (incoming, outgoing);
+        self.with(|account| (account.bytes_in, account.bytes_out) = (incoming, outgoing));
     }
 
     /// More of the client's body has come.
     pub(super) fn add_in(&self, bytes: u64) {
-        self.account.borrow_mut().bytes_in += bytes;
+        self.with(|account| account.bytes_in += bytes);
     }
 
     pub(super) fn set_out(&self, bytes: u64) {
-        self.account.borrow_mut().bytes_out = bytes;
+        self.with(|account| account.bytes_out = bytes);
     }
 
     pub(super) fn ended(&self, now: Moment, status: u16) {
-        let mut account = self.account.borrow_mut();
-        account.status = status;
-        account.ended = now;
+        self.with(|account| (account.status, account.ended) = (status, now));
     }
 
     /// It went on as a tunnel, which has ended.
     pub(super) fn tunnel_ended(&self, now: Moment, incoming: u64, outgoing: u64) {
-        let mut account = self.account.borrow_mut();
-        account.is_tunnel = true;
-        account.ended = now;
-        (account.bytes_in, account.bytes_out) = (incoming, outgoing);
+        self.with(|account| {
+            (account.is_tunnel, account.ended) = (true, now);
+            (account.bytes_in, account.bytes_out) = (incoming, outgoing);
+        });
     }
 }
 
@@ -287,7 +295,7 @@ impl Drop for Note {
         if self.log.is_none() && self.spans.is_none() {
             return;
         }
-        let account = std::mem::take(self.account.get_mut());
+        let Some(account) = self.account.get_mut().take() else { return };
         let is_drawn = |share: Share| {
             share == Share::ALL
                 || self.core.dice.borrow_mut().random_range(0..Share::ALL.millionths())
@@ -312,9 +320,11 @@ impl NotedAttempt {
     }
 
     fn with(&self, f: impl FnOnce(&mut Attempt)) {
-        if let Some(attempt) = self.note.account.borrow_mut().attempts.get_mut(self.nth) {
-            f(attempt);
-        }
+        self.note.with(|account| {
+            if let Some(attempt) = account.attempts.get_mut(self.nth) {
+                f(attempt);
+            }
+        });
     }
 
     /// A connection was opened, in so many nanoseconds.
@@ -335,10 +345,8 @@ impl NotedAttempt {
 }
 
 /// The fields that the access log shows.
-fn shown(lines: &impl Lines, log: &AccessLog) -> Vec<(Name, Box<[u8]>)> {
-    let names = log.fields.iter().filter_map(|field| field.header());
-    let mut shown = Vec::new();
-    for name in names {
+fn show(lines: &impl Lines, log: &AccessLog, shown: &mut Vec<(Name, Box<[u8]>)>) {
+    for name in log.fields.iter().filter_map(|field| field.header()) {
         let all: Vec<&[u8]> = lines.values(name).collect();
         if !all.is_empty() {
             let mut value = all.join(&b", "[..]);
@@ -346,7 +354,6 @@ fn shown(lines: &impl Lines, log: &AccessLog) -> Vec<(Name, Box<[u8]>)> {
             shown.push((name.clone(), value.into()));
         }
     }
-    shown
 }
 
 /// Of a field that is shown.
