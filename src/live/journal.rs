@@ -68,6 +68,7 @@ struct Waiting {
     handed: Vec<Handed>,
     /// Accounts that have been written, for the next requests: who asks for memory that another thread gives back pays
     /// more for that than for all that is written into it.
+    #[expect(clippy::vec_box, reason = "handed on by pointer")]
     used: Vec<Box<Account>>,
 }
 

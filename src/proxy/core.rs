@@ -37,6 +37,7 @@ pub(super) struct Core {
     /// By the services' slots.
     services: RefCell<Vec<ServiceState>>,
     /// For requests that are written down.
+    #[expect(clippy::vec_box, reason = "handed on by pointer")]
     accounts: RefCell<Vec<Box<Account>>>,
     pub(super) dice: RefCell<SmallRng>,
     pub(super) desk: Desk,
