@@ -248,6 +248,8 @@ async fn a_rollout_is_started_seen_and_promoted() {
     shop.until("promoted", |phase| phase == Phase::Promoted).await;
     let rollout = shop.rollout().await;
     assert_eq!((&rollout["state"], &rollout["share"]), (&json!("promoted"), &json!(1.0)));
+    let again = shop.api.post(&format!("{ROLLOUT}/retry"), json!({})).await;
+    assert_eq!(again.status, 409, "all of the traffic would go back: {}", again.text);
     for version in ["stable", "canary"] {
         let version = &rollout[version];
         assert!(

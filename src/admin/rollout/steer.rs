@@ -120,7 +120,7 @@ pub(in crate::admin) async fn abort_rollout(
     verb(&admin, service, Verb::Abort, plain(asked, body)?).await
 }
 
-/// Starts the last rollout, which is over, once more: the same pools, the same plan.
+/// Starts the last rollout, which has ended and was not promoted, once more: the same pools, the same plan.
 #[utoipa::path(post, path = "/v1/services/{service}/rollout/retry", tag = "rollouts",
     params(("service" = String, Path), Asked), request_body = Common,
     responses(Answers, BodyAnswers, VerbAnswers))]

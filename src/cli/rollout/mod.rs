@@ -45,7 +45,7 @@ enum Verb {
     Promote(SteerArgs),
     /// Back to stable, at once
     Abort(SteerArgs),
-    /// Start the last one, which is over, once more
+    /// Start the last one, which has ended and was not promoted, once more
     Retry(SteerArgs),
     /// List the rollouts that were, with their numbers
     History(HistoryArgs),

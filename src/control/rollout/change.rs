@@ -70,6 +70,13 @@ impl Control {
                         last.phase().as_str()
                     )));
                 }
+                // All of the traffic would go back to what was left for good.
+                if last.phase() == Phase::Promoted {
+                    return Err(ChangeError::Conflict(format!(
+                        "the rollout of service `{service}` to `{}` was promoted: there is nothing to try again",
+                        last.canary()
+                    )));
+                }
                 let (to, from) = (last.canary(), Some(last.stable()));
                 let wanted = Wanted { service, to, from, plan: last.plan(), supersede: false };
                 self.start_rollout(change, &wanted).map(Some)

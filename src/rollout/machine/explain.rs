@@ -1,7 +1,7 @@
 //! Why a rollout is where it is, in words and figures: what was compared, how strong the evidence is, what is missing
 //! and how long that will take at the present traffic.
 
-use super::{Answer, Goal, Phase, Rollout, Task, Total};
+use super::{Answer, Goal, Paused, Phase, Rollout, Task, Total};
 use crate::rollout::sequential::{Bad, Concern, Verdict, requests_to_promote};
 
 /// For who asks.
@@ -106,7 +106,8 @@ impl Rollout {
             // What is needed for that depends on latencies; errors are the better known measure.
             lack(text, soon(self.requests_until(nats, share)));
         }
-        if missing.suspected {
+        // Of one that has failed there is enough, and that is said already.
+        if missing.suspected && !matches!(self.phase, Phase::Paused { by: Paused::Failure, .. }) {
             lack(
                 format!("there is some evidence against `{}`, though not enough", self.canary),
                 None,

@@ -101,6 +101,8 @@ fn a_failure_may_wait_for_a_person() {
     assert_eq!((stage.weights(), stage.why()), (vec![75, 25], "errors"));
     stage.ticks(50);
     assert_eq!(stage.rollout.phase().as_str(), "paused", "and stays so");
+    let lacks = stage.rollout.explain().lacks;
+    assert!(!lacks.iter().any(|lack| lack.text.contains("not enough")), "{lacks:?}");
     stage.errors = 0;
     stage.verb(Verb::Resume).unwrap();
     stage.ticks(3);
