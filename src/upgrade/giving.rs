@@ -230,7 +230,9 @@ fn unexpected(message: &FromNew) -> io::Error {
 }
 
 async fn failed(launched: Launched, error: &io::Error) -> UpgradeError {
-    let closes = error.kind() == io::ErrorKind::UnexpectedEof;
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    // Who ends without having read all that was said to it resets the channel.
+    let closes = matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe);
     let (status, said) = launched.end(closes).await;
     let why = match status {
         Some(status) => format!("the new process has ended ({status}) before it could take over"),

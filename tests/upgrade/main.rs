@@ -308,6 +308,9 @@ async fn who_cannot_take_over_changes_nothing() {
     let shop = Shop::open().await;
     let mut stage = Stage::start(&shop.config()).await;
     let dies = script(&stage.path("dies"), "echo 'I am broken' >&2; exit 7");
+    // It does not read all that is said to it, and takes its time to end.
+    let unread = "head -c 1 >/dev/null; exec 0<&-; sleep 0.1; echo 'I am broken' >&2; exit 7";
+    let dies_slowly = script(&stage.path("dies-slowly"), unread);
     let sleeps = script(&stage.path("sleeps"), "exec sleep 1000");
     let talks =
         script(&stage.path("talks"), "printf '\\000\\000\\000\\004true' >&0; exec sleep 1000");
@@ -320,9 +323,11 @@ async fn who_cannot_take_over_changes_nothing() {
     let (status, said) = refusal(&stage, json!({ "within": "never" })).await;
     assert!(status == 422 && said.contains("`never`"), "{status} {said}");
 
-    let (status, said) = refusal(&stage, json!({ "binary": dies })).await;
-    assert!(status == 409 && said.contains("exit status: 7"), "{status} {said}");
-    assert!(said.ends_with("I am broken"), "{said}");
+    for binary in [dies, dies_slowly] {
+        let (status, said) = refusal(&stage, json!({ "binary": binary })).await;
+        assert!(status == 409 && said.contains("exit status: 7"), "{status} {said}");
+        assert!(said.ends_with("I am broken"), "{said}");
+    }
     let (status, said) = refusal(&stage, json!({ "binary": sleeps, "within": "100ms" })).await;
     assert!(status == 409 && said.contains("was not ready within 100ms"), "{status} {said}");
     let (status, said) = refusal(&stage, json!({ "binary": talks })).await;
