@@ -183,14 +183,14 @@ class Recipe:
             return
         wait_for_port(admin, process, log)
         url = f"http://127.0.0.1:{admin}/v1/events?live=true"
-        browser = start(LOAD_CORE, ["curl", "-sN", url], log.with_suffix(".events"))
+        events = log.with_suffix(".events")
+        browser = start(LOAD_CORE, ["curl", "-sN", url], events)
         try:
             yield
-        finally:
-            told = log.with_suffix(".events").read_text()
-            stop(browser)
-            if "event: live" not in told and "event:live" not in told:
+            if "event: live" not in events.read_text():
                 sys.exit(f"{self.name}: its dashboard was told nothing")
+        finally:
+            stop(browser)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Accounts that a queue keeps room for, and those that are kept to be used again: as many as a busy core hands over from one round to the next.
+/// Accounts that a queue keeps room for, and those that are kept to be used again: as many as a busy core hands over
+/// from one round to the next.
 const KEPT: usize = 2048;
 
 /// Accounts that wait to be written, for each core. Who writes them sleeps as long as there are none.

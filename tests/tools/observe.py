@@ -14,7 +14,6 @@ Needs prometheus and promtool (Debian's package `prometheus`), openssl and Pytho
 import argparse
 import concurrent.futures
 import contextlib
-import http.server
 import json
 import pathlib
 import re
@@ -22,7 +21,6 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -165,24 +163,12 @@ def filled(query: str) -> str:
     return query
 
 
-class Collector(http.server.ThreadingHTTPServer):
+class Collector:
     """Takes spans by OTLP over HTTP."""
 
-    def __init__(self):
-        taken = self.taken = []
-
-        class Taker(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                taken.append(self.rfile.read(int(self.headers["content-length"])))
-                self.send_response(200)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        super().__init__(("127.0.0.1", 0), Taker)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+    def __init__(self, stack: contextlib.ExitStack):
+        self.taken: list[bytes] = []
+        self.port = stage.receiver(lambda _, body: self.taken.append(body), stack)
 
     def has(self, trace: str) -> bool:
         """Ids are written as they are (opentelemetry/proto/trace/v1/trace.proto)."""
@@ -342,9 +328,8 @@ def main() -> int:
         subprocess.run([*key, "-keyout", folder / "key.pem", "-out", folder / "cert.pem"], check=True, capture_output=True)
         config = folder / "crossfade.yaml"
         addresses = {"blue": f"127.0.0.1:{blue}", "green": f"127.0.0.1:{green}", "port": blue}
-        collector = stack.enter_context(Collector())
-        stack.callback(collector.shutdown)
-        addresses["collector"] = collector.server_port
+        collector = Collector(stack)
+        addresses["collector"] = collector.port
         config.write_text(CONFIG.format(proxy=proxy, secure=secure, admin=admin, **addresses))
         log = folder / "crossfade.log"
         stage.run([arguments.binary.resolve(), "serve", config], log, stack)

@@ -7,6 +7,7 @@ start things by hand and give it `--proxy`, `--admin`, `--origin` and `--config`
 import argparse
 import contextlib
 import dataclasses
+import http.server
 import json
 import pathlib
 import re
@@ -16,9 +17,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from email.message import Message
 
 from keepalive_client import Connection
 
@@ -207,6 +211,25 @@ def end(process: subprocess.Popen, log: pathlib.Path) -> None:
             process.wait()
     if process.returncode != 0:
         sys.exit(f"{process.args[0]} ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+
+
+def receiver(take: Callable[[Message, bytes], None], stack: contextlib.ExitStack) -> int:
+    """Hands on the headers and the body of every POST until the stage is taken down; at which port."""
+
+    class Taker(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            take(self.headers, self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_) -> None:
+            pass
+
+    server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Taker))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    stack.callback(server.shutdown)
+    return server.server_port
 
 
 def free_ports(count: int) -> list[int]:

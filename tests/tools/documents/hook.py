@@ -1,11 +1,9 @@
 """What rollouts.md says of hooks, held against one that comes."""
 
 import contextlib
-import http.server
 import json
 import pathlib
 import queue
-import threading
 
 import stage
 
@@ -26,16 +24,6 @@ services:
       steps: [25, 100]
       hooks: [{{ on: [step], url: "http://127.0.0.1:{port}/hook", key_file: hook.key }}]
 """
-
-
-class Hearer(http.server.BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.server.heard.put((self.headers, self.rfile.read(int(self.headers["content-length"]))))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_) -> None:
-        pass
 
 
 def check(binary: pathlib.Path, folder: pathlib.Path, shown: str, judge: str) -> None:
@@ -62,22 +50,19 @@ def kinds(value: object) -> object:
 def heard(binary: pathlib.Path, folder: pathlib.Path):
     """Headers and body of the first hook of a rollout."""
     with contextlib.ExitStack() as stack:
-        server = http.server.HTTPServer(("127.0.0.1", 0), Hearer)
-        server.heard = queue.Queue()
-        stack.callback(server.server_close)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stack.callback(server.shutdown)
+        hooks: queue.Queue = queue.Queue()
+        port = stage.receiver(lambda headers, body: hooks.put((headers, body)), stack)
         proxy, admin, closed = stage.free_ports(3)
         (folder / "hook.key").write_text(KEY)
         (folder / "hook.key").chmod(0o600)
         config = folder / "hook.yaml"
-        config.write_text(CONFIG.format(proxy=proxy, admin=admin, closed=closed, port=server.server_port))
+        config.write_text(CONFIG.format(proxy=proxy, admin=admin, closed=closed, port=port))
         log = folder / "hook.log"
         stage.run([binary, "serve", config], log, stack)
         url = f"http://127.0.0.1:{admin}"
         stage.wait_for(f"{url}/readyz", log)
         stage.Stage("", url).call("POST", "/v1/services/shop/rollout", {"to": "green", "force": True})
         try:
-            return server.heard.get(timeout=PATIENCE)
+            return hooks.get(timeout=PATIENCE)
         except queue.Empty:
             raise Wrong(f"no hook came within {PATIENCE} s") from None
