@@ -73,8 +73,8 @@ impl Gate {
         self.limit.store(limit.map_or(u64::MAX, u64::from), SeqCst);
     }
 
-    /// Lets a request in, without a lock, if fewer than `limit` are in flight and nobody waits. Never more,
-    /// whatever cores do at the same moment.
+    /// Lets a request in if fewer than `limit` are in flight and nobody waits. Never more, whatever cores do at the
+    /// same moment. Without a lock, unless the whole proxy has a limit, too.
     ///
     /// # Errors
     /// Where there is no place.
@@ -82,7 +82,8 @@ impl Gate {
         if self.limit.load(SeqCst) != limit {
             self.limit.store(limit, SeqCst);
         }
-        if self.waiting.load(SeqCst) > 0 || !self.has_room() {
+        let _alone = self.alone();
+        if self.waiting.load(SeqCst) > 0 {
             return Err(Full::Here);
         }
         self.take().map(|()| Permit(self.clone()))
@@ -101,19 +102,17 @@ impl Gate {
             waiters.push_back(waiter.clone());
             self.waiting.store(waiters.len(), SeqCst);
             // A place may have become free before anybody could see that somebody waits.
-            self.grant(&mut waiters, false);
-            let is_last = waiters.back().is_some_and(|last| Arc::ptr_eq(last, &waiter));
-            if self.has_room() && is_last {
-                waiters.pop_back();
+            let granted = self.grant(&mut waiters, &mut false);
+            if granted == Err(Full::Everywhere) {
+                waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
                 self.waiting.store(waiters.len(), SeqCst);
                 // Nobody here will leave for it.
                 return Entry::Full(Full::Everywhere);
             }
             return Entry::Wait(Place { gate: self.clone(), waiter });
         }
-        self.grant(&mut waiters, false);
-        let taken = if waiters.is_empty() { self.take() } else { Err(Full::Here) };
-        match taken {
+        let granted = self.grant(&mut waiters, &mut false);
+        match granted.and_then(|()| self.take()) {
             Ok(()) => Entry::Open(Permit(self.clone())),
             Err(full) => Entry::Full(full),
         }
@@ -132,9 +131,19 @@ impl Gate {
         self.taken() < self.limit.load(SeqCst)
     }
 
+    /// Held by who takes or leaves a place, where places are limited in the whole, too: they are two numbers, and
+    /// who saw one of them changed and the other not yet would be turned away while there is a place for it.
+    fn alone(&self) -> Option<MutexGuard<'_, VecDeque<Arc<Waiter>>>> {
+        let whole = self.whole.as_ref()?;
+        (whole.limit.load(SeqCst) != u64::MAX).then(|| lock(&self.queue))
+    }
+
     /// A place here and in the whole.
     fn take(&self) -> Result<(), Full> {
         let Some(whole) = &self.whole else { return self.take_here() };
+        if !self.has_room() {
+            return Err(Full::Here);
+        }
         // In this order: nobody may find it full here who would not be told when it is not any more.
         whole.take_here().map_err(|_| Full::Everywhere)?;
         self.take_here().inspect_err(|_| whole.give_back())
@@ -151,31 +160,34 @@ impl Gate {
     }
 
     /// Gives free places to the first that wait. The first of those gets the place in the whole that is `at_hand`,
-    /// if one is. Returns whether it still is.
-    fn grant(&self, waiters: &mut VecDeque<Arc<Waiter>>, mut at_hand: bool) -> bool {
-        while !waiters.is_empty() {
-            let taken = if at_hand { self.take_here() } else { self.take() };
-            if taken.is_err() {
-                break;
-            }
-            at_hand = false;
-            let Some(first) = waiters.pop_front() else { break };
+    /// if one is.
+    ///
+    /// # Errors
+    /// Where there is no place for who still waits.
+    fn grant(&self, waiters: &mut VecDeque<Arc<Waiter>>, at_hand: &mut bool) -> Result<(), Full> {
+        while let Some(first) = waiters.front() {
+            if *at_hand { self.take_here() } else { self.take() }?;
+            *at_hand = false;
             let mut wait = lock(&first.0);
             wait.granted = true;
             if let Some(waker) = wait.waker.take() {
                 waker.wake();
             }
+            drop(wait);
+            waiters.pop_front();
+            self.waiting.store(waiters.len(), SeqCst);
         }
-        self.waiting.store(waiters.len(), SeqCst);
-        at_hand
+        Ok(())
     }
 
     fn leave(&self) {
+        let mut alone = self.alone();
         self.give_back();
         // Who waits here gets the place in the whole too, and nobody else.
         let mut at_hand = self.whole.is_some();
         if self.waiting.load(SeqCst) > 0 {
-            at_hand = self.grant(&mut lock(&self.queue), at_hand);
+            // Who still waits is let in by the next who leaves.
+            let _ = self.grant(alone.get_or_insert_with(|| lock(&self.queue)), &mut at_hand);
         }
         if let (Some(whole), true) = (&self.whole, at_hand) {
             whole.give_back();
@@ -337,35 +349,49 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_the_limit_and_nobody_is_forgotten() {
-        let whole = Arc::new(Gate::default());
-        whole.set_limit(Some(2));
-        let gate = Arc::new(Gate::below(whole.clone()));
-        let work = |gate: Arc<Gate>| {
-            for _ in 0..2000 {
-                let permit = match gate.enter(2, 100) {
-                    Entry::Open(permit) => permit,
-                    Entry::Wait(mut place) => loop {
-                        match poll(&mut place, Waker::noop()) {
-                            Some(permit) => break permit,
-                            None => thread::yield_now(),
-                        }
-                    },
-                    Entry::Full(_) => panic!("there is room for all"),
-                };
-                assert!(gate.taken() <= 2);
-                drop(permit);
+    fn never_more_than_the_limit_and_nobody_is_forgotten_or_turned_away() {
+        for most in [None, Some(2), Some(3)] {
+            let whole = Arc::new(Gate::default());
+            whole.set_limit(most);
+            let gate = Arc::new(Gate::below(whole.clone()));
+            let work = |gate: Arc<Gate>| {
+                for _ in 0..5000 {
+                    let permit = match gate.enter(2, 100) {
+                        Entry::Open(permit) => permit,
+                        Entry::Wait(mut place) => loop {
+                            match poll(&mut place, Waker::noop()) {
+                                Some(permit) => break permit,
+                                None => thread::yield_now(),
+                            }
+                        },
+                        Entry::Full(full) => panic!("there is room for all, not {full:?}"),
+                    };
+                    assert!(gate.taken() <= 2);
+                    drop(permit);
+                }
+            };
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    let gate = gate.clone();
+                    thread::spawn(move || work(gate))
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
             }
-        };
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let gate = gate.clone();
-                thread::spawn(move || work(gate))
-            })
-            .collect();
-        for thread in threads {
-            thread.join().unwrap();
+            assert_eq!((gate.taken(), gate.waiting(), whole.taken()), (0, 0, 0));
         }
-        assert_eq!((gate.taken(), gate.waiting(), whole.taken()), (0, 0, 0));
+    }
+
+    #[test]
+    fn who_finds_both_full_waits_for_the_nearer() {
+        let whole = Arc::new(Gate::default());
+        whole.set_limit(Some(1));
+        let gate = Arc::new(Gate::below(whole));
+        let permit = open(&gate, 1);
+        assert!(matches!(gate.enter(1, 0), Entry::Full(Full::Here)));
+        let mut waits = place(&gate);
+        drop(permit);
+        assert!(poll(&mut waits, Waker::noop()).is_some());
     }
 }
