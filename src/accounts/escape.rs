@@ -21,7 +21,8 @@ pub(super) fn plain_or_quoted(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn escaped(text: &[u8], out: &mut Vec<u8>) {
+/// `text` as it stands between quotes.
+pub(super) fn escaped(text: &[u8], out: &mut Vec<u8>) {
     if needs_no_escape(text) {
         out.extend_from_slice(text);
         return;
@@ -38,21 +39,13 @@ fn escaped(text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Most texts: looked at without a branch for each byte.
-fn needs_no_escape(text: &[u8]) -> bool {
-    text.iter().fold(true, |is_good, byte| is_good & PLAIN[usize::from(*byte)])
+/// Most texts: looked at many bytes at once.
+pub(super) fn needs_no_escape(text: &[u8]) -> bool {
+    let is_plain = |byte: &u8| matches!(byte, 0x20..=0x7e) & (*byte != b'"') & (*byte != b'\\');
+    let all = |bytes: &[u8]| bytes.iter().fold(true, |all, byte| all & is_plain(byte));
+    let (chunks, rest) = text.as_chunks::<16>();
+    chunks.iter().fold(true, |so_far, chunk| so_far & all(chunk)) & all(rest)
 }
-
-/// Bytes that stand for themselves wherever they are.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x7f {
-        plain[byte as usize] = byte != b'"' && byte != b'\\';
-        byte += 1;
-    }
-    plain
-};
 
 /// Control characters, other ends of lines, and what turns the direction of text. All of them fit into four digits.
 fn steers(c: char) -> bool {

@@ -36,6 +36,9 @@ const WAITING: usize = 16;
 /// Spans that are sent at once.
 const MOST: usize = 512;
 
+/// How long spans wait for others to be sent with.
+const GATHERING: Duration = Duration::from_secs(1);
+
 /// How long a collector may take, and how often it is asked again what it could not take for the moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 4;
@@ -130,8 +133,10 @@ impl Sending {
     /// Until nobody can send any more.
     fn run(mut self, batches: &Receiver<Batch>) {
         while let Ok(mut batch) = batches.recv() {
+            let until = Instant::now() + GATHERING;
             while batch.spans.len() < MOST
-                && let Ok(more) = batches.try_recv()
+                && let left = until.saturating_duration_since(Instant::now())
+                && let Ok(more) = batches.recv_timeout(left)
             {
                 batch.spans.extend(more.spans);
                 batch.requests += more.requests;

@@ -1,7 +1,7 @@
 //! A line of the access log.
 
 use super::{
-    escape::{plain_or_quoted, quoted, without_secrets},
+    escape::{escaped, needs_no_escape, plain_or_quoted, quoted, without_secrets},
     wall::Wall,
 };
 use crate::{
@@ -9,49 +9,100 @@ use crate::{
     spec::{AccessLog, LogField, LogFormat, PlainField},
 };
 use jiff::Timestamp;
-use std::{io::Write, net::IpAddr};
+use std::{io::Write, net::IpAddr, sync::Arc};
 
 pub(super) struct Lines {
     format: LogFormat,
-    fields: Vec<Field>,
-    /// The last second that was written, and how.
-    second: (u64, String),
+    parts: Vec<Part>,
+    second: Second,
+    /// What was written of labels, at a place that follows from where they are in memory.
+    known: Vec<Known>,
+}
+
+/// What is written in one go.
+enum Part {
+    Field(Field),
+    /// Fields beside each other that are the same for all requests of a backend.
+    Labels(Vec<Field>),
 }
 
 struct Field {
     field: LogField,
-    /// What stands between the value before it and its own.
-    key: Box<[u8]>,
+    key: Key,
 }
 
-/// A line that is being written. Every value comes with the key that is next.
+/// What stands between the value before it and its own; in JSON, where that is a text, with the quote that begins it.
+struct Key {
+    whole: Box<[u8]>,
+    /// The same, if it fits: a move of known size needs no call.
+    short: [u8; SHORT],
+    length: usize,
+}
+
+const SHORT: usize = 24;
+
+/// The texts of some labels, one for each part that is of labels.
+#[derive(Default)]
+struct Known {
+    labels: Option<Arc<Labels>>,
+    texts: Vec<Vec<u8>>,
+}
+
+/// How many labels are known; others are written anew for each line.
+const KNOWN: usize = 256;
+
+/// The last second that was written, and how.
+struct Second {
+    number: u64,
+    text: [u8; SECOND],
+}
+
+const SECOND: usize = "1970-01-01T00:00:00".len();
+
+/// A line that is being written.
 struct Line<'a> {
     format: LogFormat,
-    key: &'a [u8],
-    second: &'a mut (u64, String),
+    /// None of the account's own texts has anything that is to be escaped in JSON.
+    is_plain: bool,
     begin: usize,
     out: &'a mut Vec<u8>,
 }
 
 impl Lines {
     pub(super) fn new(log: &AccessLog) -> Self {
-        let fields = log.fields.iter().map(|field| Field::new(field, log.format)).collect();
-        Self { format: log.format, fields, second: (u64::MAX, String::new()) }
+        let mut parts = Vec::new();
+        for field in &log.fields {
+            let field = Field { field: field.clone(), key: Key::new(field, log.format) };
+            match parts.last_mut() {
+                Some(Part::Labels(run)) if field.is_of_labels() => run.push(field),
+                _ if field.is_of_labels() => parts.push(Part::Labels(vec![field])),
+                _ => parts.push(Part::Field(field)),
+            }
+        }
+        let known = std::iter::repeat_with(Known::default).take(KNOWN).collect();
+        Self { format: log.format, parts, second: Second::default(), known }
     }
 
     /// Adds a line. What there is nothing to say of is left out.
     pub(super) fn add(&mut self, account: &Account, wall: &Wall, out: &mut Vec<u8>) {
-        let Self { format, fields, second } = self;
-        let mut line = Line { format: *format, key: &[], second, begin: out.len(), out };
-        for Field { field, key } in fields {
-            line.key = key;
-            match field {
-                LogField::Plain(field) => tell(*field, account, wall, &mut line),
-                LogField::Header(name) => {
+        let Self { format, parts, second, known } = self;
+        let is_plain = needs_no_escape(account.texts());
+        let mut line = Line { format: *format, is_plain, begin: out.len(), out };
+        let mut of_labels = match account.labels() {
+            Some(labels) => Known::of(labels, known, parts, *format).iter(),
+            None => [].iter(),
+        };
+        for part in &*parts {
+            match part {
+                Part::Field(Field { field: LogField::Plain(field), key }) => {
+                    tell(*field, key, account, wall, second, &mut line);
+                }
+                Part::Field(Field { field: LogField::Header(name), key }) => {
                     if let Some((_, value)) = account.headers.iter().find(|(it, _)| it == name) {
-                        line.text(value);
+                        line.text(key, value);
                     }
                 }
+                Part::Labels(_) => of_labels.next().into_iter().for_each(|text| line.ready(text)),
             }
         }
         line.end();
@@ -59,17 +110,112 @@ impl Lines {
 }
 
 impl Field {
+    fn is_of_labels(&self) -> bool {
+        use PlainField as F;
+        let LogField::Plain(field) = self.field else { return false };
+        matches!(field, F::Service | F::Pool | F::Version | F::Backend)
+    }
+}
+
+impl Key {
     /// Names have nothing that is to be escaped.
     fn new(field: &LogField, format: LogFormat) -> Self {
         let name = match field {
             LogField::Plain(field) => field.as_str().to_owned(),
             LogField::Header(name) => format!("header.{name}"),
         };
-        let key = match format {
+        let whole = match format {
+            LogFormat::Json if is_text(field) => format!(",\"{name}\":\""),
             LogFormat::Json => format!(",\"{name}\":"),
             LogFormat::Text => format!(" {name}="),
         };
-        Self { field: field.clone(), key: key.into_bytes().into() }
+        let mut short = [0; SHORT];
+        short.iter_mut().zip(whole.bytes()).for_each(|(to, from)| *to = from);
+        Self { length: whole.len(), short, whole: whole.into_bytes().into() }
+    }
+}
+
+/// In JSON.
+fn is_text(field: &LogField) -> bool {
+    use PlainField as F;
+    let LogField::Plain(field) = field else { return true };
+    !matches!(
+        field,
+        F::Attempts
+            | F::Failed
+            | F::Rescued
+            | F::Status
+            | F::BytesIn
+            | F::BytesOut
+            | F::QueueMs
+            | F::ConnectMs
+            | F::FirstByteMs
+            | F::TotalMs
+    )
+}
+
+impl Known {
+    /// What is written of these labels.
+    fn of<'a>(
+        labels: &Arc<Labels>,
+        known: &'a mut [Self],
+        parts: &[Part],
+        format: LogFormat,
+    ) -> &'a [Vec<u8>] {
+        let place = Arc::as_ptr(labels).addr() / align_of::<Labels>() % KNOWN;
+        let Some(known) = known.get_mut(place) else { return &[] };
+        if !known.labels.as_ref().is_some_and(|known| Arc::ptr_eq(known, labels)) {
+            known.learn(labels, parts, format);
+        }
+        &known.texts
+    }
+
+    fn learn(&mut self, labels: &Arc<Labels>, parts: &[Part], format: LogFormat) {
+        self.labels = Some(labels.clone());
+        let runs = parts.iter().filter_map(|part| match part {
+            Part::Labels(run) => Some(run),
+            Part::Field(_) => None,
+        });
+        self.texts.resize_with(runs.clone().count(), Vec::new);
+        for (run, text) in runs.zip(&mut self.texts) {
+            text.clear();
+            // Wherever it stands, there is a key before it.
+            let mut line = Line { format, is_plain: false, begin: usize::MAX, out: text };
+            for Field { field, key } in run {
+                let value: &str = match field {
+                    LogField::Plain(PlainField::Service) => &labels.service,
+                    LogField::Plain(PlainField::Pool) => &labels.pool,
+                    LogField::Plain(PlainField::Version) => &labels.version,
+                    _ => &labels.backend,
+                };
+                line.text(key, value.as_bytes());
+            }
+        }
+    }
+}
+
+impl Default for Second {
+    fn default() -> Self {
+        Self { number: 0, text: *b"1970-01-01T00:00:00" }
+    }
+}
+
+impl Second {
+    /// Nanoseconds since 1970, as RFC 3339 has it, in UTC.
+    fn text(&mut self, nanos: u64) -> [u8; SECOND + 5] {
+        let (number, millis) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1000);
+        if self.number != number {
+            let at = i64::try_from(number).ok().and_then(|it| Timestamp::from_second(it).ok());
+            let text = at.unwrap_or_default().to_string();
+            if let Some(text) = text.as_bytes().first_chunk() {
+                (self.number, self.text) = (number, *text);
+            }
+        }
+        let mut text = *b"1970-01-01T00:00:00.000Z";
+        let [hundreds, tens, ones] = thousandths(millis);
+        text[..SECOND].copy_from_slice(&self.text);
+        text[SECOND + 1..SECOND + 4].copy_from_slice(&[hundreds, tens, ones]);
+        text
     }
 }
 
@@ -78,81 +224,94 @@ impl Line<'_> {
         self.format == LogFormat::Json
     }
 
-    fn key(&mut self) {
-        // What is before the first one is replaced at the end.
-        let is_first = self.out.len() == self.begin && !self.is_json();
-        self.out.extend_from_slice(&self.key[usize::from(is_first)..]);
+    /// What is before the first one in JSON is replaced at the end.
+    fn is_first_of_text(&self) -> bool {
+        !self.is_json() && self.out.len() == self.begin
+    }
+
+    #[inline]
+    fn key(&mut self, key: &Key) {
+        if key.length > SHORT || !self.is_json() {
+            return self.long_key(key);
+        }
+        let end = self.out.len() + key.length;
+        self.out.extend_from_slice(&key.short);
+        self.out.truncate(end);
+    }
+
+    #[inline(never)]
+    fn long_key(&mut self, key: &Key) {
+        let from = usize::from(self.is_first_of_text());
+        self.out.extend_from_slice(&key.whole[from..]);
+    }
+
+    fn end_of_text(&mut self) {
+        if self.is_json() {
+            self.out.push(b'"');
+        }
+    }
+
+    /// Keys and values.
+    fn ready(&mut self, text: &[u8]) {
+        let text = if self.is_first_of_text() { text.get(1..).unwrap_or_default() } else { text };
+        self.out.extend_from_slice(text);
     }
 
     /// Nothing in it is to be escaped.
-    fn plain(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.key();
-        if self.is_json() {
-            self.out.push(b'"');
-            write(self.out);
-            self.out.push(b'"');
-        } else {
-            write(self.out);
-        }
+    fn word(&mut self, key: &Key, word: &[u8]) {
+        self.key(key);
+        self.out.extend_from_slice(word);
+        self.end_of_text();
     }
 
-    fn word(&mut self, word: &str) {
-        self.plain(|out| out.extend_from_slice(word.as_bytes()));
-    }
-
-    fn text(&mut self, text: &[u8]) {
+    fn text(&mut self, key: &Key, text: &[u8]) {
         if text.is_empty() {
             return;
         }
-        self.key();
+        self.key(key);
         if self.is_json() {
-            quoted(text, self.out);
+            escaped(text, self.out);
+            self.out.push(b'"');
         } else {
             plain_or_quoted(text, self.out);
         }
     }
 
-    fn number(&mut self, number: u64) {
-        self.key();
+    /// One of the account's own, or made of it.
+    fn own(&mut self, key: &Key, text: &[u8]) {
+        if self.is_plain && self.is_json() && !text.is_empty() {
+            self.word(key, text);
+        } else {
+            self.text(key, text);
+        }
+    }
+
+    fn number(&mut self, key: &Key, number: u64) {
+        self.key(key);
         decimal(number, self.out);
     }
 
-    fn milliseconds(&mut self, nanos: u64) {
-        self.key();
+    fn milliseconds(&mut self, key: &Key, nanos: u64) {
+        self.key(key);
         milliseconds(nanos, self.out);
     }
 
-    fn truth(&mut self) {
-        self.key();
+    fn address(&mut self, key: &Key, address: IpAddr) {
+        self.key(key);
+        write_address(address, self.out);
+        self.end_of_text();
+    }
+
+    fn truth(&mut self, key: &Key) {
+        self.key(key);
         self.out.extend_from_slice(b"true");
     }
 
-    /// Nanoseconds since 1970, as RFC 3339 has it, in UTC.
-    fn time(&mut self, nanos: u64) {
-        let (second, millis) = (nanos / 1_000_000_000, nanos / 1_000_000 % 1000);
-        if self.second.0 != second {
-            let at = i64::try_from(second).ok().and_then(|it| Timestamp::from_second(it).ok());
-            let text = at.unwrap_or_default().to_string();
-            *self.second = (second, format!("{}.", text.trim_end_matches('Z')));
-        }
-        // One at the front is known by what it looks like.
-        if !self.is_json() && self.out.len() == self.begin {
-            self.key = b" ";
-        }
-        let known = std::mem::take(&mut self.second.1);
-        self.plain(|out| {
-            out.extend_from_slice(known.as_bytes());
-            let [hundreds, tens, ones] = thousandths(millis);
-            out.extend_from_slice(&[hundreds, tens, ones, b'Z']);
-        });
-        self.second.1 = known;
-    }
-
-    fn failed(&mut self, account: &Account) {
+    fn failed(&mut self, key: &Key, account: &Account) {
         if failed(account).next().is_none() {
             return;
         }
-        self.key();
+        self.key(key);
         if !self.is_json() {
             let all = failed(account).map(|attempt| {
                 let labels = &attempt.labels;
@@ -194,52 +353,67 @@ impl Line<'_> {
 }
 
 /// Says nothing where there is nothing to say.
-fn tell(field: PlainField, account: &Account, wall: &Wall, line: &mut Line<'_>) {
+#[inline]
+fn tell(
+    field: PlainField,
+    key: &Key,
+    account: &Account,
+    wall: &Wall,
+    second: &mut Second,
+    line: &mut Line<'_>,
+) {
     use PlainField as F;
     match field {
-        F::Time => line.time(wall.at(account.began)),
-        F::Service => line.text(account.labels().map_or(b"", |it| it.service.as_bytes())),
-        F::Route => line.text(account.text(Text::Route)),
-        F::Pool => line.text(account.labels().map_or(b"", |it| it.pool.as_bytes())),
-        F::Version => line.text(account.labels().map_or(b"", |it| it.version.as_bytes())),
-        F::Backend => line.text(account.labels().map_or(b"", |it| it.backend.as_bytes())),
-        F::ChosenBy => account.chosen_by.iter().for_each(|it| line.word(it.as_str())),
-        F::Attempts => line.number(account.attempts.len() as u64),
-        F::Failed => line.failed(account),
-        F::Rescued if account.is_rescued() => line.truth(),
+        // One at the front is known by what it looks like.
+        F::Time if line.is_first_of_text() => {
+            line.out.extend_from_slice(&second.text(wall.at(account.began)));
+        }
+        F::Time => line.word(key, &second.text(wall.at(account.began))),
+        // Parts of their own.
+        F::Service | F::Pool | F::Version | F::Backend => {}
+        F::Route => line.own(key, account.text(Text::Route)),
+        F::ChosenBy => {
+            account.chosen_by.iter().for_each(|it| line.word(key, it.as_str().as_bytes()));
+        }
+        F::Attempts => line.number(key, account.attempts.len() as u64),
+        F::Failed => line.failed(key, account),
+        F::Rescued if account.is_rescued() => line.truth(key),
         F::Rescued => {}
-        F::Client => account.client.iter().for_each(|it| line.plain(|out| write_address(*it, out))),
-        F::Protocol => line.word(account.protocol.as_str()),
-        F::Method => line.text(account.text(Text::Method)),
-        F::Host => line.text(account.text(Text::Host)),
-        F::Path => line.text(account.text(Text::Path)),
+        F::Client => account.client.iter().for_each(|it| line.address(key, *it)),
+        F::Protocol => line.word(key, account.protocol.as_str().as_bytes()),
+        F::Method => line.own(key, account.text(Text::Method)),
+        F::Host => line.own(key, account.text(Text::Host)),
+        F::Path => line.own(key, account.text(Text::Path)),
         F::Query => match account.text(Text::Query) {
             b"" => {}
-            query => line.text(&without_secrets(query)),
+            query => line.own(key, &without_secrets(query)),
         },
-        F::Status => line.number(account.status.into()),
-        F::Fault => account.failure.iter().for_each(|(fault, _)| line.word(fault.as_str())),
-        F::Reason => account.failure.iter().for_each(|(_, reason)| line.word(reason.as_str())),
-        F::BytesIn => line.number(account.bytes_in),
-        F::BytesOut => line.number(account.bytes_out),
+        F::Status => line.number(key, account.status.into()),
+        F::Fault => {
+            account.failure.iter().for_each(|(it, _)| line.word(key, it.as_str().as_bytes()));
+        }
+        F::Reason => {
+            account.failure.iter().for_each(|(_, it)| line.word(key, it.as_str().as_bytes()));
+        }
+        F::BytesIn => line.number(key, account.bytes_in),
+        F::BytesOut => line.number(key, account.bytes_out),
         F::QueueMs => match account.decided.since(account.began) {
             0 => {}
-            waited => line.milliseconds(waited),
+            waited => line.milliseconds(key, waited),
         },
         F::ConnectMs => {
             let taken = account.last().and_then(|last| last.connect);
-            taken.into_iter().for_each(|taken| line.milliseconds(taken));
+            taken.into_iter().for_each(|taken| line.milliseconds(key, taken));
         }
         F::FirstByteMs => {
             let head = account.last().and_then(|last| last.head);
-            head.iter().for_each(|head| line.milliseconds(head.at.since(account.began)));
+            head.iter().for_each(|head| line.milliseconds(key, head.at.since(account.began)));
         }
-        F::TotalMs => line.milliseconds(account.ended.since(account.began)),
-        F::Kind => line.word(if account.is_tunnel { "tunnel" } else { "request" }),
-        F::RequestId => line.text(account.text(Text::RequestId)),
+        F::TotalMs => line.milliseconds(key, account.ended.since(account.began)),
+        F::Kind => line.word(key, if account.is_tunnel { b"tunnel" } else { b"request" }),
+        F::RequestId => line.own(key, account.text(Text::RequestId)),
         F::TraceId => {
-            let id = account.trace.as_ref().map(|trace| hexadecimal_id(trace.id));
-            id.iter().for_each(|id| line.plain(|out| out.extend_from_slice(id)));
+            account.trace.iter().for_each(|trace| line.word(key, &hexadecimal_id(trace.id)));
         }
     }
 }
@@ -248,10 +422,10 @@ fn tell(field: PlainField, account: &Account, wall: &Wall, line: &mut Line<'_>) 
 fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
-            for (nth, octet) in address.octets().into_iter().enumerate() {
-                if nth > 0 {
-                    out.push(b'.');
-                }
+            let [first, rest @ ..] = address.octets();
+            decimal(first.into(), out);
+            for octet in rest {
+                out.push(b'.');
                 decimal(octet.into(), out);
             }
         }
@@ -280,30 +454,25 @@ fn milliseconds(nanos: u64, out: &mut Vec<u8>) {
 }
 
 fn thousandths(number: u64) -> [u8; 3] {
+    let number = number as u32;
     [number / 100, number / 10, number].map(|digit| b'0' + (digit % 10) as u8)
 }
 
-fn decimal(mut number: u64, out: &mut Vec<u8>) {
-    // Most are small.
-    if number < 1000 {
-        let [hundreds, tens, ones] = thousandths(number);
-        if number >= 100 {
-            out.push(hundreds);
-        }
-        if number >= 10 {
-            out.push(tens);
-        }
-        out.push(ones);
+fn decimal(number: u64, out: &mut Vec<u8>) {
+    // Most have one digit.
+    if number < 10 {
+        out.push(b'0' + number as u8);
         return;
     }
-    let mut digits = [0; 20];
-    let mut from = digits.len();
-    while number > 0 {
-        from -= 1;
-        digits[from] = b'0' + (number % 10) as u8;
-        number /= 10;
+    let [hundreds, tens, ones] = thousandths(number % 1000);
+    match number {
+        0..100 => out.extend_from_slice(&[tens, ones]),
+        100..1000 => out.extend_from_slice(&[hundreds, tens, ones]),
+        _ => {
+            decimal(number / 1000, out);
+            out.extend_from_slice(&[hundreds, tens, ones]);
+        }
     }
-    out.extend_from_slice(&digits[from..]);
 }
 
 #[cfg(test)]
@@ -392,6 +561,57 @@ mod tests {
             "trace_id": "00000000000000000000000000000abc", "header.user-agent": "curl \"8\"",
         });
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn labels_that_are_known_are_written_as_others() {
+        use PlainField as F;
+        let header = LogField::Header("x-a-name-that-is-longer-than-most".into());
+        let mut fields = [F::Pool, F::Version, F::Status, F::Service, F::Backend, F::Attempts];
+        for format in [LogFormat::Json, LogFormat::Text] {
+            for _ in 0..fields.len() {
+                fields.rotate_left(1);
+                let mut all = fields.map(LogField::Plain).to_vec();
+                all.push(header.clone());
+                let log = AccessLog { format, fields: all, ..AccessLog::new(LogTarget::Stdout) };
+                let mut lines = Lines::new(&log);
+                let labels: Vec<_> = ["blue", "gr\"n", ""]
+                    .into_iter()
+                    .map(|pool| attempt(pool, None).labels)
+                    .map(Some)
+                    .chain([None])
+                    .collect();
+                // More than are known, so that some are known where others were.
+                let many = (0..2 * KNOWN).map(|_| Some(attempt("pink", None).labels));
+                for labels in labels.iter().cloned().chain(many).chain(labels.iter().cloned()) {
+                    let mut account = Account::default();
+                    account.pool = labels;
+                    account
+                        .headers
+                        .push(("x-a-name-that-is-longer-than-most".into(), (*b"1").into()));
+                    let written = |lines: &mut Lines| {
+                        let mut out = Vec::new();
+                        lines.add(&account, &Wall::now(Clock::start()), &mut out);
+                        String::from_utf8(out).unwrap()
+                    };
+                    let line = written(&mut lines);
+                    assert_eq!(line, written(&mut Lines::new(&log)));
+                    let pool =
+                        account.labels().map(|it| it.pool.to_string()).filter(|it| !it.is_empty());
+                    if format == LogFormat::Json {
+                        let json: Json = serde_json::from_str(&line).unwrap();
+                        assert_eq!(json.get("pool").and_then(Json::as_str), pool.as_deref());
+                        assert_eq!(json["header.x-a-name-that-is-longer-than-most"], "1");
+                    } else {
+                        assert!(
+                            !line.starts_with(' ') && line.ends_with("longer-than-most=1\n"),
+                            "{line}"
+                        );
+                        assert_eq!(line.contains("pool="), pool.is_some(), "{line}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

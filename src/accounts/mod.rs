@@ -10,7 +10,7 @@ mod target;
 mod wall;
 
 use crate::{
-    live::{Handed, Journal, Live},
+    live::{Account, Journal, Live},
     routing::Observed,
     spec::{AccessLog, Tracing},
 };
@@ -43,8 +43,9 @@ const LAST_SPANS: Duration = Duration::from_millis(1500);
 pub fn start(live: Arc<Live>) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name("accounts".to_owned()).spawn(move || {
         live.journal.attach();
-        Writer { live, observed: None, log: None, text: Vec::new(), lines: 0, exporter: None }
-            .run();
+        let text = Vec::with_capacity(BATCH + BATCH / 4);
+        let room = Vec::new();
+        Writer { live, observed: None, log: None, room, text, lines: 0, exporter: None }.run();
     })
 }
 
@@ -53,6 +54,8 @@ struct Writer {
     /// What was in force when it was last looked at.
     observed: Option<Arc<Observed>>,
     log: Option<Log>,
+    /// Room for what is handed over.
+    room: Vec<Account>,
     /// Lines that are still to be written, and how many they are.
     text: Vec<u8>,
     lines: u64,
@@ -130,9 +133,10 @@ impl Writer {
         let wall = Wall::now(live.clock);
         let (mut spans, mut requests) = (Vec::new(), 0);
         let mut has_any = false;
-        live.journal.take(|Handed { account, to_log, to_spans }| {
+        let mut room = std::mem::take(&mut self.room);
+        live.journal.take(&mut room, |account| {
             has_any = true;
-            if *to_spans {
+            if account.to_spans {
                 spans.extend(spans::spans(account, &wall));
                 live.journal.exemplars.note(account, wall.at(account.ended));
                 requests += 1;
@@ -140,7 +144,7 @@ impl Writer {
                     self.export(&mut spans, &mut requests);
                 }
             }
-            if let Some(log) = self.log.as_mut().filter(|_| *to_log) {
+            if let Some(log) = self.log.as_mut().filter(|_| account.to_log) {
                 log.lines.add(account, &wall, &mut self.text);
                 self.lines += 1;
                 if self.text.len() >= BATCH {
@@ -148,6 +152,7 @@ impl Writer {
                 }
             }
         });
+        self.room = room;
         self.flush();
         self.export(&mut spans, &mut requests);
         has_any

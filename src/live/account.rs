@@ -3,7 +3,7 @@
 use super::{Fault, Moment, Reason};
 use crate::spec::Name;
 use smallvec::SmallVec;
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 /// The longest texts that are kept of a request's head.
 const LONGEST: usize = 4096;
@@ -19,9 +19,7 @@ pub struct Account {
     /// Later than it began, if it had to wait for its turn.
     pub decided: Moment,
     pub ended: Moment,
-    texts: SmallVec<[u8; ROOM]>,
-    /// Where each of them ends.
-    ends: [u32; TEXTS],
+    texts: Texts,
     pub client: Option<IpAddr>,
     pub protocol: Protocol,
     /// By TLS.
@@ -40,6 +38,18 @@ pub struct Account {
     pub trace: Option<Trace>,
     /// Fields of its head that the access log shows.
     pub headers: Vec<(Name, Box<[u8]>)>,
+    /// What it is handed over for.
+    pub to_log: bool,
+    pub to_spans: bool,
+}
+
+/// One after the other.
+struct Texts {
+    room: [u8; ROOM],
+    /// All of them, if they are too many for that.
+    long: Box<[u8]>,
+    /// Where each of them ends.
+    ends: [u32; TEXTS],
 }
 
 /// Under whose name a request is counted.
@@ -126,65 +136,26 @@ impl Account {
         (self.began, self.decided, self.ended) = (began, began, began);
     }
 
-    /// As a new one, but for the memory that it has.
-    pub fn clear(&mut self) {
-        let Self {
-            began,
-            decided,
-            ended,
-            texts,
-            ends,
-            client,
-            protocol,
-            is_secure,
-            chosen_by,
-            pool,
-            attempts,
-            status,
-            failure,
-            bytes_in,
-            bytes_out,
-            is_tunnel,
-            trace,
-            headers,
-        } = self;
-        (*began, *decided, *ended) = Default::default();
-        (*client, *protocol, *is_secure, *chosen_by, *pool) = Default::default();
-        (*status, *failure, *bytes_in, *bytes_out, *is_tunnel, *trace) = Default::default();
-        *ends = Default::default();
-        // What a long one has asked for is given back.
-        texts.clear();
-        texts.shrink_to_fit();
-        attempts.clear();
-        attempts.shrink_to_fit();
-        headers.clear();
-        headers.shrink_to_fit();
-    }
-
     /// The texts in the order of [`Text`].
     pub fn set_texts(&mut self, texts: [&[u8]; TEXTS]) {
-        self.texts.clear();
-        self.texts.reserve(texts.iter().map(|text| text.len()).sum());
-        for (end, text) in self.ends.iter_mut().zip(texts) {
-            self.texts.extend_from_slice(&text[..text.len().min(LONGEST)]);
-            *end = self.texts.len() as u32;
-        }
+        self.texts.set(texts);
     }
 
     pub fn set_request_id(&mut self, id: &[u8]) {
-        let route = self.text(Text::Route).to_vec();
-        self.texts.truncate(self.ends[Text::Query as usize] as usize);
-        for (text, part) in [(Text::RequestId, id), (Text::Route, &route)] {
-            self.texts.extend_from_slice(&part[..part.len().min(LONGEST)]);
-            self.ends[text as usize] = self.texts.len() as u32;
-        }
+        let old = std::mem::take(&mut self.texts);
+        let mut texts = std::array::from_fn(|nth| old.get(nth));
+        texts[Text::RequestId as usize] = id;
+        self.texts.set(texts);
     }
 
     /// Empty where there is none.
     pub fn text(&self, text: Text) -> &[u8] {
-        let at = text as usize;
-        let begin = if at == 0 { 0 } else { self.ends[at - 1] };
-        self.texts.get(begin as usize..self.ends[at] as usize).unwrap_or_default()
+        self.texts.get(text as usize)
+    }
+
+    /// All of them, one after the other.
+    pub fn texts(&self) -> &[u8] {
+        self.texts.all()
     }
 
     pub fn last(&self) -> Option<&Attempt> {
@@ -192,8 +163,8 @@ impl Account {
     }
 
     /// Under whose name it is counted.
-    pub fn labels(&self) -> Option<&Labels> {
-        self.last().map(|attempt| &attempt.labels).or(self.pool.as_ref()).map(|labels| &**labels)
+    pub fn labels(&self) -> Option<&Arc<Labels>> {
+        self.last().map(|attempt| &attempt.labels).or(self.pool.as_ref())
     }
 
     /// Another pool was asked for it than the one that it was for.
@@ -204,6 +175,49 @@ impl Account {
     /// It failed, and not because of its client.
     pub fn has_failed(&self) -> bool {
         self.status >= 500 || self.failure.is_some_and(|(fault, _)| fault != Fault::Downstream)
+    }
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self { room: [0; ROOM], long: Box::default(), ends: [0; TEXTS] }
+    }
+}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries((0..TEXTS).map(|nth| self.get(nth).escape_ascii().to_string()))
+            .finish()
+    }
+}
+
+impl Texts {
+    fn set(&mut self, texts: [&[u8]; TEXTS]) {
+        let texts = texts.map(|text| &text[..text.len().min(LONGEST)]);
+        let length = texts.iter().map(|text| text.len()).sum();
+        self.long = if length > ROOM { vec![0; length].into() } else { Box::default() };
+        let mut rest = if length > ROOM { &mut *self.long } else { &mut self.room };
+        let mut at = 0;
+        for (text, end) in texts.into_iter().zip(&mut self.ends) {
+            let Some((place, behind)) = rest.split_at_mut_checked(text.len()) else { return };
+            place.copy_from_slice(text);
+            rest = behind;
+            at += text.len() as u32;
+            *end = at;
+        }
+    }
+
+    fn all(&self) -> &[u8] {
+        let length = self.ends[TEXTS - 1] as usize;
+        let all = if self.long.is_empty() { &self.room[..] } else { &self.long };
+        all.get(..length).unwrap_or_default()
+    }
+
+    /// One of them, by its place in [`Text`].
+    fn get(&self, nth: usize) -> &[u8] {
+        let begin = if nth == 0 { 0 } else { self.ends[nth - 1] };
+        self.all().get(begin as usize..self.ends[nth] as usize).unwrap_or_default()
     }
 }
 
@@ -245,5 +259,10 @@ mod tests {
         account.set_request_id(b"another");
         let found = [Text::Query, Text::RequestId, Text::Route].map(|text| account.text(text));
         assert_eq!(found, [&b"a=b"[..], b"another", b"all"]);
+        for length in [0, ROOM - 3, ROOM - 2, 1] {
+            account.set_texts([b"GET", b"", &long[..length], b"", b"", b"all"]);
+            assert_eq!(account.texts(), [b"GET", &long[..length], b"all"].concat());
+            assert_eq!(account.text(Text::Path), &long[..length]);
+        }
     }
 }

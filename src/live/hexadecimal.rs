@@ -22,6 +22,12 @@ pub fn hexadecimal_id(id: u128) -> [u8; 32] {
     digits
 }
 
+/// The id that was written as these digits. Of anything else it makes some number.
+pub fn hexadecimal_back(digits: &[u8; 32]) -> u128 {
+    let eights = digits.as_chunks::<8>().0.iter();
+    eights.fold(0, |id, eight| id << 32 | u128::from(number_of_eight(u64::from_be_bytes(*eight))))
+}
+
 /// The number that these digits are. `None` if they are something else, or in upper case.
 pub fn from_hexadecimal(digits: &[u8; 16]) -> Option<u64> {
     let half = |from: usize| {
@@ -82,6 +88,7 @@ mod tests {
             let digits = hexadecimal_id(id);
             prop_assert_eq!(std::str::from_utf8(&digits).unwrap(), format!("{id:032x}"));
             prop_assert_eq!(from_hexadecimal_id(&digits), Some(id));
+            prop_assert_eq!(hexadecimal_back(&digits), id);
         }
     }
 }

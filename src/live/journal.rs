@@ -10,8 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Accounts that a queue keeps room for, and those that are kept to be used again: as many as a busy core hands over
-/// from one round to the next.
+/// Accounts that a queue keeps room for: as many as a busy core hands over from one round to the next.
 const KEPT: usize = 2048;
 
 /// Accounts that wait to be written, for each core. Who writes them sleeps as long as there are none.
@@ -57,28 +56,12 @@ pub struct Wanted {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Held only to push, or for an exchange of vectors.
-    waiting: Mutex<Waiting>,
+    /// Held only to push, or for an exchange of vectors. Each is moved to where the last one ends: pointers to them
+    /// would go from hand to hand through memory that no cache has any more, which costs more than to copy them.
+    waiting: Mutex<Vec<Account>>,
     /// What came when there was no room.
     dropped_lines: Counter,
     dropped_spans: Counter,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    handed: Vec<Handed>,
-    /// Accounts that have been written, for the next requests: who asks for memory that another thread gives back pays
-    /// more for that than for all that is written into it.
-    #[expect(clippy::vec_box, reason = "handed on by pointer")]
-    used: Vec<Box<Account>>,
-}
-
-/// An account, and what for.
-#[derive(Debug)]
-pub struct Handed {
-    pub account: Box<Account>,
-    pub to_log: bool,
-    pub to_spans: bool,
 }
 
 impl Journal {
@@ -98,13 +81,13 @@ impl Journal {
     }
 
     /// A core hands over a request that is over. Never waits for who writes.
-    pub fn hand_over(&self, core: usize, account: Box<Account>, wanted: Wanted) {
+    pub fn hand_over(&self, core: usize, mut account: Account, wanted: Wanted) {
         if wanted.log.is_none() && wanted.spans.is_none() {
             return;
         }
         let queue = self.queues.of(core);
         let mut waiting = queue.locked();
-        let waiting_now = waiting.handed.len();
+        let waiting_now = waiting.len();
         let has_room = |most: Option<u32>| most.is_some_and(|most| waiting_now < most as usize);
         let (to_log, to_spans) = (has_room(wanted.log), has_room(wanted.spans));
         if wanted.log.is_some() && !to_log {
@@ -116,7 +99,8 @@ impl Journal {
         if !to_log && !to_spans {
             return;
         }
-        waiting.handed.push(Handed { account, to_log, to_spans });
+        (account.to_log, account.to_spans) = (to_log, to_spans);
+        waiting.push(account);
         // Lines of a busy core are fetched often enough; those of a quiet one need not wait for that.
         let is_much = (waiting_now + 1).is_multiple_of(1024);
         drop(waiting);
@@ -138,27 +122,18 @@ impl Journal {
         let _ = self.writer.set(thread::current());
     }
 
-    /// For a core that has no account left: those that have been written, into a vector that has none.
-    pub fn take_used(&self, core: usize, into: &mut Vec<Box<Account>>) {
-        std::mem::swap(&mut self.queues.of(core).locked().used, into);
-    }
-
-    /// For the writer: what waits of each core, one after the other.
-    pub fn take(&self, mut each: impl FnMut(&Handed)) {
+    /// For the writer: what waits of each core, one after the other. `room` is empty, before and after.
+    pub fn take(&self, room: &mut Vec<Account>, mut each: impl FnMut(&Account)) {
         for queue in self.queues.iter() {
             let mut waiting = queue.locked();
-            if waiting.handed.is_empty() {
+            if waiting.is_empty() {
                 continue;
             }
-            let room = Vec::with_capacity(waiting.handed.len().min(KEPT));
-            let taken = std::mem::replace(&mut waiting.handed, room);
+            std::mem::swap(&mut *waiting, room);
             drop(waiting);
-            taken.iter().for_each(&mut each);
-            let mut used: Vec<_> = taken.into_iter().map(|handed| handed.account).collect();
-            used.iter_mut().for_each(|account| account.clear());
-            let mut waiting = queue.locked();
-            let room = KEPT.saturating_sub(waiting.used.len()).min(used.len());
-            waiting.used.extend(used.drain(..room));
+            // Each is dropped as long as it is in the processor's cache.
+            room.drain(..).for_each(|account| each(&account));
+            room.shrink_to(KEPT);
         }
     }
 
@@ -166,7 +141,7 @@ impl Journal {
     pub fn sleep(&self) {
         self.sleeps.store(true, Ordering::SeqCst);
         // What came before the word that it sleeps has woken nobody; what comes once its queue was seen has read it.
-        let is_quiet = self.queues.iter().all(|queue| queue.locked().handed.is_empty());
+        let is_quiet = self.queues.iter().all(|queue| queue.locked().is_empty());
         if is_quiet && !self.is_asked() {
             thread::park();
         }
@@ -253,7 +228,7 @@ impl Journal {
 }
 
 impl Queue {
-    fn locked(&self) -> MutexGuard<'_, Waiting> {
+    fn locked(&self) -> MutexGuard<'_, Vec<Account>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -261,7 +236,6 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::Moment;
 
     const ONE: Wanted = Wanted { log: Some(2), spans: None };
 
@@ -269,37 +243,19 @@ mod tests {
     fn what_there_is_no_room_for_is_dropped_and_counted() {
         let journal = Journal::new(2);
         for _ in 0..5 {
-            journal.hand_over(1, Box::default(), ONE);
+            journal.hand_over(1, Account::default(), ONE);
         }
-        journal.hand_over(0, Box::default(), Wanted { log: Some(1), spans: Some(0) });
+        journal.hand_over(0, Account::default(), Wanted { log: Some(1), spans: Some(0) });
         assert_eq!(journal.dropped(), (3, 1));
         let take = || {
             let mut taken = Vec::new();
-            journal.take(|handed| taken.push((handed.to_log, handed.to_spans)));
+            journal.take(&mut Vec::new(), |it| taken.push((it.to_log, it.to_spans)));
             taken
         };
         assert_eq!(take(), [(true, false); 3]);
-        journal.hand_over(1, Box::default(), ONE);
+        journal.hand_over(1, Account::default(), ONE);
         assert_eq!((take(), journal.dropped()), (vec![(true, false)], (3, 1)));
         assert_eq!(take(), []);
-    }
-
-    #[test]
-    fn accounts_are_used_again_as_new_ones() {
-        let journal = Journal::new(1);
-        let mut account = Box::new(Account::default());
-        account.begin(Moment::default() + Duration::from_secs(1));
-        account.set_texts([b"GET", b"a.example", b"/", b"", &[b'x'; 500], b"all"]);
-        account.headers.push(("a".into(), Box::default()));
-        (account.status, account.is_secure) = (200, true);
-        journal.hand_over(0, account, ONE);
-        let mut used = Vec::new();
-        journal.take_used(0, &mut used);
-        assert!(used.is_empty(), "it is still to be written");
-        journal.take(|_| {});
-        journal.take_used(0, &mut used);
-        let told = |account: &Account| format!("{account:?}");
-        assert_eq!(used.iter().map(|it| told(it)).collect::<Vec<_>>(), [told(&Account::default())]);
     }
 
     #[test]
@@ -316,7 +272,7 @@ mod tests {
                 while !journal.has_ended() {
                     journal.sleep();
                     let round = journal.begin_round();
-                    journal.take(|_| count += 1);
+                    journal.take(&mut Vec::new(), |_| count += 1);
                     journal.end_round(round);
                 }
                 count
@@ -324,7 +280,7 @@ mod tests {
         });
         is_known.recv().unwrap();
         for _ in 0..3 {
-            journal.hand_over(0, Box::default(), Wanted { log: Some(9), spans: None });
+            journal.hand_over(0, Account::default(), Wanted { log: Some(9), spans: None });
             assert!(journal.flush(Duration::from_secs(20)));
         }
         journal.end();

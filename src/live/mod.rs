@@ -35,9 +35,11 @@ pub use connections::Held;
 pub use exemplars::{Exemplar, Exemplars};
 pub use gate::{Entry, Full, Gate, Permit, Place};
 pub use health::{Ejected, Health, HealthState};
-pub use hexadecimal::{from_hexadecimal, from_hexadecimal_id, hexadecimal, hexadecimal_id};
+pub use hexadecimal::{
+    from_hexadecimal, from_hexadecimal_id, hexadecimal, hexadecimal_back, hexadecimal_id,
+};
 pub use hold::{HeldPlace, Hold};
-pub use journal::{Handed, Journal, Sink, Sinks, Wanted};
+pub use journal::{Journal, Sink, Sinks, Wanted};
 pub use lifecycle::{Lifecycle, Phase};
 pub use listener::{Bound, HandshakeFailure, LiveListener, LiveTls};
 pub use mirrors::{MirrorPlace, Mirrored, Mirrors};

@@ -6,12 +6,13 @@ use super::{
     http1::{Desk, READ},
     http2::Heads,
     mirror::Copies,
+    note::Notes,
     retry::{Again, Budget},
     sampling::Sampling,
     upstream::Upstream,
 };
 use crate::{
-    live::{Account, Ejected, Live, LiveBackend, Reason, Trial, hexadecimal_id},
+    live::{Ejected, Live, LiveBackend, Reason, Trial, hexadecimal_id},
     routing::{BalanceState, Policy, Sequence},
     spec::{Ejection, Name},
 };
@@ -36,9 +37,8 @@ pub(super) struct Core {
     private: RefCell<Vec<Weak<Upstream>>>,
     /// By the services' slots.
     services: RefCell<Vec<ServiceState>>,
-    /// For requests that are written down.
-    #[expect(clippy::vec_box, reason = "handed on by pointer")]
-    accounts: RefCell<Vec<Box<Account>>>,
+    /// Requests that are written down.
+    pub(super) notes: Notes,
     pub(super) dice: RefCell<SmallRng>,
     pub(super) desk: Desk,
     pub(super) stalls: Stalls,
@@ -152,7 +152,7 @@ impl Core {
             upstreams: RefCell::default(),
             private: RefCell::default(),
             services: RefCell::default(),
-            accounts: RefCell::default(),
+            notes: Notes::default(),
             desk: Desk::default(),
             stalls: Stalls::default(),
             heads: Heads::default(),
@@ -298,15 +298,6 @@ impl Core {
     /// The process ends: whatever is still in flight is cancelled.
     pub(super) fn cut_all(&self) {
         self.flights.cut_all(Reason::Draining);
-    }
-
-    /// For a request that is written down.
-    pub(super) fn account(&self) -> Box<Account> {
-        let mut accounts = self.accounts.borrow_mut();
-        if accounts.is_empty() {
-            self.live.journal.take_used(self.index, &mut accounts);
-        }
-        accounts.pop().unwrap_or_default()
     }
 
     /// 128 random bits.

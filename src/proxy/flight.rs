@@ -53,6 +53,8 @@ pub(super) struct Flight {
     ended: Cell<bool>,
     /// As long as there is something to tell.
     witness: Cell<Option<Box<Witness>>>,
+    /// Where it is written down, if anywhere.
+    noted: Cell<Option<NotedAttempt>>,
     waker: RefCell<Option<Waker>>,
     /// What a verdict does at once, whether or not anybody polls; the flight has ended then.
     abandon: Cell<Option<Box<dyn FnOnce()>>>,
@@ -88,6 +90,7 @@ impl Flights {
             slow: Cell::new(false),
             ended: Cell::new(false),
             witness: Cell::new(witness),
+            noted: Cell::new(None),
             waker: RefCell::new(None),
             abandon: Cell::new(None),
         });
@@ -259,21 +262,28 @@ impl Flight {
 
     /// It is written down from now on.
     pub(super) fn attend(&self, attempt: NotedAttempt) {
-        let mut witness = self.witness.take().unwrap_or_default();
-        witness.attend(attempt);
-        self.witness.set(Some(witness));
+        self.noted.set(Some(attempt));
+    }
+
+    /// Adds to what is written down of it, if it is.
+    #[inline]
+    fn note_down(&self, what: impl FnOnce(&NotedAttempt)) {
+        if let Some(noted) = self.noted.take() {
+            what(&noted);
+            self.noted.set(Some(noted));
+        }
     }
 
     /// Where it is written down, if anywhere.
-    pub(super) fn note(&self) -> Option<Rc<Note>> {
+    pub(super) fn note(&self) -> Option<Note> {
         let mut note = None;
-        self.tell(|witness| note = witness.note().cloned());
+        self.note_down(|noted| note = Some(noted.note().clone()));
         note
     }
 
     /// A connection was opened for it, in so many nanoseconds.
     pub(super) fn connected(&self, taken: u64) {
-        self.tell(|witness| witness.connected(taken));
+        self.note_down(|noted| noted.connected(taken));
     }
 
     /// The rest of an answer has not come, whoever has set the time for it.
@@ -290,14 +300,17 @@ impl Flight {
         status: u16,
         is_call: impl FnOnce() -> bool,
     ) {
+        self.note_down(|noted| noted.answered(now, sent, status));
         self.tell(|witness| witness.answered(now, sent, status, is_call));
     }
 
     /// Its attempt has failed.
     pub(super) fn failed(&self, clock: Clock, reason: Reason) {
+        let now = clock.now();
+        self.note_down(|noted| noted.failed(now, reason));
         self.tell(|witness| {
             let awaits_head = matches!(self.waits(), Waits::ForHead(_));
-            witness.failed(clock.now(), reason, awaits_head);
+            witness.failed(now, reason, awaits_head);
         });
     }
 
@@ -312,6 +325,7 @@ impl Flight {
         if let Some(mut witness) = self.witness.take() {
             witness.settle();
         }
+        drop(self.noted.take());
     }
 
     fn look(&self, now_millis: u64) {

@@ -5,7 +5,7 @@ use super::{
     fields::{Known, Lines, first, is_named},
     framing::Framing,
     head::{self, Facts, Head, Version},
-    record::Remarks,
+    note::Note,
     secured::Secured,
     tell::tell_more,
     trace,
@@ -147,7 +147,7 @@ pub(super) struct Added<'a> {
     pub(super) backend: &'a [u8],
     pub(super) changes: Changes<'a>,
     /// Of a request that is written down, whose backend may be told so.
-    pub(super) remarks: Option<&'a Remarks>,
+    pub(super) note: Option<&'a Note>,
 }
 
 /// What is changed in a request because of its route or because of pins.
@@ -203,7 +203,7 @@ pub(super) fn to_backend<L: Lines>(
         None => sink.line(b"host", host.unwrap_or(added.backend)),
     }
     let (mut has_proto, mut has_host) = (false, false);
-    let told = added.remarks.and_then(Remarks::told);
+    let told = added.note.and_then(Note::told);
     let begins_trace = told.is_none() && client.traces && !trace::is_part_of_one(head.lines);
     let loses_parent = told.is_some() || begins_trace;
     let loses_state = told.as_ref().map_or(begins_trace, |told| !told.keeps_state);
@@ -269,7 +269,7 @@ pub(super) fn add_to_backend<L: Lines>(
     added: &Added<'_>,
     sink: &mut impl Sink,
 ) {
-    if let Some(told) = added.remarks.and_then(Remarks::told) {
+    if let Some(told) = added.note.and_then(Note::told) {
         sink.line(trace::TRACEPARENT.as_bytes(), &told.parent);
     }
     let host = first(head.lines, Known::Host);
@@ -492,7 +492,7 @@ mod tests {
         let mut sent = HeaderMap::new();
         let changes = Changes::default();
         let (request_id, backend) = (b"id", b"10.0.0.1:80");
-        let added = Added { client, request_id, backend, changes, remarks: None };
+        let added = Added { client, request_id, backend, changes, note: None };
         to_backend(&head, &facts, &added, &mut sent);
         sent
     }

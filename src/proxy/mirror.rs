@@ -10,7 +10,7 @@ use super::{
     head::{Facts, Head},
     headers::{Added, Changes, to_backend},
     hyper::Course,
-    record::Remarks,
+    note::Note,
     upstream::Upstream,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub(super) struct Original<'a, L> {
     pub(super) request_id: &'a [u8],
     pub(super) assignment: &'a Assignment,
     /// Of the original, of which it is told the same.
-    pub(super) remarks: Option<&'a Remarks>,
+    pub(super) note: Option<&'a Note>,
 }
 
 impl<L: Lines> Original<'_, L> {
@@ -114,7 +114,7 @@ impl<L: Lines> Original<'_, L> {
             request_id: self.request_id,
             backend: upstream.authority.as_bytes(),
             changes: Changes::of(policy, withheld.as_deref()),
-            remarks: self.remarks,
+            note: self.note,
         };
         let Head { path, query, .. } = *self.head;
         let target = routing::target(added.changes.rewrite, path, query);

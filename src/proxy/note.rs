@@ -7,7 +7,7 @@ use super::{
     decide::Assignment,
     fields::{Known, Lines, first},
     head::{self, Facts, Head, Version},
-    record::{Recorder, Remarks},
+    record::Recorder,
     trace::{self, Parent},
 };
 use crate::{
@@ -20,12 +20,23 @@ use crate::{
 };
 use http::HeaderMap;
 use rand::{Rng, RngExt};
+use slab::Slab;
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
+/// A request that is written down, for those who may have something to add.
 pub(super) struct Note {
     core: Rc<Core>,
-    /// There until it is handed over.
-    account: RefCell<Option<Box<Account>>>,
+    key: usize,
+}
+
+/// Those of a core.
+#[derive(Default)]
+pub(super) struct Notes(RefCell<Slab<Entry>>);
+
+struct Entry {
+    account: Account,
+    /// Who may have something to add.
+    holders: usize,
     /// Whether it gets a line, and how many of these may wait.
     log: Option<(Share, u32)>,
     spans: Option<u32>,
@@ -52,7 +63,7 @@ pub(super) struct Told {
 
 /// One attempt of a request that is written down.
 pub(super) struct NotedAttempt {
-    note: Rc<Note>,
+    note: Note,
     nth: usize,
 }
 
@@ -79,17 +90,20 @@ impl<L: Lines> Decided<'_, L> {
                 known.clone()
             }
             None => {
-                let note = Note::new(self.connection, Some(self.head), observed, id, recorder);
-                if note.is_idle() {
+                let entry = Entry::new(self.connection, Some(self.head), observed, id, recorder);
+                // Nobody wants to know of it: it belongs to a trace that is not recorded.
+                if !entry.is_wanted() && entry.tells == Tells::AsItCame {
                     return;
                 }
-                recorder.attach(note.clone());
-                note
+                recorder.attach(Note::begin(recorder.core(), entry)).clone()
             }
         };
-        note.with(|account| account.chosen_by = Some(self.assignment.chosen_by));
+        let passes = note.with(|entry| {
+            entry.account.chosen_by = Some(self.assignment.chosen_by);
+            !entry.replaces
+        });
         note.attempt(self.assignment, false, self.at);
-        facts.passes &= !note.replaces;
+        facts.passes &= passes.unwrap_or(true);
     }
 }
 
@@ -120,7 +134,8 @@ pub(super) fn note_refused<L: Lines>(
         })
     });
     if let Some(observed) = observed {
-        recorder.attach(Note::new(connection, head, &observed, None, recorder));
+        let entry = Entry::new(connection, head, &observed, None, recorder);
+        recorder.attach(Note::begin(recorder.core(), entry));
     }
 }
 
@@ -133,11 +148,31 @@ pub(super) fn note_unreadable(
 ) {
     note_refused::<HeaderMap>(connection, None, recorder);
     if let (Some(method), Some(note)) = (method, recorder.note()) {
-        note.with(|account| account.set_texts([method.as_bytes(), b"", b"", b"", b"", b""]));
+        note.tell(|account| account.set_texts([method.as_bytes(), b"", b"", b"", b"", b""]));
     }
 }
 
-impl Note {
+/// What is kept for those to come, when none is left of many.
+const KEPT: usize = 1024;
+
+impl Notes {
+    /// Somebody lets go of it; whoever does so last gets it.
+    fn release(&self, key: usize) -> Option<Entry> {
+        let mut entries = self.0.borrow_mut();
+        let entry = entries.get_mut(key)?;
+        entry.holders -= 1;
+        if entry.holders > 0 {
+            return None;
+        }
+        let entry = entries.try_remove(key);
+        if entries.is_empty() && entries.capacity() > KEPT {
+            *entries = Slab::new();
+        }
+        entry
+    }
+}
+
+impl Entry {
     /// `id`: what its backend is told as its request id, if the client has sent none.
     fn new<L: Lines>(
         connection: &ClientConnection,
@@ -145,9 +180,8 @@ impl Note {
         observed: &Observed,
         id: Option<&[u8]>,
         recorder: &Recorder,
-    ) -> Rc<Self> {
-        let core = recorder.core().clone();
-        let mut account = core.account();
+    ) -> Self {
+        let mut account = Account::default();
         account.begin(recorder.began());
         account.client = Some(connection.client.peer);
         account.is_secure = connection.client.proto == "https";
@@ -160,7 +194,7 @@ impl Note {
                 Version::Http2 => Protocol::Http2,
             };
             let host = head.authority.map(str::as_bytes).or_else(|| first(head.lines, Known::Host));
-            let own = first(head.lines, Known::XRequestId).or(id).unwrap_or_default();
+            let own = id.or_else(|| first(head.lines, Known::XRequestId)).unwrap_or_default();
             account.set_texts([
                 head.method.as_bytes(),
                 host.unwrap_or_default(),
@@ -179,26 +213,52 @@ impl Note {
         }
         let is_sampled = account.trace.is_some_and(|trace| trace.is_sampled);
         let tracing = observed.tracing.as_ref().filter(|_| is_sampled);
-        Rc::new(Self {
-            core,
-            account: RefCell::new(Some(account)),
+        Self {
+            account,
+            holders: 1,
             log: observed.access_log.as_ref().map(|log| (log.sample, log.queue)),
             spans: tracing.map(|tracing| tracing.queue),
             tells,
             replaces,
-        })
+        }
     }
 
-    fn with(&self, f: impl FnOnce(&mut Account)) {
-        if let Some(account) = self.account.borrow_mut().as_deref_mut() {
-            f(account);
-        }
+    fn is_wanted(&self) -> bool {
+        self.log.is_some() || self.spans.is_some()
+    }
+
+    /// It is over.
+    fn hand_over(self, core: &Core) {
+        let is_drawn = |share: Share| {
+            share == Share::ALL
+                || core.dice.borrow_mut().random_range(0..Share::ALL.millionths())
+                    < share.millionths()
+        };
+        let has_failed = self.account.has_failed();
+        let log = self.log.filter(|(share, _)| has_failed || is_drawn(*share));
+        let wanted = Wanted { log: log.map(|(_, most)| most), spans: self.spans };
+        core.live.journal.hand_over(core.index, self.account, wanted);
+    }
+}
+
+impl Note {
+    fn begin(core: &Rc<Core>, entry: Entry) -> Self {
+        let key = core.notes.0.borrow_mut().insert(entry);
+        Self { core: core.clone(), key }
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+        self.core.notes.0.borrow_mut().get_mut(self.key).map(f)
+    }
+
+    fn tell(&self, f: impl FnOnce(&mut Account)) {
+        self.with(|entry| f(&mut entry.account));
     }
 
     /// It was decided later than it began; `id` is what its backend is told as its request id, if the client has sent
     /// none.
     fn has_waited(&self, id: Option<&[u8]>, decided: Moment) {
-        self.with(|account| {
+        self.tell(|account| {
             account.decided = decided;
             if let Some(id) = id {
                 account.set_request_id(id);
@@ -206,19 +266,13 @@ impl Note {
         });
     }
 
-    /// Nobody wants to know of it: it belongs to a trace that is not recorded.
-    fn is_idle(&self) -> bool {
-        self.log.is_none() && self.spans.is_none() && self.tells == Tells::AsItCame
-    }
-
     /// A try to get it answered.
-    pub(super) fn attempt(self: &Rc<Self>, assignment: &Assignment, is_rescue: bool, now: Moment) {
+    pub(super) fn attempt(&self, assignment: &Assignment, is_rescue: bool, now: Moment) {
         let flight = &assignment.ticket.flight;
-        let span = if self.core_needs_span() { self.core.span() } else { 0 };
-        let mut nth = 0;
-        self.with(|account| {
-            nth = account.attempts.len();
-            account.attempts.push(Attempt {
+        let nth = self.with(|entry| {
+            let needs_span = entry.tells != Tells::AsItCame || entry.spans.is_some();
+            let attempts = &mut entry.account.attempts;
+            attempts.push(Attempt {
                 labels: flight.upstream.labels.clone(),
                 began: now,
                 connect: None,
@@ -226,33 +280,30 @@ impl Note {
                 ended: None,
                 failure: None,
                 is_rescue,
-                span,
+                span: if needs_span { self.core.span() } else { 0 },
             });
+            attempts.len() - 1
         });
-        flight.attend(NotedAttempt { note: self.clone(), nth });
-    }
-
-    fn core_needs_span(&self) -> bool {
-        self.tells != Tells::AsItCame || self.spans.is_some()
+        flight.attend(NotedAttempt { note: self.clone(), nth: nth.unwrap_or_default() });
     }
 
     /// What the backend of its last attempt is told of its trace; `None`: what its client has said.
-    fn told(&self) -> Option<Told> {
-        let Tells::Attempt { keeps_state } = self.tells else { return None };
-        let account = self.account.borrow();
-        let account = account.as_ref()?;
-        let trace = account.trace?;
-        let span = account.last()?.span;
-        Some(Told { parent: trace::line(trace.id, span, trace.is_sampled), keeps_state })
+    pub(super) fn told(&self) -> Option<Told> {
+        self.with(|entry| {
+            let Tells::Attempt { keeps_state } = entry.tells else { return None };
+            let trace = entry.account.trace?;
+            let span = entry.account.last()?.span;
+            Some(Told { parent: trace::line(trace.id, span, trace.is_sampled), keeps_state })
+        })?
     }
 
     pub(super) fn failed(&self, fault: Fault, reason: Reason) {
-        self.with(|account| account.failure = Some((fault, reason)));
+        self.tell(|account| account.failure = Some((fault, reason)));
     }
 
     /// It is counted under the name of this pool, though none of its backends was asked.
     pub(super) fn of_pool(&self, pool: &LivePool) {
-        self.with(|account| {
+        self.tell(|account| {
             if account.last().is_none() {
                 account.pool = Some(Arc::new(Labels {
                     service: pool.service.clone(),
@@ -265,62 +316,53 @@ impl Note {
     }
 
     pub(super) fn set_bytes(&self, incoming: u64, outgoing: u64) {
-        self.with(|account| (account.bytes_in, account.bytes_out) = (incoming, outgoing));
+        self.tell(|account| (account.bytes_in, account.bytes_out) = (incoming, outgoing));
     }
 
     /// More of the client's body has come.
     pub(super) fn add_in(&self, bytes: u64) {
-        self.with(|account| account.bytes_in += bytes);
+        self.tell(|account| account.bytes_in += bytes);
     }
 
     pub(super) fn set_out(&self, bytes: u64) {
-        self.with(|account| account.bytes_out = bytes);
+        self.tell(|account| account.bytes_out = bytes);
     }
 
     pub(super) fn ended(&self, now: Moment, status: u16) {
-        self.with(|account| (account.status, account.ended) = (status, now));
+        self.tell(|account| (account.status, account.ended) = (status, now));
     }
 
     /// It went on as a tunnel, which has ended.
     pub(super) fn tunnel_ended(&self, now: Moment, incoming: u64, outgoing: u64) {
-        self.with(|account| {
+        self.tell(|account| {
             (account.is_tunnel, account.ended) = (true, now);
             (account.bytes_in, account.bytes_out) = (incoming, outgoing);
         });
     }
 }
 
-impl Drop for Note {
-    fn drop(&mut self) {
-        if self.log.is_none() && self.spans.is_none() {
-            return;
-        }
-        let Some(account) = self.account.get_mut().take() else { return };
-        let is_drawn = |share: Share| {
-            share == Share::ALL
-                || self.core.dice.borrow_mut().random_range(0..Share::ALL.millionths())
-                    < share.millionths()
-        };
-        let log = self.log.filter(|(share, _)| account.has_failed() || is_drawn(*share));
-        let wanted = Wanted { log: log.map(|(_, most)| most), spans: self.spans };
-        self.core.live.journal.hand_over(self.core.index, account, wanted);
+impl Clone for Note {
+    fn clone(&self) -> Self {
+        self.with(|entry| entry.holders += 1);
+        Self { core: self.core.clone(), key: self.key }
     }
 }
 
-impl Remarks {
-    /// What a backend is told of the request's trace, unless it is what the client has said.
-    pub(super) fn told(&self) -> Option<Told> {
-        self.note.as_ref()?.told()
+impl Drop for Note {
+    fn drop(&mut self) {
+        if let Some(entry) = self.core.notes.release(self.key) {
+            entry.hand_over(&self.core);
+        }
     }
 }
 
 impl NotedAttempt {
-    pub(super) fn note(&self) -> &Rc<Note> {
+    pub(super) fn note(&self) -> &Note {
         &self.note
     }
 
-    fn with(&self, f: impl FnOnce(&mut Attempt)) {
-        self.note.with(|account| {
+    fn tell(&self, f: impl FnOnce(&mut Attempt)) {
+        self.note.tell(|account| {
             if let Some(attempt) = account.attempts.get_mut(self.nth) {
                 f(attempt);
             }
@@ -329,15 +371,15 @@ impl NotedAttempt {
 
     /// A connection was opened, in so many nanoseconds.
     pub(super) fn connected(&self, taken: u64) {
-        self.with(|attempt| attempt.connect = Some(taken));
+        self.tell(|attempt| attempt.connect = Some(taken));
     }
 
     pub(super) fn answered(&self, at: Moment, sent: Moment, status: u16) {
-        self.with(|attempt| attempt.head = Some(Answered { sent, at, status }));
+        self.tell(|attempt| attempt.head = Some(Answered { sent, at, status }));
     }
 
     pub(super) fn failed(&self, now: Moment, reason: Reason) {
-        self.with(|attempt| {
+        self.tell(|attempt| {
             attempt.ended = Some(now);
             attempt.failure = Some(reason);
         });
@@ -369,7 +411,7 @@ fn trace_of(
 ) -> (Option<Trace>, Tells) {
     let core = &connection.core;
     // What its backend is told by the key of the listener.
-    let begun = || id.and_then(trace::id_of).filter(|_| connection.client.traces);
+    let begun = || trace::id_of(id?).filter(|_| connection.client.traces);
     let Some(tracing) = &observed.tracing else {
         let known = parent.map(|parent| parent.trace).or_else(begun);
         let trace = known.map(|id| Trace { id, parent: None, span: 0, is_sampled: false });

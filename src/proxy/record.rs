@@ -14,21 +14,15 @@ use std::{rc::Rc, sync::Arc};
 pub(super) struct Recorder {
     core: Rc<Core>,
     /// Index into the label values of `method`.
-    method: usize,
+    method: u8,
     began: Moment,
     answerer: Answerer,
     code: u16,
-    remarks: Option<Box<Remarks>>,
-    /// When it was recorded.
-    ended: Option<Moment>,
-}
-
-/// What few records have.
-#[derive(Default)]
-pub(super) struct Remarks {
     failure: Option<(Fault, Reason)>,
     /// Of a request that is written down.
-    pub(super) note: Option<Rc<Note>>,
+    note: Option<Note>,
+    /// When it was recorded.
+    ended: Option<Moment>,
 }
 
 /// Under whose name a reply is recorded.
@@ -44,11 +38,13 @@ impl Recorder {
     pub(super) fn new(core: Rc<Core>, method: usize, began: Moment) -> Self {
         Self {
             core,
-            method,
+            // There are few.
+            method: method as u8,
             began,
             answerer: Answerer::Nobody,
             code: 0,
-            remarks: None,
+            failure: None,
+            note: None,
             ended: None,
         }
     }
@@ -63,20 +59,16 @@ impl Recorder {
 
     /// Why the request failed, where no attempt has counted it.
     pub(super) fn fail(&mut self, fault: Fault, reason: Reason) {
-        self.remarks.get_or_insert_default().failure = Some((fault, reason));
+        self.failure = Some((fault, reason));
     }
 
     /// It is written down from now on.
-    pub(super) fn attach(&mut self, note: Rc<Note>) {
-        self.remarks.get_or_insert_default().note = Some(note);
+    pub(super) fn attach(&mut self, note: Note) -> &Note {
+        self.note.insert(note)
     }
 
-    pub(super) fn remarks(&self) -> Option<&Remarks> {
-        self.remarks.as_deref()
-    }
-
-    pub(super) fn note(&self) -> Option<&Rc<Note>> {
-        self.remarks()?.note.as_ref()
+    pub(super) fn note(&self) -> Option<&Note> {
+        self.note.as_ref()
     }
 
     pub(super) fn core(&self) -> &Rc<Core> {
@@ -134,7 +126,7 @@ impl Recorder {
     /// The same, by a clock that was just read; with the bytes of both bodies, should somebody want to know.
     pub(super) fn finish_at(&mut self, now: Moment, bytes: impl FnOnce() -> (u64, u64)) {
         if self.ended.is_none() {
-            if self.remarks.is_some() {
+            if self.note.is_some() {
                 self.note_bytes(bytes);
             }
             self.record(now);
@@ -164,29 +156,28 @@ impl Recorder {
             Answerer::Pool(pool) => &pool.stats,
             Answerer::Backend(upstream) => &upstream.backend.pool.stats,
         };
-        match &self.remarks {
-            None => {
-                let taken = now.since(self.began);
-                stats.record_reply(self.core.index, self.method, self.code, taken);
-            }
-            Some(remarks) => self.record_with(remarks, stats, now),
+        if self.failure.is_some() || self.note.is_some() {
+            self.record_more(stats, now);
+        } else {
+            let taken = now.since(self.began);
+            stats.record_reply(self.core.index, self.method.into(), self.code, taken);
         }
         now
     }
 
     #[cold]
     #[inline(never)]
-    fn record_with(&self, remarks: &Remarks, stats: &PoolStats, now: Moment) {
-        let code = match remarks.failure {
+    fn record_more(&self, stats: &PoolStats, now: Moment) {
+        let code = match self.failure {
             Some((Fault::Downstream, Reason::ClientClosed)) => 499,
             _ => self.code,
         };
-        stats.record_reply(self.core.index, self.method, code, now.since(self.began));
-        if let Some((fault, reason)) = remarks.failure {
+        stats.record_reply(self.core.index, self.method.into(), code, now.since(self.began));
+        if let Some((fault, reason)) = self.failure {
             stats.record_failure(self.core.index, fault, reason);
         }
-        let Some(note) = &remarks.note else { return };
-        if let Some((fault, reason)) = remarks.failure {
+        let Some(note) = &self.note else { return };
+        if let Some((fault, reason)) = self.failure {
             note.failed(fault, reason);
         }
         match &self.answerer {
@@ -201,8 +192,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            let remarks = self.remarks.get_or_insert_default();
-            remarks.failure.get_or_insert((Fault::Downstream, Reason::ClientClosed));
+            self.failure.get_or_insert((Fault::Downstream, Reason::ClientClosed));
             self.record(self.core.live.clock.now());
         }
     }

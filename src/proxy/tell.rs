@@ -27,7 +27,7 @@ pub(super) fn tell_more<L: Lines>(
         };
         sink.line(b"via", via);
     }
-    let is_told = added.remarks.is_some_and(|remarks| remarks.told().is_some());
+    let is_told = added.note.is_some_and(|note| note.told().is_some());
     if client.traces && !is_told && !trace::is_part_of_one(head.lines) {
         sink.line(trace::TRACEPARENT.as_bytes(), &trace::begin(added.request_id));
     }

@@ -3,7 +3,7 @@
 
 use super::fields::{Known, Lines};
 use crate::{
-    live::{from_hexadecimal, from_hexadecimal_id, hexadecimal, hexadecimal_id},
+    live::{from_hexadecimal, from_hexadecimal_id, hexadecimal, hexadecimal_back, hexadecimal_id},
     spec::Share,
 };
 
@@ -95,9 +95,9 @@ pub(super) fn is_drawn(trace: u128, share: Share) -> bool {
     u128::from(bits) * u128::from(Share::ALL.millionths()) < bound
 }
 
-/// 32 hexadecimal digits as a trace's id, which is not 0.
+/// A request id of the proxy's own making as a trace's id, which is not 0.
 pub(super) fn id_of(digits: &[u8]) -> Option<u128> {
-    from_hexadecimal_id(digits.try_into().ok()?).filter(|id| *id != 0)
+    digits.try_into().ok().map(hexadecimal_back).filter(|id| *id != 0)
 }
 
 /// The line for who answers this span.

@@ -112,7 +112,7 @@ where
 
 /// What has passed both ways, which is written down when the tunnel ends, however that comes.
 struct Passed {
-    note: Option<Rc<Note>>,
+    note: Option<Note>,
     clock: Clock,
     up: Cell<u64>,
     down: Cell<u64>,

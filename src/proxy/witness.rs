@@ -1,51 +1,28 @@
-//! Who is told what becomes of an attempt. Most have nobody.
+//! What becomes of an attempt that counts in a comparison of versions. Most do not.
 
-use super::{
-    booking::{Booking, Waits},
-    note::{Note, NotedAttempt},
-};
+use super::booking::{Booking, Waits};
 use crate::live::{Moment, Reason};
-use std::rc::Rc;
 
-#[derive(Default)]
 pub(super) struct Witness {
-    /// It counts in a comparison of versions.
     booking: Option<Booking>,
-    /// It is written down.
-    attempt: Option<NotedAttempt>,
 }
 
 impl From<Booking> for Box<Witness> {
     fn from(booking: Booking) -> Self {
-        Box::new(Witness { booking: Some(booking), attempt: None })
+        Box::new(Witness { booking: Some(booking) })
     }
 }
 
 impl Witness {
     /// Nothing more is to be told.
     pub(super) fn is_done(&self) -> bool {
-        self.booking.is_none() && self.attempt.is_none()
-    }
-
-    pub(super) fn attend(&mut self, attempt: NotedAttempt) {
-        self.attempt = Some(attempt);
-    }
-
-    pub(super) fn note(&self) -> Option<&Rc<Note>> {
-        self.attempt.as_ref().map(NotedAttempt::note)
+        self.booking.is_none()
     }
 
     /// There is no backend that could be asked, and `reason` is why.
     pub(super) fn refused(self, reason: Reason) {
         if let Some(booking) = self.booking {
             booking.refused(reason);
-        }
-    }
-
-    /// A connection was opened for it, in so many nanoseconds.
-    pub(super) fn connected(&mut self, taken: u64) {
-        if let Some(attempt) = &self.attempt {
-            attempt.connected(taken);
         }
     }
 
@@ -57,9 +34,6 @@ impl Witness {
         status: u16,
         is_call: impl FnOnce() -> bool,
     ) {
-        if let Some(attempt) = &self.attempt {
-            attempt.answered(now, sent, status);
-        }
         if let Some(booking) = self.booking.take() {
             let is_call = status == 200 && is_call();
             self.booking = booking.answered(now, sent, status, is_call);
@@ -68,9 +42,6 @@ impl Witness {
 
     /// It has failed. `awaits_head`: nothing but the backend was waited for.
     pub(super) fn failed(&mut self, now: Moment, reason: Reason, awaits_head: bool) {
-        if let Some(attempt) = &self.attempt {
-            attempt.failed(now, reason);
-        }
         if let Some(booking) = self.booking.take() {
             booking.failed(now, reason, awaits_head);
         }

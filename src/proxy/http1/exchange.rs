@@ -261,9 +261,8 @@ impl Session {
             note::Decided { connection, head, request_id, assignment, at: decided }
                 .note(&mut facts, &mut recorder);
             if let Some(mirror) = &assignment.policy.mirror {
-                let (facts, remarks) = (&facts, recorder.remarks());
-                let original =
-                    Original { connection, head, facts, request_id, assignment, remarks };
+                let (facts, note) = (&facts, recorder.note());
+                let original = Original { connection, head, facts, request_id, assignment, note };
                 upload.copying = original.mirror(mirror, has_body).map(Box::new);
             }
         }
@@ -526,7 +525,7 @@ impl Exchange {
             request_id: &self.request_id,
             backend: flight.upstream.authority.as_bytes(),
             changes: Changes::of(&self.assignment.policy, self.assignment.withheld.as_deref()),
-            remarks: self.recorder.remarks(),
+            note: self.recorder.note(),
         };
         write_head(&mut upload.head, head, scan, &self.facts, self.length, &added);
         // An idle connection is at hand at once.

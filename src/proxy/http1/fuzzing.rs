@@ -166,7 +166,7 @@ impl Engine {
             request_id: b"0",
             backend: assignment.ticket.flight.upstream.authority.as_bytes(),
             changes,
-            remarks: None,
+            note: None,
         };
         write_head(&mut upload.head, &head, scan, &facts, length, &added);
         while upload.incoming != Incoming::Ended {

@@ -110,7 +110,7 @@ pub(super) struct Upload {
     /// Of the request, for another pool.
     copying: Option<Box<Copying>>,
     /// Of a request that is written down.
-    note: Option<Rc<Note>>,
+    note: Option<Note>,
     /// The client waits for 100 before it sends any of it.
     awaits_continue: bool,
 }
@@ -141,7 +141,7 @@ impl Upload {
         trailers: bool,
         keep_at_most: usize,
         limit: u64,
-        (copying, note): (Option<Box<Copying>>, Option<Rc<Note>>),
+        (copying, note): (Option<Box<Copying>>, Option<Note>),
     ) -> Self {
         Self {
             incoming,

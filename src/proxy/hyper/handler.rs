@@ -188,8 +188,8 @@ async fn judge(
         let (head, request_id, assignment) = (&head, request_id.as_bytes(), &assignment);
         note::Decided { connection, head, request_id, assignment, at }.note(&mut facts, recorder);
         copying = assignment.policy.mirror.as_ref().and_then(|mirror| {
-            let (facts, remarks) = (&facts, recorder.remarks());
-            let original = Original { connection, head, facts, request_id, assignment, remarks };
+            let (facts, note) = (&facts, recorder.note());
+            let original = Original { connection, head, facts, request_id, assignment, note };
             original.mirror(mirror, !incoming.is_end_stream()).map(Box::new)
         });
     }
@@ -284,7 +284,7 @@ fn upload(
     incoming: ArrivingBody,
     facts: &Facts,
     assignment: &Assignment,
-    (copying, note): (Option<Box<Copying>>, Option<Rc<Note>>),
+    (copying, note): (Option<Box<Copying>>, Option<Note>),
 ) -> Result<Option<Rc<RefCell<Upload>>>, Failure> {
     if incoming.is_end_stream() {
         return Ok(None);

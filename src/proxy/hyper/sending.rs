@@ -338,7 +338,7 @@ impl Sending<'_> {
             request_id: self.request_id.as_bytes(),
             backend: flight.upstream.authority.as_bytes(),
             changes: Changes::of(&assignment.policy, assignment.withheld.as_deref()),
-            remarks: recorder.remarks(),
+            note: recorder.note(),
         }
     }
 
