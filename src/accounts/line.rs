@@ -36,7 +36,6 @@ struct Key {
     whole: Box<[u8]>,
     /// The same, if it fits: a move of known size needs no call.
     short: [u8; SHORT],
-    length: usize,
 }
 
 const SHORT: usize = 24;
@@ -131,7 +130,7 @@ impl Key {
         };
         let mut short = [0; SHORT];
         short.iter_mut().zip(whole.bytes()).for_each(|(to, from)| *to = from);
-        Self { length: whole.len(), short, whole: whole.into_bytes().into() }
+        Self { short, whole: whole.into_bytes().into() }
     }
 }
 
@@ -231,16 +230,16 @@ impl Line<'_> {
 
     #[inline]
     fn key(&mut self, key: &Key) {
-        if key.length > SHORT || !self.is_json() {
-            return self.long_key(key);
+        if key.whole.len() > SHORT || !self.is_json() {
+            return self.whole_key(key);
         }
-        let end = self.out.len() + key.length;
+        let end = self.out.len() + key.whole.len();
         self.out.extend_from_slice(&key.short);
         self.out.truncate(end);
     }
 
     #[inline(never)]
-    fn long_key(&mut self, key: &Key) {
+    fn whole_key(&mut self, key: &Key) {
         let from = usize::from(self.is_first_of_text());
         self.out.extend_from_slice(&key.whole[from..]);
     }

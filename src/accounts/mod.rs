@@ -43,8 +43,7 @@ const LAST_SPANS: Duration = Duration::from_millis(1500);
 pub fn start(live: Arc<Live>) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().name("accounts".to_owned()).spawn(move || {
         live.journal.attach();
-        let text = Vec::with_capacity(BATCH + BATCH / 4);
-        let room = Vec::new();
+        let (room, text) = (Vec::new(), Vec::new());
         Writer { live, observed: None, log: None, room, text, lines: 0, exporter: None }.run();
     })
 }

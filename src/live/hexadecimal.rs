@@ -40,8 +40,8 @@ pub fn from_hexadecimal(digits: &[u8; 16]) -> Option<u64> {
 
 /// The same of an id.
 pub fn from_hexadecimal_id(digits: &[u8; 32]) -> Option<u128> {
-    let half = |from: usize| from_hexadecimal(digits.get(from..from + 16)?.try_into().ok()?);
-    Some(u128::from(half(0)?) << 64 | u128::from(half(16)?))
+    let id = hexadecimal_back(digits);
+    (hexadecimal_id(id) == *digits).then_some(id)
 }
 
 /// All at once: each nibble gets a byte, and those above 9 what is missing to a letter.
