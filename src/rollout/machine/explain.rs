@@ -36,7 +36,7 @@ impl Rollout {
         let eta = lacks.iter().try_fold(0.0_f64, |most, lack| Some(most.max(lack.eta?)));
         Explained {
             summary: self.summary(&lacks),
-            eta: eta.filter(|_| !self.phase.is_over()),
+            eta: eta.filter(|_| self.asks()),
             lacks,
             evidence: self.judge.parts().sum(),
             evidence_needed: 1.0 / self.judge.config().alpha,
@@ -73,8 +73,14 @@ impl Rollout {
         }
     }
 
+    /// Whether what is missing keeps it where it is: of one that has failed there is evidence enough.
+    fn asks(&self) -> bool {
+        let has_failed = matches!(self.phase, Phase::Paused { by: Paused::Failure, .. });
+        !(has_failed || self.is_returning() || self.phase.is_over())
+    }
+
     fn lacks(&self) -> Vec<Lack> {
-        let Some(asked) = self.asked().filter(|_| !self.phase.is_over()) else { return Vec::new() };
+        let Some(asked) = self.asked().filter(|_| self.asks()) else { return Vec::new() };
         let share = self.layout.share.as_f64();
         let missing = self.judge.missing(asked, share);
         let rate = self.totals.rate * share;
@@ -106,8 +112,7 @@ impl Rollout {
             // What is needed for that depends on latencies; errors are the better known measure.
             lack(text, soon(self.requests_until(nats, share)));
         }
-        // Of one that has failed there is enough, and that is said already.
-        if missing.suspected && !matches!(self.phase, Phase::Paused { by: Paused::Failure, .. }) {
+        if missing.suspected {
             lack(
                 format!("there is some evidence against `{}`, though not enough", self.canary),
                 None,

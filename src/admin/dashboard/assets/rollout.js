@@ -104,9 +104,8 @@ function Comparison({ view }) {
 }
 
 function Waits({ view }) {
-    // It goes on by itself neither then nor in a pause.
-    if (view.state === "failed" || ["failure", "deadline"].includes(view.paused?.by)) return null;
-    if (!view.lacks.length) return html`<p class="waits">Nothing is missing.</p>`;
+    if (!view.lacks.length) return null;
+    // It does not go on by itself in a pause.
     const eta = view.paused ? null : view.eta_seconds;
     const own = lack => eta === null || view.lacks.length < 2 ? null : lack.eta_seconds;
     return html`
