@@ -261,8 +261,8 @@ async fn a_client_that_stalls_its_body_is_told_408_and_one_that_goes_on_is_serve
     })
     .await;
     let mut spec = spec(&[("blue", pool("v1", 1, &[backend.spec_address()]))]);
-    spec.listeners[0].timeouts.body = Duration::from_millis(300);
-    spec.services["shop"].timeouts.response = Duration::from_millis(300);
+    spec.listeners[0].timeouts.body = Duration::from_secs(2);
+    spec.services["shop"].timeouts.response = Duration::from_secs(2);
     let proxy = Proxy::start(spec).await;
     let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n";
     let reply = proxy.raw(format!("{head}xxx")).await;
@@ -273,7 +273,7 @@ async fn a_client_that_stalls_its_body_is_told_408_and_one_that_goes_on_is_serve
     let mut slow = proxy.connect().await;
     slow.write_all(head.as_bytes()).await.unwrap();
     for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
         slow.write_all(b"x").await.unwrap();
     }
     let mut reply = [0; 12];
@@ -306,7 +306,7 @@ async fn a_download_goes_on_while_its_upload_rests_and_the_upload_ends_with_it()
             let _ = stream.read(&mut buffer).await;
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n").await;
             for _ in 0..20 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(125)).await;
                 let _ = stream.write_all(b"x").await;
             }
             while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
@@ -315,8 +315,8 @@ async fn a_download_goes_on_while_its_upload_rests_and_the_upload_ends_with_it()
     })
     .await;
     let mut spec = spec(&[("blue", pool("v1", 1, &[backend.spec_address()]))]);
-    spec.listeners[0].timeouts.body = Duration::from_millis(300);
-    spec.services["shop"].timeouts.response = Duration::from_millis(300);
+    spec.listeners[0].timeouts.body = Duration::from_secs(2);
+    spec.services["shop"].timeouts.response = Duration::from_secs(2);
     let proxy = Proxy::start(spec).await;
     let mut client = proxy.connect().await;
     let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nxxx";

@@ -52,7 +52,7 @@ async fn neighbours(addresses: &[&'static str]) -> (u16, Vec<Backend>) {
 fn asking(dns: &Dns) -> Resolver {
     Resolver {
         nameservers: vec![dns.address],
-        timeout: Duration::from_millis(200),
+        timeout: Duration::from_secs(1),
         attempts: 1,
         min_ttl: Duration::from_millis(5),
         max_ttl: Duration::from_millis(20),

@@ -236,7 +236,7 @@ async fn what_is_too_large_or_late_or_nowhere_gets_its_error() {
     let mut spec = spec(&[("blue", pool("v1", 100, &[backend.spec_address()]))]);
     let service = &mut spec.services["shop"];
     service.limits.body_bytes = 1000;
-    service.timeouts.response = Duration::from_millis(50);
+    service.timeouts.response = Duration::from_secs(1);
     service.retries.attempts = 1;
     spec.routes[0].matches.hosts =
         vec![crossfade::spec::HostPattern::Exact("shop.example.com".into())];

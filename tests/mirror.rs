@@ -230,7 +230,7 @@ async fn whatever_the_other_pool_does_clients_are_answered() {
         .await;
         let service = &mut spec.services["shop"];
         service.pools["green"] = support::pool("v2", 0, &[silent.spec_address()]);
-        service.timeouts.response = Duration::from_millis(20);
+        service.timeouts.response = Duration::from_secs(1);
         proxy.apply(Command::Replace { spec: Box::new(spec) }).await.unwrap();
         assert_eq!(client.get("/").await.text(), "blue");
         came_to(&proxy, Mirrored::Failed, 12).await;

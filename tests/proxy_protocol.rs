@@ -39,7 +39,7 @@ async fn proxy(engine: Engine, backend: &Backend, header: ProxyProtocol, trusted
     spec.engine = engine;
     spec.listeners[0].proxy_protocol = header;
     spec.listeners[0].trusted_proxies = vec![trusted.parse().unwrap()];
-    spec.listeners[0].timeouts.headers = Duration::from_millis(300);
+    spec.listeners[0].timeouts.headers = Duration::from_secs(2);
     Proxy::start(spec).await
 }
 

@@ -157,7 +157,7 @@ async fn nonsense_and_silence_are_rescued() {
 
     let silent = Backend::start(|_| std::future::pending::<Response<Body>>()).await;
     let mut spec = rescued(&silent.spec_address(), &blue.spec_address());
-    spec.services["shop"].timeouts.response = Duration::from_millis(100);
+    spec.services["shop"].timeouts.response = Duration::from_secs(1);
     check(&spec, ("GET", ""), (200, "GET "), Some(Reason::ResponseTimeout)).await;
     check(&spec, ("POST", ""), (504, ""), Some(Reason::ResponseTimeout)).await;
 }

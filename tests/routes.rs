@@ -240,8 +240,7 @@ async fn a_route_has_timeouts_and_limits_of_its_own() {
         text("ok")
     })
     .await;
-    let routes =
-        "[{ match: { path_prefix: /quick }, service: shop, timeouts: { response: 100ms } },
+    let routes = "[{ match: { path_prefix: /quick }, service: shop, timeouts: { response: 1s } },
                    { match: { path_prefix: /slight }, service: shop, limits: { body_bytes: 4 } },
                    { service: shop }]";
     for engine in ENGINES {

@@ -456,7 +456,7 @@ async fn a_connection_of_which_nothing_is_heard_is_not_used_again() {
         .await
     };
     let proxy = proxy(&backend, |spec| {
-        spec.services["shop"].timeouts.response = Duration::from_millis(300);
+        spec.services["shop"].timeouts.response = Duration::from_secs(1);
         spec.services["shop"].retries.attempts = 1;
     })
     .await;
@@ -491,7 +491,7 @@ async fn impatient(backend: &Backend) -> Proxy {
     proxy(backend, |spec| {
         let timeouts = &mut spec.services["shop"].timeouts;
         timeouts.response = Duration::from_secs(3600);
-        timeouts.ping = Duration::from_millis(100);
+        timeouts.ping = Duration::from_millis(500);
     })
     .await
 }

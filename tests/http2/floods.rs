@@ -251,8 +251,8 @@ async fn a_client_that_takes_no_bytes_at_all_is_closed() {
     let backend = backend().await;
     let proxy = proxy(&backend, |spec| {
         let timeouts = &mut spec.listeners[0].timeouts;
-        timeouts.body = Duration::from_millis(300);
-        timeouts.headers = Duration::from_millis(400);
+        timeouts.body = Duration::from_secs(1);
+        timeouts.headers = Duration::from_secs(1);
     })
     .await;
     let mut peer = Peer::connect(proxy.address).await;
@@ -272,7 +272,7 @@ async fn a_client_that_is_gone_without_a_word_is_found() {
     let proxy = proxy(&backend, |spec| {
         let timeouts = &mut spec.listeners[0].timeouts;
         timeouts.keep_alive = Duration::from_millis(200);
-        timeouts.headers = Duration::from_millis(400);
+        timeouts.headers = Duration::from_secs(2);
     })
     .await;
     let mut there = Peer::connect(proxy.address).await;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// When nothing has been taken for so long, nothing is.
-const STUCK: Duration = Duration::from_millis(200);
+const STUCK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Default)]
 pub struct State {

@@ -199,9 +199,20 @@ fn orders(view: &View, host: &str) -> Option<(u64, u64)> {
 
 /// Waits until so many orders for `host` have brought a certificate, and have not.
 pub async fn ordered(proxy: &Proxy, host: &str, issued: u64, failed: u64) {
+    orders_are(proxy, host, |orders| orders == (issued, failed)).await;
+}
+
+/// Waits until an order for `host` has brought a certificate, however many have not.
+pub async fn issued(proxy: &Proxy, host: &str) {
+    orders_are(proxy, host, |(issued, _)| issued > 0).await;
+}
+
+async fn orders_are(proxy: &Proxy, host: &str, as_wanted: impl Fn((u64, u64)) -> bool) {
+    // Between the second try and the third are 20 s.
+    let patience = 2 * PATIENCE;
     let mut views = proxy.handle.views();
-    let arrives = views.wait_for(|view| orders(view, host) == Some((issued, failed)));
-    let arrived = timeout(PATIENCE, arrives).await.is_ok();
+    let arrives = views.wait_for(|view| orders(view, host).is_some_and(&as_wanted));
+    let arrived = timeout(patience, arrives).await.is_ok();
     assert!(arrived, "{host}: {:?}", proxy.handle.view().orders);
 }
 

@@ -82,7 +82,7 @@ async fn the_end_of_a_connection_is_told() {
     let backend = Backend::named("blue").await;
     for engine in ENGINES {
         let mut spec = tls_spec(&backend, engine, tls(&ca));
-        spec.listeners[0].timeouts.keep_alive = Duration::from_millis(200);
+        spec.listeners[0].timeouts.keep_alive = Duration::from_secs(1);
         let proxy = Proxy::start(spec).await;
         let config = Arc::new(client_config(&ca, &[], None));
         for request in [
