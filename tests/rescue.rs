@@ -5,13 +5,21 @@ mod support;
 
 use bytes::Bytes;
 use crossfade::{
+    control::Command,
     live::{Fault, PoolTotals, Reason, code_index},
-    spec::{BackendAddress, Engine, Rescue, RescueOn, Spec, UnhealthyPool},
+    spec::{
+        BackendAddress, Engine, FieldMatch, Match, Pin, Rescue, RescueOn, Spec, UnhealthyPool,
+        ValueMatch,
+    },
 };
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use support::*;
+use tokio::sync::Notify;
 
 /// The ways of a client through the proxy.
 const WAYS: [(Engine, bool); 3] =
@@ -240,4 +248,86 @@ async fn rescues_end_with_their_budget() {
     let green = totals(&proxy, "green");
     assert_eq!(green.rescued, rescued);
     assert_eq!(green.failures[Fault::Upstream as usize][Reason::ServerError as usize], rescued);
+}
+
+/// Answers 500, or not at all, on a word.
+async fn fails_late() -> (Backend, Arc<Notify>) {
+    let word = Arc::new(Notify::new());
+    let waits = word.clone();
+    let backend = Backend::raw(move |mut stream| {
+        let waits = waits.clone();
+        async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).await.unwrap_or(0);
+            waits.notified().await;
+            if !request[..read].starts_with(b"GET /silent") {
+                let answer = b"HTTP/1.1 500 Failed\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+                let _ = stream.read(&mut request).await;
+            }
+        }
+    })
+    .await;
+    (backend, word)
+}
+
+/// What a request that is under way on the canary gets, when the configuration changes before the canary fails.
+async fn after(change: impl Fn(&mut Spec), path: &str, headers: &[(&str, &str)]) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for (engine, h2) in WAYS {
+        let ((green, word), blue) = (fails_late().await, echo().await);
+        let mut spec = Spec { engine, ..rescued(&green.spec_address(), &blue.spec_address()) };
+        let canary = FieldMatch { name: "canary".into(), value: ValueMatch::Exact("true".into()) };
+        let matches = Match { headers: vec![canary], ..Match::default() };
+        let pin = Pin { matches, from: Vec::new(), pool: "green".into() };
+        spec.services["shop"].pins.push(pin);
+        let proxy = Proxy::start(spec.clone()).await;
+        let mut client = client(&proxy, h2).await;
+        let mut request = Request::get(path).header("host", "a");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let reply = client.send(request.body(full("")).unwrap());
+        let changed = async {
+            until("it is in flight", || green.connections.load(Ordering::SeqCst) == 1).await;
+            change(&mut spec);
+            proxy.apply(Command::Replace { spec: Box::new(spec) }).await.unwrap();
+            word.notify_one();
+        };
+        statuses.push(tokio::join!(reply, changed).0.status);
+        let rescued = u64::from(statuses.last() == Some(&200));
+        let green = || totals(&proxy, "green");
+        until("it is recorded", || green().rescued == rescued && proxy.open() == 0).await;
+    }
+    statuses
+}
+
+fn cut(spec: &mut Spec) {
+    let shop = &mut spec.services["shop"];
+    shop.rescue = None;
+    shop.pools["green"].weight = crossfade::spec::Weight::new(0).unwrap();
+    shop.pools["blue"].weight = crossfade::spec::Weight::new(1).unwrap();
+}
+
+/// An abort is when the failures come, and takes the rescue of its rollout away.
+#[tokio::test]
+async fn what_is_under_way_when_the_canary_is_cut_goes_to_who_has_its_traffic() {
+    assert_eq!(after(cut, "/", &[]).await, [200; 3]);
+    assert_eq!(after(cut, "/silent", &[]).await, [200; 3]);
+    let canary = [("canary", "true")];
+    assert_eq!(after(cut, "/", &canary).await, [500; 3], "pinned, so still the canary's");
+    assert_eq!(after(cut, "/silent", &canary).await, [502; 3]);
+}
+
+#[tokio::test]
+async fn nobody_rescues_any_more_who_keeps_its_traffic() {
+    let keeps = |spec: &mut Spec| spec.services["shop"].rescue = None;
+    assert_eq!(after(keeps, "/", &[]).await, [500; 3]);
+    assert_eq!(after(keeps, "/silent", &[]).await, [502; 3]);
+    let nobody = |spec: &mut Spec| {
+        cut(spec);
+        spec.services["shop"].pools["blue"].backends[0].drained = true;
+    };
+    assert_eq!(after(nobody, "/", &[]).await, [500; 3]);
 }

@@ -22,8 +22,8 @@ use crate::{
     },
     routing::{
         Candidates, CompiledRoute, Destination, FULL, Fields, Host, Key, Policy, PoolSet,
-        RequestView, RoutingTable, Sample, ServiceTable, StickyTable, choose, folded_path,
-        slow_start,
+        PoolTable, RequestView, RoutingTable, Sample, ServiceTable, StickyTable, choose,
+        folded_path, slow_start,
     },
     spec::{Balance, Redirect, StickyKey, UnhealthyPool},
 };
@@ -91,7 +91,7 @@ pub(super) struct Earlier<'a> {
     /// Slots of the backends that were tried.
     pub(super) tried: &'a [usize],
     pub(super) issued: Option<Box<Issued>>,
-    /// It goes to the pool that rescues.
+    /// It goes to who rescues.
     pub(super) rescue: bool,
 }
 
@@ -177,17 +177,54 @@ fn redirected(redirect: &Redirect, view: &RequestView<'_, impl Fields>) -> Refus
     }
 }
 
-/// The pool that rescues for the service in `slot` can take requests.
-pub(super) fn has_rescuer(core: &Core, slot: usize) -> bool {
+/// Who answers for what failed.
+enum Rescuer {
+    /// That pool of the service.
+    Pool(usize),
+    /// Nobody rescues any more, as after an abort: those that have the traffic of the failed pool by now.
+    Heirs,
+}
+
+impl Rescuer {
+    /// By the table in force, which need not be the one by which the request came to `failed`.
+    fn of(service: &ServiceTable, live: &LiveService, failed: &Arc<LivePool>) -> Option<Self> {
+        if let Some(rescue) = service.policy.rescue {
+            return Some(Self::Pool(rescue.to));
+        }
+        let mut pools = service.pools.iter().zip(&live.pools);
+        let has_traffic =
+            pools.any(|(table, entry)| is_drawn(table) && Arc::ptr_eq(&entry.pool, failed));
+        (!has_traffic).then_some(Self::Heirs)
+    }
+}
+
+/// Draws land on it.
+fn is_drawn(pool: &PoolTable) -> bool {
+    !pool.drained && pool.weight.get() > 0
+}
+
+/// Another pool can take what failed here.
+pub(super) fn has_rescuer(core: &Core, assignment: &Assignment) -> bool {
+    let failed = &assignment.ticket.flight.upstream.backend.pool;
     core.live.published.read(|snapshot| {
         let mut services = snapshot.table.services.iter().zip(&snapshot.services);
-        services.find(|(_, live)| live.slot.index() == slot).is_some_and(|(service, live)| {
-            service.policy.rescue.is_some_and(|rescue| {
-                let (pool, entry) = (&service.pools[rescue.to], &live.pools[rescue.to]);
-                let has_room = |backend: &Arc<LiveBackend>| !is_full(&service.policy, backend);
-                !pool.drained && entry.is_available(pool) && entry.backends.iter().any(has_room)
-            })
-        })
+        let same = |live: &LiveService| live.slot.index() == assignment.service_slot;
+        let Some((service, live)) = services.find(|(_, live)| same(live)) else { return false };
+        let has_room = |backend: &Arc<LiveBackend>| !is_full(&service.policy, backend);
+        let can_take = |pool: usize| {
+            let (table, entry) = (&service.pools[pool], &live.pools[pool]);
+            !table.drained && entry.is_available(table) && entry.backends.iter().any(has_room)
+        };
+        match Rescuer::of(service, live, failed) {
+            Some(Rescuer::Pool(pool)) => can_take(pool),
+            Some(Rescuer::Heirs) => {
+                let heirs = || (0..service.pools.len()).filter(|&it| is_drawn(&service.pools[it]));
+                // Nobody knows yet on which one the draw will land.
+                let can_all = heirs().next().is_some() && heirs().all(can_take);
+                can_all && assignment.chosen_by != ChosenBy::Pin
+            }
+            None => false,
+        }
     })
 }
 
@@ -383,9 +420,14 @@ impl<'a> Choice<'a> {
         let tried = query.earlier.as_ref().map_or(&[][..], |earlier| earlier.tried);
         let (mut is_drawn, mut chosen_by) = (false, ChosenBy::Pin);
         let pool = match &query.earlier {
-            Some(Earlier { rescue: true, .. }) => {
-                let rescue = self.service.policy.rescue;
-                rescue.map(|rescue| rescue.to).ok_or(Reason::NoBackend)?
+            Some(Earlier { rescue: true, last, .. }) => {
+                match Rescuer::of(self.service, self.live, &last.backend.pool) {
+                    Some(Rescuer::Pool(pool)) => pool,
+                    Some(Rescuer::Heirs) if self.service.pin(view).is_none() => {
+                        self.drawn(None, key, state)?
+                    }
+                    _ => return Err(Reason::NoBackend.into()),
+                }
             }
             earlier => match self.service.pin(view) {
                 Some(pinned) => pinned,

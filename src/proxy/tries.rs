@@ -201,5 +201,5 @@ pub(super) fn is_rescued(
             rescue.on.server_error && core.can_rescue(slot, rescue.budget_percent)
         })
     };
-    assignment.rescuable && idempotent && whole && has_budget() && has_rescuer(core, slot)
+    assignment.rescuable && idempotent && whole && has_budget() && has_rescuer(core, assignment)
 }

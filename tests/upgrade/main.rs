@@ -65,14 +65,27 @@ fn listening(port: u16) -> usize {
     table.lines().filter(is_listening).count()
 }
 
+/// A connection that has served a request, with another one that is not all there: one that is silent for a second is closed
+/// by a process that ends.
+async fn begun(stage: &Stage) -> TcpStream {
+    let mut stream = TcpStream::connect(stage.proxy()).await.unwrap();
+    get_on(&mut stream, "/").await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: shop.example.com\r\n").await.unwrap();
+    stream
+}
+
+async fn end_of(begun: &mut TcpStream) -> String {
+    begun.write_all(b"\r\n").await.unwrap();
+    answer_on(begun).await
+}
+
 #[tokio::test]
 async fn a_new_process_takes_over_what_is_in_force() {
     let shop = Shop::open().await;
     let mut stage = Stage::start(&shop.config()).await;
     stage.cutover("green").await;
     assert!(stage.get("/").await.ends_with("green"));
-    let mut kept = TcpStream::connect(stage.proxy()).await.unwrap();
-    get_on(&mut kept, "/").await;
+    let mut kept = begun(&stage).await;
 
     let second = stage.upgrade().await;
     let (_, config) = stage.ask("GET", "/v1/config", json!({})).await;
@@ -80,7 +93,7 @@ async fn a_new_process_takes_over_what_is_in_force() {
     let (_, status) = stage.ask("GET", "/v1/status", json!({})).await;
     assert_eq!(status["revision"], 2, "{status}");
     assert!(stage.get("/").await.ends_with("green"));
-    let last = get_on(&mut kept, "/").await;
+    let last = end_of(&mut kept).await;
     assert!(last.contains("connection: close") && last.ends_with("green"), "{last}");
     assert!(stage.first_ended().await.success());
 
@@ -141,14 +154,10 @@ async fn every_socket_is_handed_over_whatever_the_number_of_threads() {
 async fn no_request_goes_by_an_older_table_in_the_old_process_either() {
     let shop = Shop::open().await;
     let stage = Stage::start(&shop.config()).await;
-    let mut kept = TcpStream::connect(stage.proxy()).await.unwrap();
-    get_on(&mut kept, "/").await;
-    // A connection that is silent for a second is closed; this one has a request that is not all there.
-    kept.write_all(b"GET / HTTP/1.1\r\nhost: shop.example.com\r\n").await.unwrap();
+    let mut kept = begun(&stage).await;
     stage.upgrade().await;
     stage.cutover("green").await;
-    kept.write_all(b"\r\n").await.unwrap();
-    let last = answer_on(&mut kept).await;
+    let last = end_of(&mut kept).await;
     assert!(last.ends_with("green") && last.contains("connection: close"), "{last}");
 }
 
