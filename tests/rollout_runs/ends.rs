@@ -30,8 +30,9 @@ async fn a_good_version_goes_all_the_way_through_a_crash() {
 async fn goes_all_the_way(shop: &Shop) {
     let end = shop.until_state("promoted").await;
     assert_eq!(shop.weights(), [0, 100]);
-    let steps: Vec<_> =
-        told(&end).into_iter().map(|(event, step)| format!("{event} {step}")).collect();
+    // On a busy machine a step waits for its requests.
+    let steps = told(&end).into_iter().filter(|(event, _)| event != "waiting");
+    let steps: Vec<_> = steps.map(|(event, step)| format!("{event} {step}")).collect();
     assert_eq!(steps, ["started 0", "step 1", "step 2", "step 3", "step 4", "promoted 4"]);
     assert_eq!(shop.failed(), 0);
 }
