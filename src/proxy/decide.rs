@@ -187,19 +187,20 @@ enum Rescuer {
 
 impl Rescuer {
     /// By the table in force, which need not be the one by which the request came to `failed`.
+    #[cold]
     fn of(service: &ServiceTable, live: &LiveService, failed: &Arc<LivePool>) -> Option<Self> {
         if let Some(rescue) = service.policy.rescue {
             return Some(Self::Pool(rescue.to));
         }
         let mut pools = service.pools.iter().zip(&live.pools);
-        let has_traffic =
-            pools.any(|(table, entry)| is_drawn(table) && Arc::ptr_eq(&entry.pool, failed));
-        (!has_traffic).then_some(Self::Heirs)
+        let keeps_it =
+            pools.any(|(table, entry)| has_traffic(table) && Arc::ptr_eq(&entry.pool, failed));
+        (!keeps_it).then_some(Self::Heirs)
     }
 }
 
 /// Draws land on it.
-fn is_drawn(pool: &PoolTable) -> bool {
+fn has_traffic(pool: &PoolTable) -> bool {
     !pool.drained && pool.weight.get() > 0
 }
 
@@ -218,7 +219,8 @@ pub(super) fn has_rescuer(core: &Core, assignment: &Assignment) -> bool {
         match Rescuer::of(service, live, failed) {
             Some(Rescuer::Pool(pool)) => can_take(pool),
             Some(Rescuer::Heirs) => {
-                let heirs = || (0..service.pools.len()).filter(|&it| is_drawn(&service.pools[it]));
+                let heirs =
+                    || (0..service.pools.len()).filter(|&pool| has_traffic(&service.pools[pool]));
                 // Nobody knows yet on which one the draw will land.
                 let can_all = heirs().next().is_some() && heirs().all(can_take);
                 can_all && assignment.chosen_by != ChosenBy::Pin
