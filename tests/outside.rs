@@ -94,16 +94,15 @@ impl Prometheus {
         };
         let mut prometheus = Self { url: String::new(), process, _folder: folder };
         let mut lines = BufReader::new(prometheus.process.stderr.take().unwrap()).lines();
-        loop {
+        // It says both, in either order.
+        let mut is_ready = false;
+        while prometheus.url.is_empty() || !is_ready {
             let line = lines.next().expect("prometheus runs").unwrap();
             if let Some((_, address)) = line.split_once("msg=\"Listening on\" address=") {
                 prometheus.url = format!("http://{}/below", address.trim());
             }
-            if line.contains("Server is ready to receive web requests") {
-                break;
-            }
+            is_ready |= line.contains("Server is ready to receive web requests");
         }
-        assert!(!prometheus.url.is_empty(), "it says where it listens");
         // Who does not read it makes it wait.
         thread::spawn(move || lines.for_each(drop));
         Some(prometheus)
